@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A forecast as a distribution: the one type that stands between networks and decisions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.predictive.frequency import Frequency
+
+DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Quantiles of demand for every series, step of the horizon and level.
+
+    Between two levels a quantile is interpolated linearly; beyond the outermost ones the tail is exponential, with the
+    rate that the last two levels imply. `floor` bounds it from below, since counts are not negative.
+
+    Args:
+        ids: series names, in the order of `values`.
+        start: the period number of the first step of each series, in `frequency`.
+        frequency: the calendar.
+        levels: rising quantile levels in (0, 1).
+        values: the quantiles, never falling along the last axis.
+        floor: the least possible value; minus infinity when there is none.
+        correlation: lag-one correlation of the normal scores of neighbouring steps. Sample paths carry it, so that sums
+            over a lead time have the right spread. 0 draws every step alone.
+    """
+
+    ids: Sequence[str]
+    start: np.ndarray
+    frequency: Frequency
+    levels: tuple[float, ...]
+    values: Float[np.ndarray, "series horizon level"]
+    floor: float = -np.inf
+    correlation: float = 0.0
+    native: Any = field(default=None, repr=False, compare=False)  # narwhals backend in which frames are answered
+
+    def __post_init__(self) -> None:
+        rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
+        if not self.levels or not rising or self.levels[0] <= 0 or self.levels[-1] >= 1:
+            msg = f"levels must rise within (0, 1), got {self.levels}"
+            raise ArgumentError(msg)
+        if not -1 < self.correlation < 1:
+            msg = f"correlation must lie in (-1, 1), got {self.correlation}"
+            raise ArgumentError(msg)
+        if self.values.shape != (len(self.ids), self.values.shape[1], len(self.levels)):
+            msg = f"values have shape {self.values.shape}, but there are {len(self.ids)} ids and {len(self.levels)} levels"
+            raise ArgumentError(msg)
+        if bool((np.diff(self.values, axis=2) < 0).any()):
+            msg = "quantiles cross: values must not fall along the last axis"
+            raise ArgumentError(msg)
+
+    @property
+    def horizon(self) -> int:
+        """Steps forecast."""
+        return int(self.values.shape[1])
+
+    def times(self) -> np.ndarray:
+        """Labels (datetime64[s]) of every step: shape [series, horizon]."""
+        return self.frequency.labels(np.asarray(self.start)[:, None] + np.arange(self.horizon))
+
+    def quantile(self, level: float | np.ndarray) -> Float[np.ndarray, "series horizon"]:
+        """The quantile at one level, or at one level per series and step (an array that broadcasts to both)."""
+        u = np.asarray(level, dtype=np.float64)
+        if not bool(((u > 0) & (u < 1)).all()):
+            msg = f"a quantile level must lie in (0, 1), got {level}"
+            raise ArgumentError(msg)
+        return self._at(np.broadcast_to(u, self.values.shape[:2])[..., None])[..., 0]
+
+    def median(self) -> Float[np.ndarray, "series horizon"]:
+        """The point forecast that absolute errors reward."""
+        return self.quantile(0.5)
+
+    def mean(self) -> Float[np.ndarray, "series horizon"]:
+        """The expectation, by the midpoint rule over 200 levels."""
+        u = (np.arange(200) + 0.5) / 200
+        return np.mean([self._at(np.full((*self.values.shape[:2], 1), x))[..., 0] for x in u], axis=0)
+
+    def sample(self, count: int, seed: int = 0) -> Float[np.ndarray, "series horizon sample"]:
+        """Sample paths, neighbouring steps joined by a Gaussian copula of lag-one `correlation`."""
+        require_positive_integer(count, "count")
+        draws = np.random.default_rng(seed).standard_normal((len(self.ids), self.horizon, count))
+        rho = self.correlation
+        for step in range(1, self.horizon if rho else 0):
+            draws[:, step] = rho * draws[:, step - 1] + np.sqrt(1 - rho * rho) * draws[:, step]
+        return self._at(_normal_cdf(draws))
+
+    def take(self, rows: np.ndarray) -> "Forecast":
+        """The forecasts of some series."""
+        ids = [self.ids[int(row)] for row in rows]
+        return Forecast(
+            ids, self.start[rows], self.frequency, self.levels, self.values[rows], self.floor, self.correlation, self.native
+        )
+
+    def to_frame(self) -> Any:
+        """A long frame of the caller's own type: unique_id, ds and one column per level ("q0.1", ...)."""
+        import narwhals as nw  # here, not above: decisions need no frames
+
+        times = self.times().astype("datetime64[us]")
+        columns: dict[str, Any] = {
+            "unique_id": np.repeat(np.asarray(self.ids, dtype=object), self.horizon).tolist(),
+            "ds": times.reshape(-1),
+        }
+        for index, level in enumerate(self.levels):
+            columns[f"q{level:g}"] = np.ascontiguousarray(self.values[:, :, index].reshape(-1))
+        return nw.from_dict(columns, backend=self.native or "polars").to_native()
+
+    def _at(self, u: np.ndarray) -> np.ndarray:
+        """Quantiles at levels u [series, horizon, k], by interpolation and exponential tails."""
+        levels = np.asarray(self.levels)
+        values = self.values.astype(np.float64)
+        if len(levels) == 1:
+            return np.maximum(np.broadcast_to(values, u.shape), self.floor)
+        right = np.clip(np.searchsorted(levels, u), 1, len(levels) - 1)
+        low, high = np.take_along_axis(values, right - 1, 2), np.take_along_axis(values, right, 2)
+        result = low + (high - low) * (u - levels[right - 1]) / (levels[right] - levels[right - 1])
+        lower_rate = (values[..., 1:2] - values[..., :1]) / np.log(levels[1] / levels[0])
+        upper_rate = (values[..., -1:] - values[..., -2:-1]) / np.log((1 - levels[-2]) / (1 - levels[-1]))
+        result = np.where(u < levels[0], values[..., :1] + lower_rate * np.log(u / levels[0]), result)
+        result = np.where(u > levels[-1], values[..., -1:] - upper_rate * np.log((1 - u) / (1 - levels[-1])), result)
+        return np.maximum(result, self.floor)
+
+
+_GRID = np.linspace(-6, 6, 4097)
+_CDF = np.array([NormalDist().cdf(float(z)) for z in _GRID])
+
+
+def _normal_cdf(z: np.ndarray) -> np.ndarray:
+    return np.interp(z, _GRID, _CDF)

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A calendar step as an integer: periods are counted, so that time arithmetic on panels is integer arithmetic."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+
+from sirdar.errors import ArgumentError
+
+_MONTHS = {"M": 1, "Q": 3, "Y": 12}
+_HOURS = {"h": 1, "D": 24, "W": 168}
+SEASONS = {"h": 24, "D": 7, "W": 52, "M": 12, "Q": 4, "Y": 1}
+NAMES = {"h": "hourly", "D": "daily", "W": "weekly", "M": "monthly", "Q": "quarterly", "Y": "yearly"}
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """One step of a panel's calendar.
+
+    Args:
+        unit: "h", "D", "W", "M", "Q" or "Y".
+        offset: where a period's label stands. For "W" the days from Thursday 1970-01-01 to the labelled weekday
+            (0..6); for "D" always 0; for months and longer, 0 labels the first day and -1 the last; for "Q" and "Y"
+            `phase` says in which month periods begin.
+        phase: months by which quarters or years are shifted against January.
+    """
+
+    unit: str
+    offset: int = 0
+    phase: int = 0
+
+    def __post_init__(self) -> None:
+        if self.unit not in SEASONS:
+            msg = f"freq must be one of {', '.join(SEASONS)}, got {self.unit!r}"
+            raise ArgumentError(msg)
+
+    @property
+    def season(self) -> int:
+        """Steps in the usual season: 52 weeks, 12 months, 7 days, 24 hours."""
+        return SEASONS[self.unit]
+
+    @property
+    def per_year(self) -> float:
+        """Steps in a year."""
+        hours = 8766.0
+        return 12 / _MONTHS[self.unit] if self.unit in _MONTHS else hours / _HOURS[self.unit]
+
+    @property
+    def name(self) -> str:
+        """In words: "weekly"."""
+        return NAMES[self.unit]
+
+    def periods(self, times: np.ndarray) -> Int64[np.ndarray, "..."]:
+        """The period number that each instant (datetime64) falls in."""
+        if self.unit in _MONTHS:
+            months = times.astype("datetime64[M]").astype(np.int64) - self.phase
+            return months // _MONTHS[self.unit]
+        hours = times.astype("datetime64[h]").astype(np.int64)
+        if self.unit == "W":
+            # A week's label is its last day: days after the previous label, up to this one, belong to it.
+            days = hours // 24
+            return -((self.offset - days) // 7)
+        return hours // _HOURS[self.unit]
+
+    def labels(self, periods: np.ndarray) -> np.ndarray:
+        """The instants (datetime64[s]) by which periods are known outside."""
+        if self.unit in _MONTHS:
+            step = _MONTHS[self.unit]
+            first = periods * step + self.phase
+            if self.offset == 0:
+                return first.astype("datetime64[M]").astype("datetime64[s]")
+            after = (first + step).astype("datetime64[M]").astype("datetime64[D]")
+            return (after - 1).astype("datetime64[s]")
+        if self.unit == "W":
+            return (periods * 7 + self.offset).astype("datetime64[D]").astype("datetime64[s]")
+        return (periods * _HOURS[self.unit]).astype("datetime64[h]").astype("datetime64[s]")
