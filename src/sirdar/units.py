@@ -2,7 +2,6 @@
 """Units and the one currency in which networks are compared: `Cost`."""
 
 from dataclasses import dataclass
-from typing import Self
 
 SECONDS_PER_HOUR = 3600.0
 JOULES_PER_KWH = 3.6e6
@@ -23,7 +22,7 @@ class Cost:
     parameter_bytes: float = 0.0
     macs: float = 0.0  # multiply-accumulates
 
-    def __add__(self, other: Self) -> "Cost":
+    def __add__(self, other: "Cost") -> "Cost":
         return Cost(
             latency_s=self.latency_s + other.latency_s,
             energy_j=self.energy_j + other.energy_j,

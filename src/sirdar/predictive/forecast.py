@@ -96,7 +96,14 @@ class Forecast:
         """The forecasts of some series."""
         ids = [self.ids[int(row)] for row in rows]
         return Forecast(
-            ids, self.start[rows], self.frequency, self.levels, self.values[rows], self.floor, self.correlation, self.native
+            ids,
+            self.start[rows],
+            self.frequency,
+            self.levels,
+            self.values[rows],
+            self.floor,
+            self.correlation,
+            self.native,
         )
 
     def to_frame(self) -> Any:

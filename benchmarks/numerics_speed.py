@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Claim: stochastic rounding costs at most twice (bf16) or three times (e4m3) a plain copy of fp32.
+
+64M floats on two threads, memory of the result given, both sides in turn in one process; the ratio is that of the
+medians. Then against other libraries, where they can be imported, on 4M floats with everything that a call allocates: torchao's
+`_fp32_to_bf16_sr` and `encode` make bf16, qtorch's `float_quantize`, gfloat's `round_ndarray` and `quantise` make fp32.
+Writes `results/chips/numerics_speed.json`.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+import warnings
+from collections.abc import Callable
+from datetime import date
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sirdar.numerics import encode, quantise
+
+RESULT = Path(__file__).parent / "results" / "chips" / "numerics_speed.json"
+LARGE, SMALL, THREADS = 1 << 26, 1 << 22, 2
+
+
+def main() -> None:
+    """Measure, store."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=9)
+    repeats = parser.parse_args().repeats
+    torch.set_num_threads(THREADS)
+    copies = against_copy(repeats)
+    others = {name: ratio for name, pair in rivals().items() if (ratio := against(*pair))}
+    store(copies, others)
+
+
+def seconds(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median of each call; they take turns, so that a busy machine is busy for all."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(repeats):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def against_copy(repeats: int) -> dict[str, float]:
+    """Milliseconds of a copy and of rounding 64M floats."""
+    x = torch.randn(LARGE, generator=torch.Generator().manual_seed(0))
+    out = torch.empty_like(x)
+    calls: dict[str, Callable[[], Any]] = {"copy": lambda: out.copy_(x), "allocating_copy": x.clone}
+    for name in ("bf16", "fp16", "e5m2", "e4m3", "e4m3fn", "e2m1"):
+        for rounding in ("nearest", "stochastic"):
+            calls[f"{name}_{rounding}"] = lambda n=name, r=rounding: quantise(x, n, rounding=r, seed=0, out=out)
+    for name in ("bf16", "e4m3"):
+        calls[f"{name}_allocating"] = lambda n=name: quantise(x, n, rounding="stochastic", seed=0)
+        calls[f"{name}_encode"] = lambda n=name: encode(x, n, rounding="stochastic", seed=0)
+    return {f"{name}_ms": round(1e3 * s, 2) for name, s in seconds(calls, repeats).items()}
+
+
+def rivals() -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]]:
+    """Pairs of calls, theirs and ours, for what can be imported."""
+    x = torch.randn(SMALL, generator=torch.Generator().manual_seed(1))
+    array = x.numpy()
+
+    def ours(name: str) -> Callable[[], Any]:
+        return lambda: quantise(x, name, rounding="stochastic", seed=0)
+
+    pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {}
+    if torchao := optional("torchao.optim.quant_utils"):
+        pairs["torchao_bf16"] = (
+            lambda: torchao._fp32_to_bf16_sr(x),
+            lambda: encode(x, "bf16", rounding="stochastic", seed=0),
+        )
+    if qtorch := optional("qtorch.quant"):
+        for name, exponent, mantissa in (("bf16", 8, 7), ("e4m3", 4, 3)):
+            pairs[f"qtorch_{name}"] = (
+                lambda e=exponent, m=mantissa: qtorch.float_quantize(x, exp=e, man=m, rounding="stochastic"),
+                ours(name),
+            )
+    if gfloat := optional("gfloat"):
+        formats, modes = import_module("gfloat.formats"), gfloat.RoundMode
+        for name, row in (("bf16", formats.format_info_bfloat16), ("e4m3fn", formats.format_info_ocp_e4m3)):
+            draws = np.random.default_rng(2).integers(0, 1 << 16, SMALL)
+            pairs[f"gfloat_{name}"] = (
+                lambda r=row, d=draws: gfloat.round_ndarray(r, array, modes.Stochastic, True, d, 16),
+                ours(name),
+            )
+    return pairs
+
+
+def optional(name: str) -> Any:  # noqa: ANN401 - a module, whose names no checker knows
+    """A module, or None where it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return import_module(name)
+    except (ImportError, OSError, RuntimeError):
+        return None
+
+
+def against(theirs: Callable[[], Any], ours: Callable[[], Any]) -> dict[str, float]:
+    """Millions of values a second of both, and the ratio."""
+    times = seconds({"theirs": theirs, "ours": ours}, 3)
+    rates = {name: SMALL / s / 1e6 for name, s in times.items()}
+    return {
+        "theirs_million_per_s": round(rates["theirs"], 2),
+        "ours_million_per_s": round(rates["ours"], 1),
+        "ratio": round(rates["ours"] / rates["theirs"], 1),
+    }
+
+
+def store(copies: dict[str, float], others: dict[str, dict[str, float]]) -> None:
+    """Write the result in the format of all benchmarks."""
+    bars = []
+    for name, target in (("bf16", 2.0), ("e4m3", 3.0)):
+        value = round(copies[f"{name}_stochastic_ms"] / copies["copy_ms"], 2)
+        bars.append(bar(f"{name} stochastic, times a copy of fp32", value, target, "lower"))
+    for name, result in others.items():
+        target = 25.0 if name.startswith("torchao") else 50.0
+        bars.append(bar(f"speed over {name}", result["ratio"], target, "higher"))
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    result = {
+        "claim": (__doc__ or "").split("\n")[0].removeprefix("Claim: "),
+        "command": "python benchmarks/numerics_speed.py",
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip(),
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "measured": {"floats": LARGE, "threads": THREADS, **copies, "others": others},
+        "bars": bars,
+    }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    for row in bars:
+        print(f"{row['name']}: {row['value']} (bar {row['target']}, {'met' if row['met'] else 'missed'})")
+
+
+def bar(name: str, value: float, target: float, better: str) -> dict[str, Any]:
+    """One line of the result."""
+    met = value <= target if better == "lower" else value >= target
+    return {"name": name, "value": value, "target": target, "better": better, "met": met}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Claim: bf16 weights rounded stochastically train as fp32 does, at a third of the memory of bf16 with an fp32 copy.
+
+A transformer on the characters of Python's own library, four ways from the same start on the same batches: weights of
+fp32, of bf16 rounded to nearest, of bf16 rounded stochastically, and of bf16 with an fp32 copy. Computation is fp32 on the
+weights as they are stored; gradients reach bf16 weights in bf16. Writes `results/chips/numerics_training.json`.
+"""
+
+import argparse
+import ast
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import time
+from datetime import date
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sirdar.numerics.adamw import AdamW
+
+RESULT = Path(__file__).parent / "results" / "chips" / "numerics_training.json"
+WIDTH, CONTEXT, BATCH, LAYERS = 64, 48, 16, 2
+ARMS = {"fp32": 4, "bf16_nearest": 2, "bf16_stochastic": 2, "bf16_with_fp32_copy": 6}  # bytes of memory a weight
+
+
+class Network(nn.Module):
+    """Characters in, logits of the next one out."""
+
+    def __init__(self, symbols: int) -> None:
+        super().__init__()
+        self.symbol = nn.Embedding(symbols, WIDTH)
+        self.place = nn.Parameter(torch.zeros(CONTEXT, WIDTH))
+        block = {"d_model": WIDTH, "nhead": 4, "dim_feedforward": 4 * WIDTH, "dropout": 0.0, "batch_first": True}
+        self.blocks = nn.ModuleList(nn.TransformerEncoderLayer(**block, norm_first=True) for _ in range(LAYERS))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.out = nn.Linear(WIDTH, symbols)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(CONTEXT))
+
+    def forward(self, text: torch.Tensor) -> torch.Tensor:
+        """From [batch, time] to [batch, time, symbol]."""
+        x = self.symbol(text) + self.place
+        for block in self.blocks:
+            x = block(x, src_mask=self.mask, is_causal=True)
+        return self.out(self.norm(x))
+
+
+def main() -> None:
+    """Train every arm from every seed, store."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    text, symbols = corpus()
+    began = time.process_time()
+    runs = [
+        {"seed": seed, **{arm: train(arm, text, symbols, seed, arguments.steps) for arm in ARMS}}
+        for seed in range(arguments.seeds)
+    ]
+    store(runs, arguments.steps, time.process_time() - began)
+
+
+def corpus() -> tuple[torch.Tensor, int]:
+    """Some of Python's library as indices of characters."""
+    folder = Path(ast.__file__).parent
+    names = ("argparse.py", "ast.py", "datetime.py", "difflib.py", "inspect.py", "pathlib.py", "random.py", "typing.py")
+    text = "".join((folder / name).read_text(encoding="utf-8") for name in names if (folder / name).exists())
+    text = "".join(c if ord(c) < 127 else "?" for c in text)
+    alphabet = {c: i for i, c in enumerate(sorted(set(text)))}
+    return torch.tensor([alphabet[c] for c in text]), len(alphabet)
+
+
+def train(arm: str, text: torch.Tensor, symbols: int, seed: int, steps: int) -> dict[str, float]:
+    """Loss on held-out text at the end, in nats, and the share of weights that the last update left as they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Network(symbols)
+    narrow = arm in ("bf16_nearest", "bf16_stochastic")
+    weights = {
+        n: nn.Parameter(p.detach().to(torch.bfloat16 if narrow else torch.float32))
+        for n, p in network.named_parameters()
+    }
+    rounding = "nearest" if arm == "bf16_nearest" else "stochastic"
+    optimiser = AdamW(weights.values(), lr=3e-4, rounding=rounding, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    split = int(0.9 * len(text))
+    unchanged = 0.0
+    for step in range(steps):
+        optimiser.param_groups[0]["lr"] = 1e-3 * 0.5 * (1 + math.cos(math.pi * step / steps))
+        before = [stored(w, arm).clone() for w in weights.values()] if step == steps // 2 else None
+        optimiser.zero_grad()
+        loss(network, weights, arm, sample(text[:split], generator)).backward()
+        optimiser.step()
+        if before is not None:
+            same = sum(int((a == stored(w, arm)).sum()) for a, w in zip(before, weights.values(), strict=True))
+            unchanged = same / sum(w.numel() for w in weights.values())
+    held_out = torch.Generator().manual_seed(1000)
+    with torch.no_grad():
+        losses = [loss(network, weights, arm, sample(text[split:], held_out)).item() for _ in range(40)]
+    return {"loss": round(statistics.mean(losses), 5), "unchanged_half_way": round(unchanged, 4)}
+
+
+def stored(weight: torch.Tensor, arm: str) -> torch.Tensor:
+    """The weight that the network computes with; gradients pass through the cast."""
+    return weight.bfloat16() if arm == "bf16_with_fp32_copy" else weight
+
+
+def loss(network: nn.Module, weights: dict[str, nn.Parameter], arm: str, batch: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of the next character."""
+    values = {name: stored(weight, arm).float() for name, weight in weights.items()}
+    logits = torch.func.functional_call(network, values, (batch[:, :-1],))
+    return nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+
+
+def sample(text: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A batch of random windows."""
+    starts = torch.randint(len(text) - CONTEXT - 1, (BATCH, 1), generator=generator)
+    return text[starts + torch.arange(CONTEXT + 1)]
+
+
+def store(runs: list[dict[str, dict[str, float]]], steps: int, cpu_s: float) -> None:
+    """Write the result in the format of all benchmarks."""
+
+    def lost(arm: str) -> list[float]:
+        return [round(run[arm]["loss"] - run["fp32"]["loss"], 5) for run in runs]
+
+    memory = ARMS["bf16_stochastic"] / ARMS["bf16_with_fp32_copy"]
+    bars = [
+        bar("nats lost by nearest rounding, least of the seeds", min(lost("bf16_nearest")), 0.05, "higher"),
+        bar(
+            "nats from fp32 with stochastic rounding, worst of the seeds", max(map(abs, lost("bf16_stochastic"))), 0.005
+        ),
+        bar("weight memory, of that of bf16 with an fp32 copy", round(memory, 4), round(1 / 3, 4)),
+    ]
+    result = {
+        "claim": (__doc__ or "").split("\n")[0].removeprefix("Claim: "),
+        "command": "python benchmarks/numerics_training.py",
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip(),
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
+        "measured": {
+            "steps": steps,
+            "cpu_s": round(cpu_s, 1),
+            "bytes_a_weight": ARMS,
+            "nats_lost": {arm: lost(arm) for arm in ARMS},
+            "runs": runs,
+        },
+        "bars": bars,
+    }
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    for row in bars:
+        print(f"{row['name']}: {row['value']} (bar {row['target']}, {'met' if row['met'] else 'missed'})")
+
+
+def bar(name: str, value: float, target: float, better: str = "lower") -> dict[str, object]:
+    """One line of the result."""
+    met = value <= target if better == "lower" else value >= target
+    return {"name": name, "value": value, "target": target, "better": better, "met": met}
+
+
+if __name__ == "__main__":
+    main()

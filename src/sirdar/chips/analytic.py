@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network costs on a chip, from its spec sheet alone: the roofline.
+
+An operator takes as long as its arithmetic or its traffic to device memory, whichever is longer, plus the time to start
+it (Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009). Peaks are multiplied by the shares that networks
+reach; both stand in the sheet with their sources. Operators run one after another.
+
+Traffic: weights are read from device memory, unless all of them and the peak of activations fit in on-chip memory
+together. Activations are read and written there, unless all that is alive while the operator runs fits on chip; what
+the caller passes in or gets back always is.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, runtime_checkable
+
+from sirdar.chips.chip import Chip
+from sirdar.chips.energy import energy
+from sirdar.units import Cost
+from sirdar.workload.graph import Graph, Operator, TensorSpec
+
+Bound = Literal["compute", "memory", "overhead", "nothing"]
+
+
+@dataclass(frozen=True)
+class OperatorCost:
+    """One operator on a chip.
+
+    Args:
+        name: of the operator.
+        kind: of the operator.
+        dtype: the number format it runs in, which is not the one asked for where the chip lacks that.
+        cost: latency, energy, memory and work.
+        compute_s: time of its arithmetic.
+        memory_s: time of its traffic to device memory.
+        overhead_s: time to start it.
+        bound: the longest of the three; "nothing" for views, which take no time.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    cost: Cost
+    compute_s: float
+    memory_s: float
+    overhead_s: float
+    bound: Bound
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """Says what a network costs on a chip; `sirdar.testing.chips.EstimatorChecks` states what must hold."""
+
+    def estimate(self, graph: Graph, chip: Chip, dtype: str) -> Cost:
+        """The cost of running the graph once, with its floating-point tensors in `dtype`."""
+        ...
+
+    def breakdown(self, graph: Graph, chip: Chip, dtype: str) -> tuple[OperatorCost, ...]:
+        """The same by operator, in order; latencies and energies add up to the estimate's."""
+        ...
+
+
+class Roofline:
+    """The roofline over operators, with on-chip memory."""
+
+    def estimate(self, graph: Graph, chip: Chip, dtype: str) -> Cost:
+        """The cost of running the graph once, with its floating-point tensors in `dtype`."""
+        rows = self.breakdown(graph, chip, dtype)
+        return _whole(graph, chip.usable_dtype(dtype), (row.cost for row in rows))
+
+    def breakdown(self, graph: Graph, chip: Chip, dtype: str) -> tuple[OperatorCost, ...]:
+        """The same by operator, in order."""
+        used = chip.usable_dtype(dtype)
+        live = graph.live_bytes(used)
+        sram = 0.0 if chip.sram_bytes is None else chip.sram_bytes.value
+        weights_stay = graph.parameter_bytes(used) + max(live, default=0) <= sram
+        outside = {spec.name for spec in graph.inputs} | set(graph.outputs)
+        rows: list[OperatorCost] = []
+        for operator, alive in zip(graph.operators, live, strict=True):
+            weights = operator.weight_bytes(used)
+            stays = alive + weights <= sram
+            moved = (*operator.inputs, *operator.outputs)
+            passed = [spec for spec in moved if not stays or spec.name in outside]
+            traffic = _bytes(passed, used) + (0 if weights_stay else weights)
+            rows.append(_operator_cost(operator, chip, used, traffic, alive))
+        return tuple(rows)
+
+
+class SlowRoofline:
+    """The roofline without on-chip memory, written as plainly as it can be: the reference in tests."""
+
+    def estimate(self, graph: Graph, chip: Chip, dtype: str) -> Cost:
+        """The cost of running the graph once, with its floating-point tensors in `dtype`."""
+        rows = self.breakdown(graph, chip, dtype)
+        return _whole(graph, chip.usable_dtype(dtype), (row.cost for row in rows))
+
+    def breakdown(self, graph: Graph, chip: Chip, dtype: str) -> tuple[OperatorCost, ...]:
+        """The same by operator, in order."""
+        used = chip.usable_dtype(dtype)
+        rows: list[OperatorCost] = []
+        for step, operator in enumerate(graph.operators):
+            traffic = _bytes((*operator.inputs, *operator.outputs, *operator.weights), used)
+            rows.append(_operator_cost(operator, chip, used, traffic, graph.live_bytes(used)[step]))
+        return tuple(rows)
+
+
+class NullEstimator:
+    """Everything is free: latency and energy are zero, only memory and work are counted."""
+
+    def estimate(self, graph: Graph, chip: Chip, dtype: str) -> Cost:
+        """Memory and work of the graph."""
+        return _whole(graph, chip.usable_dtype(dtype), ())
+
+    def breakdown(self, graph: Graph, chip: Chip, dtype: str) -> tuple[OperatorCost, ...]:
+        """A row of zeros for each operator."""
+        used = chip.usable_dtype(dtype)
+        return tuple(
+            OperatorCost(operator.name, operator.kind, used, Cost(macs=float(operator.macs)), 0.0, 0.0, 0.0, "nothing")
+            for operator in graph.operators
+        )
+
+
+def fits(cost: Cost, chip: Chip) -> tuple[bool, str]:
+    """Whether parameters and peak activations fit in the chip's memory, and a sentence that says so."""
+    needed = cost.parameter_bytes + cost.peak_bytes
+    share = needed / chip.memory_bytes.value
+    parts = f"{cost.parameter_bytes:.3g} bytes of parameters and {cost.peak_bytes:.3g} of activations"
+    return share <= 1, f"{parts} take {share:.1%} of the memory of {chip.name}"
+
+
+def _operator_cost(operator: Operator, chip: Chip, dtype: str, traffic: int, alive: int) -> OperatorCost:
+    free = operator.kind in ("view", "constant")
+    matrix = chip.flops_per_s[dtype].value * chip.compute_efficiency.value
+    compute_s = 2 * operator.macs / matrix + operator.flops / chip.vector_flops_per_s.value
+    memory_s = 0.0 if free else traffic / (chip.bandwidth_bytes_per_s.value * chip.bandwidth_efficiency.value)
+    overhead_s = 0.0 if free else chip.overhead_s.value
+    latency_s = max(compute_s, memory_s) + overhead_s
+    cost = Cost(
+        latency_s=latency_s,
+        energy_j=energy(chip, latency_s).mid_j,
+        peak_bytes=float(alive),
+        parameter_bytes=float(operator.weight_bytes(dtype)),
+        macs=float(operator.macs),
+    )
+    bound = _bound(compute_s, memory_s, overhead_s)
+    return OperatorCost(operator.name, operator.kind, dtype, cost, compute_s, memory_s, overhead_s, bound)
+
+
+def _bound(compute_s: float, memory_s: float, overhead_s: float) -> Bound:
+    longest = max(compute_s, memory_s, overhead_s)
+    if longest == 0:
+        return "nothing"
+    if longest == compute_s:
+        return "compute"
+    return "memory" if longest == memory_s else "overhead"
+
+
+def _whole(graph: Graph, dtype: str, costs: Iterable[Cost]) -> Cost:
+    """The sum over operators; weights that several of them share are counted once."""
+    total = sum(costs, Cost())
+    return replace(
+        total,
+        peak_bytes=float(graph.peak_bytes(dtype)),
+        parameter_bytes=float(graph.parameter_bytes(dtype)),
+        macs=float(graph.macs),
+    )
+
+
+def _bytes(specs: Iterable[TensorSpec], dtype: str) -> int:
+    return sum(spec.bytes(dtype) for spec in specs)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A chip as a frozen spec sheet in which every number carries its source and date."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date as calendar_date
+
+from sirdar.errors import ArgumentError
+from sirdar.numerics.formats import format_named
+
+
+@dataclass(frozen=True)
+class Number:
+    """A fact about a chip.
+
+    Args:
+        value: in the unit that the name of its key ends with.
+        source: the document it stands in, or "assumption: ..." where nobody published it.
+        date: the day the source is from or was read.
+        low: least plausible value; the value itself when the source leaves no doubt.
+        high: greatest plausible value.
+        alternatives: what other pages of the same publisher say.
+    """
+
+    value: float
+    source: str
+    date: calendar_date
+    low: float | None = None
+    high: float | None = None
+    alternatives: tuple["Number", ...] = ()
+
+    @property
+    def bounds(self) -> tuple[float, float, float]:
+        """Low, value and high."""
+        low = self.value if self.low is None else self.low
+        high = self.value if self.high is None else self.high
+        return low, self.value, high
+
+    @property
+    def assumed(self) -> bool:
+        """Whether it is an assumption and not a published figure."""
+        return self.source.startswith("assumption")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A machine that can be rented with this chip in it.
+
+    Args:
+        name: as the provider calls it.
+        chips: how many of them it holds.
+        region: where the price holds.
+        source: the document that lists it.
+        date: the day of that document.
+        price_usd_per_hour: on demand; None where no price is public.
+    """
+
+    name: str
+    chips: int
+    region: str
+    source: str
+    date: calendar_date
+    price_usd_per_hour: float | None = None
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What a hardware model needs to know of a chip.
+
+    Args:
+        name: as in `load`.
+        vendor: who makes it.
+        kind: "accelerator", "gpu" or "cpu".
+        description: one sentence.
+        flops_per_s: dense peak of matrix multiplication by number format, two operations per multiply-accumulate.
+        vector_flops_per_s: peak of elementwise work.
+        memory_bytes: device memory.
+        bandwidth_bytes_per_s: to and from device memory, peak.
+        compute_efficiency: share of `flops_per_s` that networks reach.
+        bandwidth_efficiency: share of `bandwidth_bytes_per_s` that networks reach.
+        overhead_s: to start one operator.
+        power_w: of the chip under load.
+        sram_bytes: on-chip memory that operators can keep their activations in; None where it is not published.
+        instances: where it can be rented.
+    """
+
+    name: str
+    vendor: str
+    kind: str
+    description: str
+    flops_per_s: Mapping[str, Number] = field(hash=False)
+    vector_flops_per_s: Number
+    memory_bytes: Number
+    bandwidth_bytes_per_s: Number
+    compute_efficiency: Number
+    bandwidth_efficiency: Number
+    overhead_s: Number
+    power_w: Number
+    sram_bytes: Number | None = None
+    instances: tuple[Instance, ...] = ()
+
+    def numbers(self) -> Iterator[tuple[str, Number]]:
+        """Every number on the sheet, by the key it has in TOML."""
+        for key, value in vars(self).items():
+            if isinstance(value, Number):
+                yield key, value
+        for dtype, number in self.flops_per_s.items():
+            yield f"flops_per_s.{dtype}", number
+
+    def usable_dtype(self, dtype: str) -> str:
+        """The format itself where the chip computes in it, else the next one it has.
+
+        Next is the narrowest format that is at least as wide, the one closest in mantissa among equals; the widest
+        the chip has where all are narrower. Formats give way to floating-point ones only, since integers need
+        calibration; int8 to those that hold every integer of it.
+
+        Raises:
+            ArgumentError: the format is unknown, or the chip has nothing to take its place.
+        """
+        wanted = format_named(dtype)
+        if dtype in self.flops_per_s:
+            return dtype
+        rows = [format_named(name) for name in self.flops_per_s]
+        rows = [row for row in rows if row.floating and (wanted.floating or row.mantissa >= wanted.mantissa)]
+        if not rows:
+            msg = f"chip {self.name} computes only in {', '.join(self.flops_per_s)}, nothing takes the place of {dtype}"
+            raise ArgumentError(msg)
+        wide = [row for row in rows if row.significant_bits >= wanted.significant_bits]
+        if not wide:
+            return max(rows, key=lambda row: (row.significant_bits, row.exponent)).name
+        return min(wide, key=lambda row: (row.significant_bits, abs(row.mantissa - wanted.mantissa))).name
+
+    def cheapest_instance(self, region: str) -> Instance | None:
+        """The instance of a region with the least price per chip; None where none has a price."""
+        priced = [row for row in self.instances if row.region == region and row.price_usd_per_hour is not None]
+        return min(priced, key=lambda row: (row.price_usd_per_hour or 0.0) / row.chips, default=None)

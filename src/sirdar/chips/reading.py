@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads chips from TOML, the catalogue's or a user's own, and refuses what is incomplete, naming file and key.
+
+A number is an inline table: ``memory_bytes = { value = 34359738368, source = "...", date = 2026-08-21 }`` (the date
+bare or in quotes), with optional ``low``, ``high`` and ``alternatives`` (a list of such tables). ``[flops_per_s]``
+holds one per number format, ``[[instances]]`` where the chip can be rented; `sirdar.chips.host` explains
+``[per_core]``.
+"""
+
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date as calendar_date
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from sirdar.chips import host
+from sirdar.chips.chip import Chip, Instance, Number
+from sirdar.errors import ArgumentError, DataError, nearest
+from sirdar.numerics.formats import FORMATS
+
+KINDS = ("accelerator", "gpu", "cpu")
+_TEXTS = ("name", "vendor", "kind", "description")
+_NUMBERS = (
+    "vector_flops_per_s",
+    "memory_bytes",
+    "bandwidth_bytes_per_s",
+    "compute_efficiency",
+    "bandwidth_efficiency",
+    "overhead_s",
+    "power_w",
+)
+_KEYS = (*_TEXTS, *_NUMBERS, "flops_per_s")
+_MAY_BE_ZERO = ("overhead_s",)
+_SHARES = ("compute_efficiency", "bandwidth_efficiency")
+
+
+def names() -> tuple[str, ...]:
+    """Names of the chips in the catalogue, sorted."""
+    return tuple(sorted(row.name.removesuffix(".toml") for row in _catalogue().iterdir() if row.name.endswith(".toml")))
+
+
+def load(name_or_path: str | Path) -> Chip:
+    """A chip of the catalogue by its name, or of a user's own TOML file by its path.
+
+    Args:
+        name_or_path: such as "trainium1", or a path that ends in ".toml".
+
+    Raises:
+        ArgumentError: the catalogue has no such chip; the sentence lists those it has.
+        DataError: the file is missing or wrong; the sentence names the file and the TOML key.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(".toml"):
+        return _read(Path(text), text)
+    if text not in names():
+        msg = f"no chip is called {text!r}; there are {', '.join(names())}.{nearest(text, names())}"
+        raise ArgumentError(msg)
+    return _read(_catalogue() / f"{text}.toml", f"{text}.toml")
+
+
+def _catalogue() -> Traversable:
+    return files("sirdar.chips") / "catalogue"
+
+
+def _read(path: Traversable, title: str) -> Chip:
+    sheet = Sheet.read(path, title)
+    if "per_core" in sheet.table:
+        sheet = Sheet(title, host.scaled(sheet.table, title))
+    sheet.only((*_KEYS, "sram_bytes", "instances"), required=_KEYS)
+    name, vendor, kind, description = (sheet.text(key) for key in _TEXTS)
+    if kind not in KINDS:
+        raise sheet.wrong("kind", f"must be one of {', '.join(KINDS)}, got {kind!r}", KINDS)
+    numbers = {key: sheet.number(key) for key in _NUMBERS}
+    return Chip(
+        name,
+        vendor,
+        kind,
+        description,
+        _peaks(sheet.child("flops_per_s")),
+        **numbers,
+        sram_bytes=sheet.number("sram_bytes") if "sram_bytes" in sheet.table else None,
+        instances=_instances(sheet),
+    )
+
+
+def _peaks(sheet: "Sheet") -> dict[str, Number]:
+    sheet.only([row.name for row in FORMATS])
+    if not sheet.table:
+        raise sheet.wrong("", "must hold the peak of at least one number format")
+    return {key: sheet.number(key) for key in sheet.table}
+
+
+def _instances(sheet: "Sheet") -> tuple[Instance, ...]:
+    rows = sheet.children("instances")
+    found: dict[tuple[str, str], Instance] = {}
+    required = ("name", "chips", "region", "source", "date")
+    for row in rows:
+        row.only((*required, "price_usd_per_hour"), required=required)
+        priced = "price_usd_per_hour" in row.table
+        instance = Instance(
+            name=row.text("name"),
+            chips=row.whole("chips"),
+            region=row.text("region"),
+            source=row.text("source"),
+            date=row.date("date"),
+            price_usd_per_hour=row.quantity("price_usd_per_hour") if priced else None,
+        )
+        if (instance.name, instance.region) in found:
+            raise row.wrong("name", f"lists {instance.name!r} in {instance.region} twice")
+        found[instance.name, instance.region] = instance
+    return tuple(found.values())
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A TOML table that knows where it stands, so that whatever is wrong with it can be said."""
+
+    title: str
+    table: Mapping[str, Any]
+    prefix: str = ""
+
+    @classmethod
+    def read(cls, path: Traversable, title: str) -> "Sheet":
+        """The whole of a file."""
+        try:
+            return cls(title, tomllib.loads(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            msg = f"{title} cannot be read as TOML: {error}"
+            raise DataError(msg) from error
+
+    def wrong(self, key: str, complaint: str, known: Iterable[str] = ()) -> DataError:
+        """An error that names file and key."""
+        got = self.table.get(key)
+        hint = nearest(got, known) if isinstance(got, str) else ""
+        return DataError(f"{self.title}: key {self._at(key)!r} {complaint}.{hint}")
+
+    def only(self, known: Iterable[str], required: Iterable[str] = ()) -> None:
+        """Refuse keys that are not known, and the lack of one that is required."""
+        known = tuple(known)
+        for key in self.table:
+            if key not in known:
+                hint = nearest(key, known)
+                msg = f"{self.title}: key {self._at(key)!r} is not known; known are {', '.join(known)}.{hint}"
+                raise DataError(msg)
+        for key in required:
+            if key not in self.table:
+                msg = f"{self.title}: key {self._at(key)!r} is missing"
+                raise DataError(msg)
+
+    def child(self, key: str) -> "Sheet":
+        """A table in this table."""
+        if not isinstance(self.table[key], Mapping):
+            raise self.wrong(key, f"must be a table, got {self.table[key]!r}")
+        return Sheet(self.title, self.table[key], f"{self._at(key)}.")
+
+    def children(self, key: str) -> list["Sheet"]:
+        """A list of tables in this table; empty where the key is absent."""
+        rows = self.table.get(key, [])
+        if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+            raise self.wrong(key, f"must be a list of tables, got {rows!r}")
+        return [Sheet(self.title, row, f"{self._at(key)}[{place}].") for place, row in enumerate(rows)]
+
+    def text(self, key: str) -> str:
+        """A text that is not empty."""
+        value = self.table[key]
+        if not isinstance(value, str) or not value.strip():
+            raise self.wrong(key, f"must be a text, got {value!r}")
+        return value
+
+    def date(self, key: str) -> calendar_date:
+        """A day, bare or in quotes."""
+        value = self.table[key]
+        if type(value) is calendar_date:
+            return value
+        try:
+            return calendar_date.fromisoformat(value)
+        except (TypeError, ValueError):
+            raise self.wrong(key, f"must be a day such as 2026-08-21, got {value!r}") from None
+
+    def quantity(self, key: str, *, zero: bool = False) -> float:
+        """A finite number above zero, or from zero on."""
+        value = self.table[key]
+        whole = isinstance(value, int | float) and not isinstance(value, bool)
+        if not whole or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+            raise self.wrong(key, f"must be a number {'>= 0' if zero else '> 0'}, got {value!r}")
+        return float(value)
+
+    def whole(self, key: str) -> int:
+        """An integer above zero."""
+        value = self.table[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+            raise self.wrong(key, f"must be an integer > 0, got {value!r}")
+        return value
+
+    def number(self, key: str) -> Number:
+        """A number with its source and date."""
+        sheet = self.child(key)
+        required = ("value", "source", "date")
+        sheet.only((*required, "low", "high", "alternatives"), required=required)
+        zero = key in _MAY_BE_ZERO
+        values = {part: sheet.quantity(part, zero=zero) for part in ("value", "low", "high") if part in sheet.table}
+        low, value, high = (values.get(part, values["value"]) for part in ("low", "value", "high"))
+        if not low <= value <= high:
+            raise self.wrong(key, f"must have low <= value <= high, got {low:g}, {value:g}, {high:g}")
+        if key in _SHARES and high > 1:
+            raise self.wrong(key, f"must be a share of at most 1, got {high:g}")
+        return Number(
+            **values,
+            source=sheet.text("source"),
+            date=sheet.date("date"),
+            alternatives=tuple(_alternative(row) for row in sheet.children("alternatives")),
+        )
+
+    def _at(self, key: str) -> str:
+        return f"{self.prefix}{key}".rstrip(".")
+
+
+def _alternative(sheet: Sheet) -> Number:
+    required = ("value", "source", "date")
+    sheet.only(required, required=required)
+    return Number(sheet.quantity("value"), sheet.text("source"), sheet.date("date"))

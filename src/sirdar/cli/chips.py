@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sirdar chips`: what a night's forecasting costs on every chip."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sirdar.cli import options
+
+
+def chips(
+    model: Annotated[
+        Path | None, typer.Argument(help="A trained MQ-CNN (model/ of plan or forecast); a default one if omitted.")
+    ] = None,
+    chip: Annotated[
+        list[str] | None, typer.Option(help="Name or TOML file of a chip, repeated; all if omitted.")
+    ] = None,
+    volume: Annotated[int, typer.Option(help="Series to forecast.")] = 1_000_000,
+    batch: Annotated[int, typer.Option(help="Series in one run of the network.")] = 4096,
+    dtype: Annotated[str, typer.Option(help="Number format; a chip without it takes the next one it has.")] = "bf16",
+    as_json: options.AsJson = False,  # noqa: FBT001, FBT002 - a flag
+) -> None:
+    """Estimate time, energy, price and carbon on every chip of the catalogue, before running on any.
+
+    Example: sirdar chips plan/model --volume 400000000 --chip inferentia2 --chip t4
+    """
+    from sirdar.recipes.files import finite
+    from sirdar.recipes.plan import compare_chips, example_network
+
+    network = example_network(model)
+    ranking = compare_chips(network, chips=tuple(chip) if chip else None, volume=volume, batch=batch, dtype=dtype)
+    if as_json:
+        options.print_json(finite({"chips": ranking.to_rows(), "assumptions": list(ranking.assumptions)}))
+        return
+    from sirdar.cli import show
+
+    show.chips(ranking)
+    for sentence in ranking.assumptions:
+        sys.stdout.write(f"* {sentence}\n")

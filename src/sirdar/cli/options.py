@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several verbs share, and how results are shown."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Input = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Parquet or CSV file or folder, one row per series and time; the bundled retail panel if omitted."
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if missing.")]
+Horizon = Annotated[int, typer.Option(help="Steps to forecast.")]
+Windows = Annotated[int, typer.Option(help="Origins of the backtest.")]
+Models = Annotated[
+    str | None, typer.Option(help="Rungs, comma-separated: seasonal-naive, auto-ets, theta, tsb, croston, mq-cnn.")
+]
+Seed = Annotated[int, typer.Option(help="Of everything random; the same seed gives the same files.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+HoldingCost = Annotated[float, typer.Option(help="Cost of a unit left at the end of a step.")]
+LostSaleCost = Annotated[float, typer.Option(help="Cost of a unit of demand that finds no stock.")]
+LeadTime = Annotated[int, typer.Option(help="Steps from an order to its arrival.")]
+ReviewPeriod = Annotated[int, typer.Option(help="Steps from one chance to order to the next.")]
+Inventory = Annotated[
+    Path | None,
+    typer.Option(help="Table with unique_id, on_hand and optionally arriving_1, arriving_2, ...; assumed if omitted."),
+]
+Freq = Annotated[str | None, typer.Option(help="h, D, W, M, Q or Y; inferred if omitted. Finer rows are summed.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="ROLE=NAME, repeated. Roles: id, time, target, price, promotion, in_stock, static, past, future. "
+        "By default id=unique_id, time=ds, target=y.",
+    ),
+]
+Gaps = Annotated[
+    str | None, typer.Option(help="A step without a row: 'missing' (not observed) or 'zero' (nothing sold).")
+]
+
+_SINGLE = ("id", "time", "target", "price", "promotion", "in_stock")
+_SEVERAL = ("static", "past", "future")
+
+
+def roles(columns: Sequence[str] | None, freq: str | None, gaps: str | None) -> dict[str, Any]:
+    """Arguments of `Panel.read` from the options."""
+    result: dict[str, Any] = {}
+    for item in columns or ():
+        role, equals, name = item.partition("=")
+        if not equals or not name or role not in (*_SINGLE, *_SEVERAL):
+            msg = f"--column must be ROLE=NAME with a role of {', '.join((*_SINGLE, *_SEVERAL))}, got {item!r}"
+            raise typer.BadParameter(msg)
+        if role in _SEVERAL:
+            result.setdefault(role, []).append(name)
+        else:
+            result[role] = name
+    if freq is not None:
+        result["freq"] = freq
+    if gaps is not None:
+        result["gaps"] = gaps
+    return result
+
+
+def names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    """A comma-separated list."""
+    return default if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, float], None]]:
+    """A bar on stderr, so that stdout stays clean; one line per step where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    shown = Progress(
+        TextColumn("{task.description:<34}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    with shown:
+        tasks: dict[str, Any] = {}
+
+        def update(text: str, done: float) -> None:
+            step, _, detail = text.partition(": ")
+            if step not in tasks:
+                tasks[step] = shown.add_task(step, total=1.0)
+                if not console.is_terminal:
+                    sys.stderr.write(f"{step} ...\n")
+            shown.update(tasks[step], completed=done, description=f"{step} ({detail})" if detail and done < 1 else step)
+
+        yield update
+
+
+def print_json(content: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(content, indent=1, default=str) + "\n")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout, numbers to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def smallest_problem() -> Any:  # noqa: ANN401 - importing its type would load numpy for --help
+    """An order problem that any horizon covers, for verbs that do not order."""
+    from sirdar.inventory import InventoryProblem
+
+    return InventoryProblem(lead_time=0)

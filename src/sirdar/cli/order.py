@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sirdar order`: from a forecast to orders."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sirdar.cli import options
+
+
+def order(  # noqa: PLR0913 - one argument per option
+    source: Annotated[Path, typer.Argument(help="forecast.parquet of `sirdar forecast` or `sirdar plan`.")],
+    out: options.Out = Path("orders"),
+    holding_cost: options.HoldingCost = 0.2,
+    lost_sale_cost: options.LostSaleCost = 1.0,
+    lead_time: options.LeadTime = 2,
+    review_period: options.ReviewPeriod = 1,
+    inventory: options.Inventory = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,  # noqa: FBT001, FBT002 - a flag
+) -> None:
+    """Order by the projected-inventory policy at the critical ratio of the two costs; writes orders.parquet.
+
+    Example: sirdar order plan/forecast.parquet --inventory stock.csv --holding-cost 0.1 --lost-sale-cost 2
+    """
+    from sirdar.inventory import InventoryProblem
+    from sirdar.recipes import files
+    from sirdar.recipes.plan import Settings, place_orders
+
+    made = files.read_forecast(source)
+    problem = InventoryProblem(holding_cost, lost_sale_cost, lead_time, review_period)
+    settings = Settings(horizon=made.horizon, problem=problem, inventory=inventory, seed=seed)
+    with files.output_folder(out) as scratch:
+        orders = place_orders(settings, made)
+        files.orders_frame(orders).write_parquet(scratch / "orders.parquet")
+    if as_json:
+        options.print_json(files.finite({"out": str(out), "stock": orders.note, **files.order_totals(orders)}))
+        return
+    from sirdar.cli import show
+
+    show.orders(orders)
+    sys.stdout.write(f"{orders.note}\n")

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sirdar plan`: the main job, end to end."""
+
+import sys
+from pathlib import Path
+
+from sirdar.cli import options
+
+
+def plan(  # noqa: PLR0913 - one argument per option
+    source: options.Input = None,
+    out: options.Out = Path("plan"),
+    horizon: options.Horizon = 6,
+    windows: options.Windows = 3,
+    models: options.Models = None,
+    holding_cost: options.HoldingCost = 0.2,
+    lost_sale_cost: options.LostSaleCost = 1.0,
+    lead_time: options.LeadTime = 2,
+    review_period: options.ReviewPeriod = 1,
+    inventory: options.Inventory = None,
+    freq: options.Freq = None,
+    column: options.Columns = None,
+    gaps: options.Gaps = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,  # noqa: FBT001, FBT002 - a flag
+) -> None:
+    """Read demand, backtest the ladder, forecast with the winner, order, and choose the chip.
+
+    Writes forecast.parquet, orders.parquet, leaderboard.json, run.json, report.html and the trained network (model/).
+
+    Examples:
+
+        sirdar plan
+
+        sirdar plan demand.csv --column id=sku --column time=week --column target=units --column price=price --horizon 8
+
+        sirdar plan demand.parquet --inventory stock.csv --holding-cost 0.1 --lost-sale-cost 2.5 --lead-time 3
+    """
+    from sirdar.inventory import InventoryProblem
+    from sirdar.recipes import files
+    from sirdar.recipes.plan import Settings
+    from sirdar.recipes.plan import plan as run
+    from sirdar.recipes.write import write_plan
+
+    settings = Settings(
+        source,
+        options.roles(column, freq, gaps),
+        horizon,
+        windows,
+        options.names(models, Settings.models),
+        InventoryProblem(holding_cost, lost_sale_cost, lead_time, review_period),
+        inventory,
+        seed,
+    )
+    with files.output_folder(out) as scratch:
+        with options.progress_bar() as progress:
+            done = run(settings, progress)
+            summary = write_plan(done, scratch, progress)
+    summary = {"out": str(out), **summary}
+    if as_json:
+        options.print_json(summary)
+        return
+    from sirdar.cli import show
+
+    show.quality(done.panel)
+    show.leaderboard(done.backtest)
+    show.orders(done.orders)
+    if done.chips:
+        show.chips(done.chips)
+    sys.stdout.write(f"{done.orders.note}\nThe report: {out / 'report.html'}\n")

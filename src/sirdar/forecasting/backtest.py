@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rolling-origin evaluation: every model is trained anew at each origin and scored on what followed."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from sirdar.errors import ArgumentError, DataError, require_positive_integer
+from sirdar.forecasting.forecaster import Forecaster
+from sirdar.forecasting.ladder import ENSEMBLE, NAIVE
+from sirdar.forecasting.models.ensemble import average
+from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.seasons import season_of
+from sirdar.predictive import Forecast, scores
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of the leaderboard; shares are in 0 ... 1.
+
+    `coverage_80` counts ties at the ends of the interval by their share, see `predictive.scores.coverage`;
+    `closed_coverage_80` counts them whole.
+    """
+
+    model: str
+    wql: float
+    mase: float
+    coverage_80: float
+    closed_coverage_80: float
+    crossing_rate: float
+    seconds: float
+    wql_by_origin: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One origin: the forecasts made there, and what followed."""
+
+    label: str  # the last period seen
+    ids: list[str]
+    actual: Float32[np.ndarray, "series horizon"]
+    scale: np.ndarray  # of MASE, [series]
+    forecasts: dict[str, Forecast]
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """What a backtest found; `scores` stand best first."""
+
+    scores: list[Score]
+    origins: list[Origin]
+    season: int
+    horizon: int
+
+    @property
+    def winner(self) -> str:
+        """The model of the least weighted quantile loss."""
+        return self.scores[0].model
+
+    def correlation(self, model: str) -> float:
+        """Lag-one correlation of a model's errors, for `Forecast.correlation`."""
+        actual, values, levels = self._pooled(model)
+        return scores.lag_one_correlation(actual, values, levels)
+
+    def calibration(self, model: str) -> list[tuple[float, float]]:
+        """(level, observed share) of a model: equal when it is right."""
+        actual, values, levels = self._pooled(model)
+        shares = scores.observed_share(actual, values, levels)
+        return [(float(level), float(share)) for level, share in zip(levels, shares, strict=True)]
+
+    def _pooled(self, model: str) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
+        forecasts = [origin.forecasts[model] for origin in self.origins]
+        return (
+            np.concatenate([origin.actual for origin in self.origins]),
+            np.concatenate([forecast.values for forecast in forecasts]),
+            forecasts[0].levels,
+        )
+
+
+def backtest(
+    models: Mapping[str, Forecaster | Callable[[], Forecaster]],
+    panel: Panel,
+    *,
+    windows: int = 3,
+    stride: int | None = None,
+    ensemble: bool = True,
+    progress: Callable[[str, float], None] | None = None,
+) -> Backtest:
+    """Scores models on the last `windows` origins of a panel.
+
+    At each origin a series takes part that has been observed at least once before it.
+
+    Args:
+        models: forecasters by name, or functions that build a fresh one.
+        panel: the history.
+        windows: number of origins.
+        stride: steps between origins; the horizon when None, so that no step is scored twice.
+        ensemble: also score the average of all models but the seasonal naive, when there are at least two.
+        progress: called with a text and the share of work done.
+
+    Raises:
+        DataError: the history is too short; says how short, and for which series.
+    """
+    require_positive_integer(windows, "windows")
+    built = {name: model if isinstance(model, Forecaster) else model() for name, model in models.items()}
+    if not built:
+        msg = "there is no model to backtest"
+        raise ArgumentError(msg)
+    horizon = max(model.horizon for model in built.values())
+    stride = horizon if stride is None else require_positive_integer(stride, "stride")
+    _refuse_short(panel, horizon, windows, stride)
+    season = season_of(panel)
+    origins, seconds = [], dict.fromkeys(built, 0.0)
+    for window in range(windows):
+        past = panel.cut(horizon + (windows - 1 - window) * stride)
+        past = past.select(past.observations() > 0)
+        forecasts = {}
+        for index, (name, model) in enumerate(built.items()):
+            if progress is not None:
+                progress(f"origin {window + 1}/{windows}: {name}", (window + index / len(built)) / windows)
+            begin = time.perf_counter()
+            forecasts[name] = model.fit(past).predict(past)
+            seconds[name] += time.perf_counter() - begin
+        origins.append(_origin(past, horizon, season, forecasts))
+    members = [name for name in built if name != NAIVE]
+    if ensemble and len(members) > 1:
+        begin = time.perf_counter()
+        for origin in origins:
+            origin.forecasts[ENSEMBLE] = average([origin.forecasts[name] for name in members])
+        seconds[ENSEMBLE] = sum(seconds[name] for name in members) + time.perf_counter() - begin
+    if progress is not None:
+        progress("scores", 1.0)
+    result = Backtest([], origins, season, horizon)
+    rows = [_score(name, result, seconds[name]) for name in seconds]
+    return Backtest(sorted(rows, key=lambda row: (np.isnan(row.wql), row.wql)), origins, season, horizon)
+
+
+def _refuse_short(panel: Panel, horizon: int, windows: int, stride: int) -> None:
+    """The first origin must leave at least twice the horizon of history in some series."""
+    needed = 3 * horizon + (windows - 1) * stride
+    longest = int(np.argmax(panel.history))
+    if panel.history[longest] < needed:
+        steps = int(panel.history[longest])
+        msg = (
+            f"the history is too short for the backtest: {windows} origins of horizon {horizon} need {needed} steps, but the "
+            f"longest series, {panel.ids[longest]!r}, has {steps}; lower the horizon or the number of windows"
+        )
+        raise DataError(msg)
+    if not np.isfinite(panel.cut(horizon).actuals(horizon)).any():
+        msg = f"nothing was observed in the last {horizon} steps of any series, so no forecast can be scored"
+        raise DataError(msg)
+
+
+def _origin(past: Panel, horizon: int, season: int, forecasts: dict[str, Forecast]) -> Origin:
+    seen = np.where(past.observed, past.target, np.float32(np.nan))
+    history = past.tail(seen, int(past.history.max()))
+    last = past.frequency.labels(np.array([int(past.end.max()) - 1])).astype("datetime64[D]")[0]
+    return Origin(str(last), past.ids, past.actuals(horizon), scores.seasonal_scale(history, season), forecasts)
+
+
+def _score(model: str, result: Backtest, seconds: float) -> Score:
+    actual, values, levels = result._pooled(model)
+    scale = np.concatenate([origin.scale for origin in result.origins])
+    median = np.concatenate([origin.forecasts[model].median() for origin in result.origins])
+    by_origin = [scores.wql(origin.actual, origin.forecasts[model].values, levels) for origin in result.origins]
+    return Score(
+        model,
+        wql=scores.wql(actual, values, levels),
+        mase=scores.mase(actual, median, scale),
+        coverage_80=_coverage_80(actual, values, levels, scores.coverage),
+        closed_coverage_80=_coverage_80(
+            actual, values, levels, lambda y, q, _: scores.closed_coverage(y, q[..., 0], q[..., -1])
+        ),
+        crossing_rate=scores.crossing_rate(values),
+        seconds=seconds,
+        wql_by_origin=tuple(by_origin),
+    )
+
+
+def _coverage_80(
+    actual: np.ndarray, values: np.ndarray, levels: tuple[float, ...], measure: Callable[..., float]
+) -> float:
+    """The measure on the levels from 0.1 to 0.9; NaN when these are not forecast."""
+    inside = [index for index, level in enumerate(levels) if 0.1 <= level <= 0.9]
+    if not inside or levels[inside[0]] != 0.1 or levels[inside[-1]] != 0.9:
+        return float("nan")
+    return measure(actual, values[..., inside], [levels[index] for index in inside])

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network is told beside past demand: the calendar, and the caller's covariates brought to one scale."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from sirdar.forecasting.panel import Panel
+from sirdar.predictive import Frequency
+
+# A yearly pattern cannot be told from a trend before it was seen twice: on one year of history a network given the
+# calendar extrapolates nonsense into dates that it never saw.
+SEASONS_BEFORE_CALENDAR = 2.0
+_CLIP = 5.0
+
+
+def calendar_features(frequency: Frequency, periods: np.ndarray, *, yearly: bool) -> Float32[np.ndarray, "... channel"]:
+    """Sines and cosines of the step's place in the day, the week and (when `yearly`) the year."""
+    cycles: list[tuple[float, int]] = []
+    if frequency.unit == "h":
+        cycles += [(24.0, 3), (168.0, 2)]
+    if frequency.unit == "D":
+        cycles += [(7.0, 3)]
+    if yearly and frequency.per_year > 1:
+        cycles += [(frequency.per_year, 2 if frequency.unit in {"M", "Q"} else 3)]
+    waves = []
+    for length, harmonics in cycles:
+        for k in range(1, harmonics + 1):
+            angle = 2 * np.pi * k * periods / length
+            waves += [np.sin(angle), np.cos(angle)]
+    if not waves:
+        return np.zeros((*periods.shape, 0), dtype=np.float32)
+    return np.stack(waves, axis=-1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a panel's covariates become channels; fitted once, stored with the network as JSON.
+
+    Args:
+        yearly: whether the calendar includes the year.
+        past: (name, centre, spread) of each past covariate, after log1p where `logged`.
+        known: likewise for covariates known ahead; prices as logarithms.
+        static: likewise for numeric statics.
+        categories: the values of each text static that more than one series shares.
+        logged: names that are taken as logarithms, being positive and skewed.
+    """
+
+    yearly: bool
+    past: tuple[tuple[str, float, float], ...] = ()
+    known: tuple[tuple[str, float, float], ...] = ()
+    static: tuple[tuple[str, float, float], ...] = ()
+    categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    logged: tuple[str, ...] = ()
+
+    @classmethod
+    def fit(cls, panel: Panel) -> "Encoding":
+        """Centres and spreads over the panel's history."""
+        columns = {**panel.past, **panel.future}
+        numeric = {name: column for name, column in panel.static.items() if column.dtype != object}
+        logged = tuple(name for name, column in {**columns, **numeric}.items() if _skewed(column))
+        longest = int(panel.history.max())
+        return cls(
+            yearly=longest >= SEASONS_BEFORE_CALENDAR * panel.frequency.per_year,
+            past=tuple(_moments(name, column, name in logged) for name, column in panel.past.items()),
+            known=tuple(_moments(name, column, name in logged) for name, column in panel.future.items()),
+            static=tuple(_moments(name, column, name in logged) for name, column in numeric.items()),
+            categories=tuple(
+                _shared(name, c) for name, c in panel.static.items() if c.dtype == object and _shared(name, c)[1]
+            ),
+            logged=logged,
+        )
+
+    def scaled(self, name: str, values: np.ndarray, centre: float, spread: float) -> np.ndarray:
+        """One covariate as a channel: about zero mean and unit spread, 0 where unknown."""
+        values = np.log1p(np.maximum(values, 0)) if name in self.logged else values
+        return np.clip(np.nan_to_num((values - centre) / spread), -_CLIP, _CLIP)
+
+    def static_channels(self, panel: Panel) -> Float32[np.ndarray, "series channel"]:
+        """Numeric statics, and one-hot categories; a value never seen is all zeros."""
+        channels = [
+            self.scaled(name, panel.static[name], centre, spread)[:, None] for name, centre, spread in self.static
+        ]
+        for name, values in self.categories:
+            channels.append((panel.static[name][:, None] == np.asarray(values, dtype=object)[None]).astype(np.float32))
+        return np.concatenate([np.zeros((len(panel), 0)), *channels], axis=1).astype(np.float32)
+
+
+def _skewed(column: np.ndarray) -> bool:
+    known = column[np.isfinite(column)]
+    if not len(known) or known.min() < 0:
+        return False
+    return bool(known.max() > 4 * max(float(np.median(known)), 1e-6)) and len(np.unique(known[:10_000])) > 2
+
+
+def _moments(name: str, column: np.ndarray, logged: bool) -> tuple[str, float, float]:  # noqa: FBT001
+    known = column[np.isfinite(column)].astype(np.float64)
+    known = np.log1p(known) if logged else known
+    if not len(known):
+        return name, 0.0, 1.0
+    return name, float(known.mean()), max(float(known.std()), 1e-6)
+
+
+def _shared(name: str, column: np.ndarray, most: int = 64) -> tuple[str, tuple[str, ...]]:
+    """The commonest values that at least two series share; a text that names each series alone tells nothing."""
+    values, counts = np.unique([str(value) for value in column if value is not None], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:most]
+    kept = tuple(str(values[i]) for i in order if counts[i] > 1)
+    return name, kept if counts.sum() and counts[order].sum() >= 0.5 * counts.sum() else ()

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Forecaster`: what every rung of the ladder can do."""
+
+from pathlib import Path
+from typing import Protocol, Self, runtime_checkable
+
+from sirdar.forecasting.panel import Panel
+from sirdar.predictive import Forecast
+
+
+@runtime_checkable
+class Forecaster(Protocol):
+    """Learns from a panel, forecasts any panel of the same frequency."""
+
+    @property
+    def horizon(self) -> int:
+        """Steps that it forecasts."""
+        ...
+
+    def fit(self, panel: Panel) -> Self:
+        """Learns from the panel's history and answers itself."""
+        ...
+
+    def predict(self, panel: Panel) -> Forecast:
+        """The quantiles of the `horizon` steps after each series' history."""
+        ...
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything that `load` needs into a new folder."""
+        ...
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads what `save` wrote: JSON and safetensors, nothing executable."""
+        ...

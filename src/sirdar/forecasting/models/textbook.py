@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first rung: one textbook model per series, by statsforecast, all with quantiles.
+
+Seasonal naive, AutoETS (Hyndman et al. 2008), the dynamic optimised theta model (Fiorucci et al. 2016) and, for
+intermittent demand, TSB (Teunter, Syntetos & Babai 2011) and Croston in Syntetos & Boylan's form (2005).
+"""
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32
+
+from sirdar.errors import ArgumentError, nearest, require_positive_integer
+from sirdar.forecasting import storage
+from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.seasons import season_of
+from sirdar.predictive import DECILES, Forecast
+
+METHODS = {
+    "seasonal-naive": "the value one season ago, or the last one where history is shorter than two seasons",
+    "auto-ets": "exponential smoothing, chosen by AICc",
+    "theta": "dynamic optimised theta",
+    "tsb": "Teunter-Syntetos-Babai for intermittent demand",
+    "croston": "Croston's method in Syntetos and Boylan's form",
+}
+_INTERMITTENT = {"tsb", "croston"}
+_SHORTEST = 8  # observations; below it the spread cannot be estimated and models of it explode
+_RECENT = 52
+
+
+class Textbook:
+    """One statsforecast model per series.
+
+    Args:
+        horizon: steps to forecast.
+        method: one of `METHODS`.
+        levels: quantile levels.
+        workers: processes; all cores when None.
+    """
+
+    def __init__(
+        self, horizon: int, method: str = "auto-ets", *, levels: Sequence[float] = DECILES, workers: int | None = None
+    ) -> None:
+        self.horizon = require_positive_integer(horizon, "horizon")
+        if method not in METHODS:
+            msg = f"unknown textbook method {method!r}; known are {', '.join(METHODS)}.{nearest(method, METHODS)}"
+            raise ArgumentError(msg)
+        self.method, self.levels, self.workers = method, tuple(levels), workers
+
+    def fit(self, panel: Panel) -> Self:  # noqa: ARG002 - the protocol's shape
+        """Nothing to share between series: each is fitted when it is forecast."""
+        return self
+
+    def predict(self, panel: Panel) -> Forecast:
+        """Quantiles after each series' history.
+
+        Series with fewer than eight observations get the spread of their own past around its mean; those with none get
+        zero. Gaps are filled with the last value, since these models know no missing values.
+        """
+        count = panel.observations()
+        values = np.zeros((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
+        short = np.flatnonzero((count > 0) & (count < _SHORTEST))
+        values[short] = self._spread(panel.select(short))[:, None]
+        rows = np.flatnonzero(count >= _SHORTEST)
+        if len(rows):
+            chosen = panel.select(rows)
+            point, bounds = self._statsforecast(chosen, _filled(chosen))
+            values[rows] = self._around(chosen, point) if bounds is None else bounds
+        floor = 0.0 if panel.counts else -np.inf
+        values = np.maximum.accumulate(np.maximum(values, np.float32(floor)), axis=2)
+        return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
+
+    def save(self, path: str | Path) -> None:
+        """Writes config.json into the folder `path`; there are no weights."""
+        arguments = {"horizon": self.horizon, "method": self.method, "levels": self.levels, "workers": self.workers}
+        storage.write(Path(path), {"model": "textbook", "arguments": arguments}, {})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads what `save` wrote."""
+        config, _ = storage.read(Path(path), model="textbook")
+        return cls(**config["arguments"])
+
+    def _statsforecast(self, panel: Panel, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+        """Point forecasts [series, horizon] and, where the model states intervals, quantiles."""
+        os.environ.setdefault("NIXTLA_ID_AS_COL", "1")
+        from statsforecast import StatsForecast  # a second to import: only when a textbook model runs
+
+        bands = None if self.method in _INTERMITTENT else _bands(self.levels)
+        model, fallback = self._model(panel)
+        # n_jobs starts processes, which costs more than it saves on a small panel.
+        workers = 1 if len(panel) < 500 else self.workers or os.cpu_count() or 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "too few residuals" and the like, once per series
+            engine = StatsForecast(models=[model], freq=1, n_jobs=workers, fallback_model=fallback)
+            answer: Any = engine.forecast(df=frame, h=self.horizon, level=bands)
+        answer = answer.sort("unique_id", "ds")
+        point = answer["model"].to_numpy().reshape(len(panel), self.horizon)
+        if bands is None:
+            return point, None
+        columns = [_column(level) for level in self.levels]
+        quantiles = np.stack([answer[name].to_numpy().reshape(point.shape) for name in columns], axis=-1)
+        # A model that failed on a series answers NaN; its point forecast then stands for all levels.
+        return point, np.where(np.isfinite(quantiles), quantiles, np.nan_to_num(point)[..., None])
+
+    def _model(self, panel: Panel) -> tuple[Any, Any]:
+        from statsforecast import models
+
+        season = season_of(panel)
+        table: dict[str, Any] = {
+            "seasonal-naive": lambda: (
+                models.SeasonalNaive(season, alias="model") if season > 1 else models.Naive(alias="model")
+            ),
+            "auto-ets": lambda: models.AutoETS(season_length=season, alias="model"),
+            "theta": lambda: models.DynamicOptimizedTheta(season_length=season, alias="model"),
+            "tsb": lambda: models.TSB(alpha_d=0.2, alpha_p=0.2, alias="model"),
+            "croston": lambda: models.CrostonSBA(alias="model"),
+        }
+        return table[self.method](), models.Naive(alias="model")
+
+    def _spread(self, panel: Panel) -> Float32[np.ndarray, "series level"]:
+        """Quantiles of each series' own recent demand."""
+        if not len(panel):
+            return np.zeros((0, len(self.levels)), dtype=np.float32)
+        return np.nanquantile(_recent(panel), self.levels, axis=1).T.astype(np.float32)
+
+    def _around(self, panel: Panel, point: np.ndarray) -> np.ndarray:
+        """Quantiles for a model that states only a mean: the shape of recent demand, moved to that mean."""
+        mean = np.nanmean(_recent(panel), axis=1)
+        ratio = np.where(mean[:, None] > 0, point / np.where(mean > 0, mean, 1)[:, None], 0.0)
+        return self._spread(panel)[:, None, :] * np.maximum(ratio, 0)[..., None]
+
+
+def _seen(panel: Panel) -> Float32[np.ndarray, " steps"]:
+    return np.where(panel.observed, panel.target, np.float32(np.nan))
+
+
+def _recent(panel: Panel) -> Float32[np.ndarray, "series time"]:
+    """The last 52 steps, or all history where some series was not observed in them."""
+    seen = _seen(panel)
+    tail = panel.tail(seen, _RECENT)
+    lost = ~np.isfinite(tail).any(axis=1)
+    if lost.any():  # nothing observed for a year: all that there is
+        tail = panel.tail(seen, int(panel.history.max()))
+    return tail
+
+
+def _filled(panel: Panel) -> pl.DataFrame:
+    """The long frame of statsforecast, ids as ordered numbers, gaps filled with the last value."""
+    owner, values = panel.step_series, _seen(panel)
+    offset = np.arange(len(values)) - panel.indptr[:-1][owner]
+    index = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), -1))
+    begun = (index >= panel.indptr[:-1][owner]) & (offset < panel.history[owner])
+    filled = values[np.maximum(index, 0)].astype(np.float64)
+    return pl.DataFrame({"unique_id": owner[begun], "ds": offset[begun], "y": filled[begun]})
+
+
+def _bands(levels: Sequence[float]) -> list[float]:
+    return sorted({_band(level) for level in levels if level != 0.5}) or [80.0]
+
+
+def _band(level: float) -> float:
+    return round(abs(2 * level - 1) * 100, 6)
+
+
+def _column(level: float) -> str:
+    if level == 0.5:
+        return "model"
+    band = _band(level)
+    return (
+        f"model-{'lo' if level < 0.5 else 'hi'}-{band:g}"
+        if band != int(band)
+        else f"model-{'lo' if level < 0.5 else 'hi'}-{band}"
+    )

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Panel`: many demand series, short and long, in ragged contiguous arrays (as in a CSR matrix)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, TypedDict, Unpack
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from sirdar.predictive import Frequency
+
+
+class Roles(TypedDict, total=False):
+    """Which columns of a table are covariates, and of which kind."""
+
+    price: str  # known ahead when the table has rows after the last demand, else seen only afterwards
+    promotion: str  # likewise
+    in_stock: str  # 0 or false: sales of that step were limited by stock, so they are masked
+    static: Sequence[str]  # one value per series, text or number
+    past: Sequence[str]  # seen only afterwards
+    future: Sequence[str]  # known ahead: plans, holidays
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Demand histories with covariates by role.
+
+    The steps of series i stand in ``[indptr[i], indptr[i + 1])`` of every per-step array. The first `history[i]` of them
+    are history; the rest, if any, are future steps of which only `future` covariates are known.
+
+    Args:
+        ids: series names, each once.
+        frequency: the calendar of the steps.
+        start: period number of each series' first step.
+        indptr: where each series begins.
+        history: steps of history of each series.
+        target: demand; NaN where it was not observed.
+        static: one value per series, float32 or text.
+        past: per-step covariates that are seen only afterwards.
+        future: per-step covariates that are known ahead.
+        price: the name of the covariate that is the price, if any.
+        in_stock: false where sales were limited by stock; None when always in stock.
+        notes: what reading did to the table, as sentences.
+        native: narwhals backend of the caller's frame.
+    """
+
+    ids: list[str]
+    frequency: Frequency
+    start: Int64[np.ndarray, " series"]
+    indptr: Int64[np.ndarray, " series+1"]
+    history: Int64[np.ndarray, " series"]
+    target: Float32[np.ndarray, " steps"]
+    static: dict[str, np.ndarray] = field(default_factory=dict)
+    past: dict[str, np.ndarray] = field(default_factory=dict)
+    future: dict[str, np.ndarray] = field(default_factory=dict)
+    price: str | None = None
+    in_stock: Bool[np.ndarray, " steps"] | None = None
+    notes: tuple[str, ...] = ()
+    native: Any = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def read(
+        cls,
+        source: str | Path | Any,
+        *,
+        id: str = "unique_id",  # noqa: A002 - the field's word
+        time: str = "ds",
+        target: str = "y",
+        freq: str | None = None,
+        gaps: str = "missing",
+        **roles: Unpack[Roles],
+    ) -> Self:
+        """Reads a long table: one row per series and time.
+
+        Args:
+            source: a Parquet or CSV file, a folder of them, or a frame (polars, pandas, Arrow, ...).
+            id: column that names the series.
+            time: column of dates or timestamps.
+            target: column of demand; null and NaN mean "not observed".
+            freq: "h", "D", "W", "M", "Q" or "Y"; inferred when None. Coarser than the table's own steps: the table is
+                aggregated (target and past covariates summed, price averaged by units, other covariates averaged).
+            gaps: what a step without a row means: "missing" (not observed) or "zero" (nothing sold; for tables that list
+                sales only). A period in which no series has a row is not observed either way, and with "zero" all series
+                run to the panel's last period.
+            **roles: covariate columns, see `Roles`.
+
+        Raises:
+            DataError: names the file, column, row or value and what to do.
+        """
+        from sirdar.forecasting.reading import read_panel  # reading builds panels, so it imports this module
+
+        return cls(**read_panel(source, (id, time, target), freq=freq, gaps=gaps, roles=roles))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def end(self) -> Int64[np.ndarray, " series"]:
+        """Period number of the step after each series' history: the first one to forecast."""
+        return self.start + self.history
+
+    @property
+    def step_series(self) -> Int64[np.ndarray, " steps"]:
+        """The series that each step belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+
+    @property
+    def observed(self) -> Bool[np.ndarray, " steps"]:
+        """Steps whose demand may be learned from: observed, in stock, and history."""
+        seen = np.isfinite(self.target)
+        if self.in_stock is not None:
+            seen &= self.in_stock
+        offset = np.arange(len(self.target)) - self.indptr[:-1][self.step_series]
+        return seen & (offset < self.history[self.step_series])
+
+    @property
+    def counts(self) -> bool:
+        """Whether demand is never negative: then neither are its forecasts."""
+        return not bool((self.target < 0).any())
+
+    def cut(self, steps: int) -> "Panel":
+        """The panel as it stood `steps` earlier: those targets turn into the future, known covariates stay."""
+        return replace(self, history=np.maximum(self.history - steps, 0))
+
+    def select(self, rows: np.ndarray) -> "Panel":
+        """Some of the series."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else np.asarray(rows)
+        lengths = np.diff(self.indptr)[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        steps = np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        return replace(
+            self,
+            ids=[self.ids[row] for row in rows],
+            start=self.start[rows],
+            indptr=indptr,
+            history=self.history[rows],
+            target=self.target[steps],
+            static={name: column[rows] for name, column in self.static.items()},
+            past={name: column[steps] for name, column in self.past.items()},
+            future={name: column[steps] for name, column in self.future.items()},
+            in_stock=None if self.in_stock is None else self.in_stock[steps],
+        )
+
+    def observations(self) -> Int64[np.ndarray, " series"]:
+        """Observed steps of history of each series."""
+        return np.add.reduceat(np.append(self.observed, False), self.indptr[:-1]) * (np.diff(self.indptr) > 0)
+
+    def tail(self, values: np.ndarray, length: int, *, ahead: int = 0) -> Float32[np.ndarray, "series time"]:
+        """The last `length` steps of history (and `ahead` after it) of a per-step array, right-aligned, NaN-padded."""
+        offset = np.arange(-length, ahead)
+        steps = (self.indptr[:-1] + self.history)[:, None] + offset
+        inside = (steps >= self.indptr[:-1, None]) & (steps < self.indptr[1:, None])
+        padded = np.append(values.astype(np.float32), np.float32(np.nan))
+        return padded[np.where(inside, steps, len(values))]
+
+    def actuals(self, horizon: int) -> Float32[np.ndarray, "series horizon"]:
+        """Demand after the history of a `cut` panel; NaN where unknown or out of stock."""
+        target = self.target if self.in_stock is None else np.where(self.in_stock, self.target, np.float32(np.nan))
+        return self.tail(target, 0, ahead=horizon)
+
+    def series(self, row: int) -> tuple[np.ndarray, Float32[np.ndarray, " time"]]:
+        """Labels (datetime64[s]) and demand of one series' history."""
+        begin, count = int(self.indptr[row]), int(self.history[row])
+        labels = self.frequency.labels(self.start[row] + np.arange(count))
+        return labels, self.target[begin : begin + count]
+
+    def quality(self, recent: int = 8) -> dict[str, int | float | str]:
+        """What a planner asks of a table first; `recent` steps make a product new, or dead when nothing sold in them."""
+        observed, owner = self.observed, self.step_series
+        total = np.bincount(owner[observed], self.target[observed], len(self))
+        last = self.tail(np.where(observed, self.target, np.nan), recent)
+        seen = (np.arange(len(self.target)) - self.indptr[:-1][owner] + self.start[owner])[observed]
+        first, end = self.frequency.labels(np.array([seen.min(), self.end.max() - 1])).astype("datetime64[D]")
+        return {
+            "series": len(self),
+            "frequency": self.frequency.name,
+            "first period": str(first),
+            "last period": str(end),
+            "periods": int(self.end.max() - seen.min()),
+            "median history": float(np.median(self.history)),
+            "total demand": float(total.sum()),
+            "share of zeros": float((self.target[observed] == 0).mean()) if observed.any() else 0.0,
+            "steps not observed": int(self.history.sum() - observed.sum()),
+            "new products": int((self.history <= recent).sum()),
+            "dead products": int(((np.nan_to_num(last) == 0).all(axis=1) & (self.history > recent)).sum()),
+            "never sold": int((total == 0).sum()),
+        }

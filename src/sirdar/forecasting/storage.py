@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trained forecasters on disk: a folder with config.json and weights.safetensors; nothing in it can execute."""
+
+import json
+import shutil
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from sirdar.errors import DataError, OutputError
+from sirdar.forecasting.covariates import Encoding
+
+
+def write(path: Path, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    """Writes the folder under a temporary name, then renames it: it is whole or absent."""
+    part = path.with_name(path.name + ".part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        (part / "config.json").write_text(json.dumps(config, default=_plain, indent=1) + "\n")
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, part / "weights.safetensors")
+        shutil.rmtree(path, ignore_errors=True)
+        part.rename(path)
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror})"
+        raise OutputError(msg) from error
+
+
+def read(path: Path, *, model: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Config and weights of a folder that `write` made for this kind of model."""
+    try:
+        config = json.loads((path / "config.json").read_text())
+        weights = load_file(path / "weights.safetensors")
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        msg = f"{path}: not a saved forecaster ({error})"
+        raise DataError(msg) from error
+    if not isinstance(config, dict) or config.get("model") != model:
+        kind = config.get("model") if isinstance(config, dict) else None
+        msg = f"{path}: holds a {kind!r} forecaster, not {model!r}"
+        raise DataError(msg)
+    return config, weights
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    msg = f"{value!r} cannot be stored"
+    raise TypeError(msg)
+
+
+def as_encoding(stored: dict[str, Any]) -> Encoding:
+    """An `Encoding` from its JSON, lists back to tuples."""
+
+    def moments(rows: list[list[Any]]) -> tuple[tuple[str, float, float], ...]:
+        return tuple((str(name), float(centre), float(spread)) for name, centre, spread in rows)
+
+    return Encoding(
+        yearly=bool(stored["yearly"]),
+        past=moments(stored["past"]),
+        known=moments(stored["known"]),
+        static=moments(stored["static"]),
+        categories=tuple((str(name), tuple(map(str, values))) for name, values in stored["categories"]),
+        logged=tuple(map(str, stored["logged"])),
+    )

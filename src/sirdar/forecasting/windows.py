@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches for forking-sequence networks: equal windows of history with the future of every step beside them."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sirdar.forecasting.covariates import Encoding, calendar_features
+from sirdar.forecasting.panel import Panel
+
+
+class Inputs(NamedTuple):
+    """What a network sees."""
+
+    demand: Float[Tensor, "batch time"]  # 0 where not observed
+    observed: Float[Tensor, "batch time"]  # 1 or 0
+    past: Float[Tensor, "batch time past"]
+    known: Float[Tensor, "batch time+horizon known"]
+    static: Float[Tensor, "batch static"]
+
+
+class Windows:
+    """The windows of a panel, made batch by batch so that memory does not grow with series times length.
+
+    Args:
+        panel: histories and covariates.
+        encoding: how covariates become channels.
+        length: steps of history in a window.
+        horizon: steps of future known beside it.
+    """
+
+    def __init__(self, panel: Panel, encoding: Encoding, length: int, horizon: int) -> None:
+        self.panel, self.encoding, self.length, self.horizon = panel, encoding, length, horizon
+        self._demand = np.where(panel.observed, panel.target, np.float32(np.nan)).astype(np.float32)
+        self._static = encoding.static_channels(panel)
+
+    def inputs(self, rows: np.ndarray, back: np.ndarray | int = 0) -> Inputs:
+        """The windows that end `back` steps before the end of history."""
+        demand = self._gather(self._demand, rows, back, 0)
+        observed = np.isfinite(demand)
+        return Inputs(
+            torch.from_numpy(np.nan_to_num(demand)),
+            torch.from_numpy(observed.astype(np.float32)),
+            torch.from_numpy(self._past(rows, back)),
+            torch.from_numpy(self._known(rows, back)),
+            torch.from_numpy(self._static[rows]),
+        )
+
+    def targets(self, rows: np.ndarray, back: np.ndarray | int = 0) -> Float[Tensor, "batch time horizon"]:
+        """The demand that followed every step of the window; NaN where not observed."""
+        ahead = self._gather(self._demand, rows, back, self.horizon)
+        steps = np.arange(self.length)[:, None] + 1 + np.arange(self.horizon)[None]
+        return torch.from_numpy(ahead[:, steps])
+
+    def _gather(self, values: np.ndarray, rows: np.ndarray, back: np.ndarray | int, ahead: int) -> np.ndarray:
+        panel = self.panel
+        place = (panel.indptr[:-1] + panel.history)[rows] - back
+        steps = place[:, None] + np.arange(-self.length, ahead)
+        inside = (steps >= panel.indptr[:-1][rows][:, None]) & (steps < panel.indptr[1:][rows][:, None])
+        return np.where(inside, values[np.where(inside, steps, 0)], np.float32(np.nan))
+
+    def _past(self, rows: np.ndarray, back: np.ndarray | int) -> np.ndarray:
+        channels = [
+            self.encoding.scaled(name, self._gather(self.panel.past[name], rows, back, 0), centre, spread)
+            for name, centre, spread in self.encoding.past
+        ]
+        return _stack(channels, (len(rows), self.length))
+
+    def _known(self, rows: np.ndarray, back: np.ndarray | int) -> np.ndarray:
+        shape = (len(rows), self.length + self.horizon)
+        periods = (self.panel.end[rows] - back)[:, None] + np.arange(-self.length, self.horizon)
+        calendar = calendar_features(self.panel.frequency, periods, yearly=self.encoding.yearly)
+        channels = [
+            self.encoding.scaled(
+                name, _held(self._gather(self.panel.future[name], rows, back, self.horizon)), centre, spread
+            )
+            for name, centre, spread in self.encoding.known
+        ]
+        return np.concatenate([calendar, _stack(channels, shape)], axis=-1)
+
+
+def _stack(channels: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    return np.stack(channels, axis=-1).astype(np.float32) if channels else np.zeros((*shape, 0), dtype=np.float32)
+
+
+def _held(values: np.ndarray) -> np.ndarray:
+    """Unknown steps take the last known value of their row: a plan holds until it is changed."""
+    index = np.where(np.isfinite(values), np.arange(values.shape[1]), 0)
+    return np.take_along_axis(values, np.maximum.accumulate(index, axis=1), axis=1)

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One arithmetic for two kinds of array: what numpy and torch spell alike is used as it is, the rest is here."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+Array = Shaped[Any, "..."]  # numpy's or torch's
+Values = int | float | np.ndarray  # one for all series, or one per series
+Parameter = Values | Array  # the same, or a tensor that may require a gradient
+
+
+def match(value: Parameter, like: Array) -> Parameter:
+    """A number, or one number per series, as the kind of array that `like` is (numpy or torch)."""
+    if not isinstance(value, np.ndarray) or isinstance(like, np.ndarray):
+        return value
+    return like.new_tensor(value)
+
+
+def round_up(value: Array) -> Array:
+    """The next whole number; rounding error must not buy one more (12.0000001 is 12)."""
+    return -(-(value - 1e-6) // 1)
+
+
+def round_nearest(value: Array) -> Array:
+    """The nearest whole number, halves up."""
+    return (value + 0.5) // 1

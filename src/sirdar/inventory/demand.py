@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Demand as simulators take it: histories, sample paths, or a forecast to draw from."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from sirdar.errors import ArgumentError
+from sirdar.inventory.problem import InventoryProblem, Stock
+from sirdar.predictive import Forecast
+
+
+def paths(
+    demand: Float[Any, "*batch series time"] | Forecast, samples: int, seed: int
+) -> Float[Any, "*batch series time"]:
+    """Demand per step: an array as it is, or sample paths [sample, series, time] of a forecast, clipped at zero.
+
+    Raises:
+        ArgumentError: demand is not a number somewhere, negative, or has no axis of time.
+    """
+    if isinstance(demand, Forecast):
+        return np.maximum(np.moveaxis(demand.sample(samples, seed=seed), -1, 0), 0.0)
+    if demand.ndim < 2 or demand.shape[-1] == 0:
+        msg = f"demand must have shape [series, time] or [..., series, time], got {tuple(demand.shape)}"
+        raise ArgumentError(msg)
+    if not bool((demand >= 0).all()):  # NaN too
+        at = tuple(int(x) for x in np.argwhere(~(np.asarray(demand) >= 0))[0])
+        where = f"for series {at[-2]}, step {at[-1]}"
+        msg = f"demand must be numbers that are not negative, got {float(demand[at]):g} {where}"
+        raise ArgumentError(msg)
+    return demand
+
+
+def require_fitting(problem: InventoryProblem, shape: tuple[int, ...], stock: Stock | None, warm_up: int) -> Stock:
+    """The starting stock, once problem, demand and stock agree on series and time."""
+    series, time = shape[-2:]
+    problem.require_series(series)
+    if problem.longest_lead_time >= time:
+        msg = f"lead_time {problem.longest_lead_time} lies beyond the {time} steps of demand: no order would arrive"
+        raise ArgumentError(msg)
+    if not 0 <= warm_up < time:
+        msg = f"warm_up must lie in 0..{time - 1}, got {warm_up}"
+        raise ArgumentError(msg)
+    start = Stock.empty(series) if stock is None else stock
+    if len(start.on_hand) != series:
+        msg = f"there is stock for {len(start.on_hand)} series, but demand for {series}"
+        raise ArgumentError(msg)
+    return start
+
+
+def require_orders(orders: Float[Any, "*batch series time"]) -> None:
+    """Refuse a policy that orders less than nothing, or what is no number."""
+    if not bool((orders >= 0).all()):
+        at = tuple(int(x) for x in np.argwhere(~(np.asarray(orders) >= 0))[0])
+        where = f"for series {at[-2]} in step {at[-1]}"
+        msg = f"the policy ordered {float(orders[at]):g} {where}: orders must be numbers that are not negative"
+        raise ArgumentError(msg)

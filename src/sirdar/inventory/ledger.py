@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a simulation did, unit by unit, and what it cost. Written once, for numpy and torch."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from sirdar.inventory.backend import Parameter, match
+from sirdar.inventory.problem import InventoryProblem
+
+Steps = Shaped[Any, "*batch series time"]
+Totals = Shaped[Any, "*batch series"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Units per step.
+
+    Args:
+        orders: placed.
+        received: arrived.
+        demand: wanted.
+        sold: shipped, those that had waited too.
+        late: wanted but not served at once: lost, or waiting from now on.
+        on_hand: left after the step; negative where demand waits.
+    """
+
+    orders: Steps
+    received: Steps
+    demand: Steps
+    sold: Steps
+    late: Steps
+    on_hand: Steps
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """Costs and service of a trajectory, per series and scenario. Differentiable where the trajectory is.
+
+    Args:
+        trajectory: units per step.
+        problem: costs.
+        warm_up: first steps that do not count.
+    """
+
+    trajectory: Trajectory
+    problem: InventoryProblem
+    warm_up: int = 0
+
+    @cached_property
+    def holding(self) -> Totals:
+        """Holding cost."""
+        return self._sum(self.trajectory.on_hand.clip(min=0)) * self._of(self.problem.holding_cost)
+
+    @cached_property
+    def lost_sales(self) -> Totals:
+        """Cost of units lost, or of units waiting, step by step."""
+        waiting = (-self.trajectory.on_hand).clip(min=0)
+        units = waiting if self.problem.backlog else self.trajectory.late
+        return self._sum(units) * self._of(self.problem.lost_sale_cost)
+
+    @cached_property
+    def purchase(self) -> Totals:
+        """Paid for the units ordered."""
+        return self._sum(self.trajectory.orders) * self._of(self.problem.trade.unit_cost)
+
+    @cached_property
+    def ordering(self) -> Totals:
+        """Paid for placing orders. It has no useful gradient: it jumps where an order begins."""
+        placed = 1.0 * (self.trajectory.orders > 0)
+        return self._sum(placed) * self._of(self.problem.trade.order_cost)
+
+    @cached_property
+    def income(self) -> Totals:
+        """Earned with the units sold."""
+        return self._sum(self.trajectory.sold) * self._of(self.problem.trade.price)
+
+    @property
+    def cost(self) -> Totals:
+        """Holding, lost sales, purchase and ordering; discounted to the first step that counts."""
+        cost = self.holding + self.lost_sales
+        trade = self.problem.trade
+        cost = cost + self.purchase if np.any(trade.unit_cost) else cost
+        return cost + self.ordering if np.any(trade.order_cost) else cost
+
+    @property
+    def profit(self) -> Totals:
+        """Income less cost."""
+        return self.income - self.cost
+
+    @property
+    def steps(self) -> int:
+        """Steps that count."""
+        return self.trajectory.demand.shape[-1] - self.warm_up
+
+    @property
+    def cost_per_step(self) -> float:
+        """Mean over series, scenarios and steps, not discounted only if the problem is not."""
+        return float(self.cost.mean()) / self.steps
+
+    @property
+    def fill_rate(self) -> float:
+        """Share of demand served at once; 1 if there was none."""
+        wanted = float(self.trajectory.demand[..., self.warm_up :].sum())
+        return 1.0 - float(self.trajectory.late[..., self.warm_up :].sum()) / wanted if wanted > 0 else 1.0
+
+    @property
+    def cycle_service_level(self) -> float:
+        """Share of review periods in which nothing was short."""
+        short = np.asarray(self.trajectory.late.detach() if self._is_torch else self.trajectory.late) > 1e-9
+        short = short[..., self.warm_up :]
+        reviews = np.broadcast_to(self.problem.review_period, short.shape[-2:-1])
+        served, cycles = 0, 0
+        for period in np.unique(reviews):
+            starts = np.arange(0, short.shape[-1], period)
+            any_short = np.logical_or.reduceat(short[..., reviews == period, :], starts, axis=-1)
+            served += int((~any_short).sum())
+            cycles += any_short.size
+        return served / cycles
+
+    @property
+    def turns(self) -> float:
+        """Units sold per unit of mean stock, over all steps that count; infinite without stock."""
+        stock = float(self.trajectory.on_hand[..., self.warm_up :].clip(min=0).sum()) / self.steps
+        sold = float(self.trajectory.sold[..., self.warm_up :].sum())
+        return sold / stock if stock > 0 else float("inf")
+
+    def summary(self) -> dict[str, float]:
+        """Means per series and step of each cost, and the service."""
+        costs = ("cost", "holding", "lost_sales", "purchase", "ordering", "income", "profit")
+        means = {name: float(getattr(self, name).mean()) / self.steps for name in costs}
+        service = {name: getattr(self, name) for name in ("fill_rate", "cycle_service_level", "turns")}
+        return means | service
+
+    @property
+    def _is_torch(self) -> bool:
+        return not isinstance(self.trajectory.demand, np.ndarray)
+
+    def _of(self, value: Parameter) -> Parameter:
+        return match(value, self.trajectory.on_hand)
+
+    def _sum(self, units: Steps) -> Totals:
+        counted = units[..., self.warm_up :]
+        if self.problem.discount == 1:
+            return counted.sum(-1)
+        worth = self.problem.discount ** np.arange(counted.shape[-1], dtype=np.float64)
+        return (counted * self._of(worth)).sum(-1)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A buying policy that is a network: trained on the cost itself, by back-propagation through the simulator.
+
+Madeka et al. (2022), "Deep Inventory Management", arXiv:2210.03137 (DirectBackprop). One network serves all series: it
+sees the stock and the orders under way in units of each series' own demand, what a unit too many and too few costs, the
+lead time, and whatever else is known of the series (forecast quantiles, price, calendar) as a context.
+"""
+
+from copy import copy
+from itertools import pairwise
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.inventory.backend import round_nearest
+from sirdar.inventory.policy import State
+from sirdar.inventory.problem import InventoryProblem
+from sirdar.inventory.terms import RandomLeadTime
+
+
+@final
+class LearnedPolicy(nn.Module):
+    """A multilayer perceptron from the state of a series to its order.
+
+    While it trains it orders any quantity; afterwards whole units, unless the problem allows fractions.
+
+    Args:
+        scale: units of demand in a usual step of each series: stock and orders are counted in it. A number or one per
+            series.
+        width: longest lead time that the network is made for, in steps.
+        context: more about each series, already scaled to a size of about 1: [series, channel], or with one row per
+            step [time, series, channel].
+        hidden: widths of the hidden layers.
+        seed: of the first weights.
+    """
+
+    def __init__(
+        self,
+        scale: float | np.ndarray,
+        width: int,
+        context: Float[np.ndarray, "*time series channel"] | None = None,
+        hidden: tuple[int, ...] = (64, 64),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        require_positive_integer(width, "width")
+        if not bool((np.asarray(scale) > 0).all()) or not bool(np.isfinite(scale).all()):
+            msg = f"scale must be above 0 for every series, got {np.min(scale):g}"
+            raise ArgumentError(msg)
+        self.width = width
+        self.hidden = hidden
+        self.scale = torch.as_tensor(scale, dtype=torch.float32)
+        self.context = None if context is None else torch.as_tensor(context, dtype=torch.float32)
+        steady = 3 + width + 1
+        passing = 0 if self.context is None else self.context.shape[-1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            # The first layer in two parts: what changes from step to step, and what does not.
+            self.moving = nn.Linear(max(1, width) + passing, hidden[0], bias=False)
+            self.steady = nn.Linear(steady, hidden[0])
+            self.rest = _perceptron(hidden)
+        self._offset: tuple[InventoryProblem, int, Tensor] | None = None
+
+    def order(self, state: State) -> Float[Any, "*batch series"]:
+        """The network's answer, as the kind of array in which the state came."""
+        quantity = self(state)
+        if not self.training:
+            # The nearest permitted quantity: rounding up, as the problem's rules would, orders half a pack too much.
+            quantity = _nearest(quantity.detach(), state.problem)
+        if isinstance(state.on_hand, np.ndarray):
+            return quantity.detach().numpy().astype(state.on_hand.dtype)
+        return quantity.to(state.on_hand.dtype)
+
+    def forward(self, state: State) -> Float[Tensor, "*batch series"]:
+        """Quantities, not rounded."""
+        first = self.moving(self._seen(state)) + self._described(state)
+        return nn.functional.softplus(self.rest(first)[..., 0] + 1.0) * self.scale
+
+    def _seen(self, state: State) -> Float[Tensor, "*batch series channel"]:
+        """Stock, orders under way and the context of the step."""
+        on_hand = torch.as_tensor(state.on_hand, dtype=torch.float32)
+        lanes = torch.as_tensor(state.pipeline, dtype=torch.float32).unbind(-1)
+        if len(lanes) > self.width:
+            msg = f"this network was made for lead times up to {self.width}, got {len(lanes)}"
+            raise ArgumentError(msg)
+        # What arrives now meets the coming demand together with what is there.
+        units = [on_hand + lanes[0], *lanes[1:]] if lanes else [on_hand]
+        units += [torch.zeros_like(on_hand)] * (max(1, self.width) - len(units))
+        seen = torch.stack(units, dim=-1) / self.scale.unsqueeze(-1)
+        if self.context is None:
+            return seen
+        context = self.context if self.context.ndim == 2 else self.context[state.step]
+        return torch.cat([seen, context.expand(*seen.shape[:-1], -1)], dim=-1)
+
+    def _described(self, state: State) -> Float[Tensor, "*series channel"]:
+        """What the first layer makes of costs and times: the same in all steps of one simulation."""
+        version = self.steady.weight._version  # counts the updates of the weights
+        known = self._offset
+        if state.step == 0 or known is None or known[0] is not state.problem or known[1] != version:
+            given = torch.as_tensor(_describe(state.problem, self.width), dtype=torch.float32)
+            known = self._offset = (state.problem, version, self.steady(given))
+        return known[2]
+
+    def take(self, rows: np.ndarray) -> "LearnedPolicy":
+        """The same network, its weights shared, for some of the series."""
+        part = copy(self)
+        index = torch.as_tensor(rows)
+        part.scale = self.scale[index] if self.scale.ndim else self.scale
+        part.context = None if self.context is None else self.context.index_select(-2, index)
+        part._offset = None
+        return part
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights (safetensors). Scale and context are data: they are given anew to `load`."""
+        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, str(path))
+
+    def load(self, path: str | Path) -> "LearnedPolicy":
+        """Read weights that a network of the same shape has saved."""
+        self.load_state_dict(load_file(str(path)))
+        return self.eval()
+
+
+def _describe(problem: InventoryProblem, width: int) -> Float[np.ndarray, "*series channel"]:
+    """Costs and times as numbers of a size of about 1: the normal score of the critical ratio, and the lead time."""
+    ratio = np.asarray(problem.critical_ratio)
+    score = np.vectorize(NormalDist().inv_cdf)(ratio)
+    # A random lead time is described by its distribution, a known one by a certainty.
+    if isinstance(problem.lead_time, RandomLeadTime):
+        chances = np.pad(problem.lead_time.probabilities, (0, width + 1))[: width + 1]
+    else:
+        chances = np.asarray(np.asarray(problem.lead_time)[..., None] == np.arange(width + 1), dtype=np.float64)
+    review = np.log(np.asarray(problem.review_period, dtype=np.float64))
+    shape = np.broadcast_shapes(score.shape, chances.shape[:-1], review.shape)
+    parts = [np.broadcast_to(x, shape)[..., None] for x in (score, score**2, review)]
+    return np.concatenate([*parts, np.broadcast_to(chances, (*shape, width + 1))], axis=-1)
+
+
+def _nearest(quantity: Tensor, problem: InventoryProblem) -> Tensor:
+    pack = torch.as_tensor(problem.rules.case_pack, dtype=quantity.dtype)
+    size = torch.where(pack > 0, pack, torch.ones_like(pack))
+    return torch.where(pack > 0, round_nearest(quantity / size) * size, quantity)
+
+
+def _perceptron(hidden: tuple[int, ...]) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.SiLU()]
+    for before, after in pairwise(hidden):
+        layers += [nn.Linear(before, after), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Linear(hidden[-1], 1))

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulator: a policy against demand, batched over series and scenarios, differentiable from cost back to policy.
+
+Demand does not depend on what is ordered, so that any policy can be replayed on any history, and the gradient of its
+cost is the derivative of the transitions along the path: Madeka et al. (2022), "Deep Inventory Management",
+arXiv:2210.03137, where the problem is called an exogenous interactive decision process. The order of events is that of
+`sirdar.inventory.problem`; `sirdar.inventory.reference` says the same in plain Python.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sirdar.inventory.demand import paths, require_fitting, require_orders
+from sirdar.inventory.ledger import Ledger, Trajectory
+from sirdar.inventory.limits import require_within, shared
+from sirdar.inventory.pipeline import along_last, open_pipeline
+from sirdar.inventory.policy import Policy, State
+from sirdar.inventory.problem import InventoryProblem, Stock
+from sirdar.inventory.terms import OrderRules, permitted
+from sirdar.predictive import Forecast
+
+
+def simulate(
+    policy: Policy,
+    problem: InventoryProblem,
+    demand: Float[Any, "*batch series time"] | Forecast,
+    stock: Stock | None = None,
+    *,
+    warm_up: int = 0,
+    samples: int = 100,
+    seed: int = 0,
+) -> Ledger:
+    """Let a policy order through all steps of demand.
+
+    Args:
+        policy: asked in every review step, all series and scenarios at once.
+        problem: costs, times and rules. Orders are rounded up to what its rules permit; where gradients flow, they pass
+            the rounding unchanged.
+        demand: numpy array or torch tensor whose last axes are series and time; leading axes are scenarios. Or a
+            `Forecast`, from which `samples` scenarios are drawn.
+        stock: where the series stand at first; empty without it.
+        warm_up: first steps that are simulated but not counted.
+        samples: scenarios to draw from a `Forecast`.
+        seed: of those scenarios, and of random lead times.
+
+    Returns:
+        Costs and service. Tensors, with a graph behind them if the policy has parameters.
+
+    Raises:
+        ArgumentError: shapes disagree, demand is negative or not a number, the lead time exceeds the time, or the policy
+            breaks a limit that series share.
+    """
+    wanted = torch.as_tensor(paths(demand, samples, seed))
+    wanted = wanted if wanted.is_floating_point() else wanted.to(torch.float64)
+    start = require_fitting(problem, tuple(wanted.shape), stock, warm_up)
+    trajectory = _run(policy, problem, wanted, start, seed)
+    if shared(problem):
+        require_within(problem, start, trajectory.orders.detach().numpy(), trajectory.sold.detach().numpy())
+    return Ledger(trajectory, problem, warm_up)
+
+
+def _run(
+    policy: Policy, problem: InventoryProblem, demand: Float[Tensor, "*batch series time"], stock: Stock, seed: int
+) -> Trajectory:
+    scenarios = demand.shape[:-1]
+    on_hand = demand.new_tensor(stock.on_hand).expand(scenarios)
+    under_way = demand.new_tensor(stock.columns(problem))
+    pipeline = open_pipeline(problem, under_way.expand(*scenarios, -1), demand.shape[-1], seed)
+    reviews = problem.review_period
+    nothing = torch.zeros_like(on_hand)
+    # One list per field of `Trajectory`, stacked once at the end.
+    orders, received, sold, late, left = records = ([], [], [], [], [])
+    for step, wanted in enumerate(demand.movedim(-1, 0).contiguous()):
+        due = step % reviews == 0 if isinstance(reviews, int) else demand.new_tensor(step % reviews == 0)
+        order = nothing
+        if isinstance(due, Tensor) or due:
+            state = State(on_hand, pipeline.visible(), problem, step, sales=sold)
+            order = _placed(policy.order(state), problem.rules, on_hand)
+            order = order * due if isinstance(due, Tensor) else order
+        arriving = pipeline.turn(order)
+        shipped, missed, on_hand = _serve(on_hand, arriving, wanted, backlog=problem.backlog)
+        for record, units in zip(records, (order, arriving, shipped, missed, on_hand), strict=True):
+            record.append(units)
+    placed, arrived, *rest = (along_last(record) for record in (orders, received, sold, late, left))
+    require_orders(placed.detach())
+    return Trajectory(placed, arrived, demand, *rest)
+
+
+def _serve(on_hand: Tensor, arriving: Tensor, wanted: Tensor, *, backlog: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Units shipped, units not served at once, and what is left."""
+    stock = on_hand + arriving
+    if not backlog:
+        shipped = torch.minimum(stock, wanted)
+        return shipped, wanted - shipped, stock - shipped
+    after = stock - wanted
+    shipped = torch.minimum(on_hand.clip(min=0) + arriving, wanted + (-on_hand).clip(min=0))
+    return shipped, torch.minimum((-after).clip(min=0), wanted), after
+
+
+def _placed(order: Any, rules: OrderRules, like: Tensor) -> Tensor:  # noqa: ANN401
+    """The order as it is placed: a tensor, not negative, rounded up to what is permitted."""
+    asked = torch.as_tensor(order, dtype=like.dtype, device=like.device)
+    if rules.free:
+        return asked
+    placed = permitted(asked, rules)
+    return asked + (placed - asked).detach() if asked.requires_grad else placed

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a supplier asks and a warehouse allows: prices, lot sizes, shared limits and uncertain lead times."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from sirdar.errors import ArgumentError
+from sirdar.inventory.backend import Array, Values, match, round_up
+from sirdar.inventory.checks import require_bound, require_numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Trade:
+    """Prices, as scalars or one value per series.
+
+    Args:
+        price: income per unit sold.
+        unit_cost: paid per unit ordered.
+        order_cost: paid per order of any size.
+    """
+
+    price: Values = 0.0
+    unit_cost: Values = 0.0
+    order_cost: Values = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("price", "unit_cost", "order_cost"):
+            object.__setattr__(self, name, require_numbers(getattr(self, name), name))
+
+
+@dataclass(frozen=True, eq=False)
+class OrderRules:
+    """Which quantities may be ordered.
+
+    Args:
+        minimum: the least order that is accepted, if anything is ordered (MOQ); a scalar or one value per series.
+        case_pack: orders are whole multiples of it: 1 for counted goods, 0 for any quantity; a scalar or per series.
+        capacity: room for stock on hand and on order, shared by all series, in units of `volume`.
+        budget: money for one round of orders, shared by all series.
+        volume: room that one unit takes; a scalar or one value per series.
+    """
+
+    minimum: Values = 0.0
+    case_pack: Values = 1.0
+    capacity: float = math.inf
+    budget: float = math.inf
+    volume: Values = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("minimum", "case_pack", "volume"):
+            object.__setattr__(self, name, require_numbers(getattr(self, name), name))
+        for name in ("capacity", "budget"):
+            object.__setattr__(self, name, require_bound(getattr(self, name), name))
+
+    @property
+    def free(self) -> bool:
+        """Whether any quantity that is not negative may be ordered."""
+        return not (np.any(np.asarray(self.minimum) > 0) or np.any(np.asarray(self.case_pack) > 0))
+
+
+@dataclass(frozen=True)
+class RandomLeadTime:
+    """Lead times drawn per order, so that orders may cross.
+
+    Args:
+        probabilities: the chance that an order arrives after 0, 1, 2, ... steps; they sum to 1.
+    """
+
+    probabilities: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        chances = np.asarray(self.probabilities, dtype=np.float64)
+        if chances.ndim != 1 or not len(chances) or not np.isfinite(chances).all() or (chances < 0).any():
+            msg = f"probabilities of lead times must be numbers that are not negative, got {self.probabilities}"
+            raise ArgumentError(msg)
+        if abs(chances.sum() - 1) > 1e-9:
+            msg = f"probabilities of lead times must sum to 1, got {self.probabilities}, which sum to {chances.sum():g}"
+            raise ArgumentError(msg)
+
+    @property
+    def longest(self) -> int:
+        """The longest lead time that can occur, in steps."""
+        return int(np.flatnonzero(self.probabilities)[-1])
+
+    @property
+    def mean(self) -> float:
+        """The expected lead time in steps."""
+        return float(np.dot(self.probabilities, np.arange(len(self.probabilities))))
+
+    def remaining(self, age: int) -> Float[np.ndarray, " lead"]:
+        """Chances that an order placed `age` steps ago and not here yet arrives in 0, 1, ... more steps."""
+        chances = np.asarray(self.probabilities[: self.longest + 1])[age:]
+        return chances / chances.sum()
+
+    def draw(self, shape: tuple[int, ...], seed: int) -> np.ndarray:
+        """Lead times (int64) of one shape."""
+        chances = np.asarray(self.probabilities)
+        return np.random.default_rng(seed).choice(len(chances), size=shape, p=chances / chances.sum()).astype(np.int64)
+
+
+def permitted(quantity: Array, rules: OrderRules) -> Array:
+    """The least quantity that covers the one asked for and keeps minimum and case pack; zero stays zero.
+
+    Args:
+        quantity: numpy array or torch tensor [..., series], not negative.
+        rules: limits shared by several series are not looked at here: they need a price, see `sirdar.inventory.limits`.
+    """
+    if rules.free:
+        return quantity
+    wanted = quantity > 1e-9  # beneath it lies rounding error, not a wish
+    minimum, pack = np.asarray(rules.minimum), np.asarray(rules.case_pack)
+    packed = match(np.asarray(pack > 0, dtype=np.float64), quantity)
+    size = match(np.where(pack > 0, pack, 1.0), quantity)
+    raised = quantity + (match(minimum, quantity) - quantity).clip(min=0)
+    whole = round_up(raised / size) * size
+    return wanted * (packed * whole + (1 - packed) * raised)

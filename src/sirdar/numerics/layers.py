@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Linear and convolution layers that compute as a chip with narrow formats does: rounded factors, sums in fp32.
+
+The forward pass rounds weights and activations, the backward pass the gradient that enters a layer; each has a format
+of its own, as in Micikevicius et al., "FP8 Formats for Deep Learning", arXiv 2209.05433: e4m3 forward, e5m2 backward.
+Rounding passes gradients straight through (Bengio et al., arXiv 1308.3432).
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import nn
+
+from sirdar.errors import ArgumentError
+from sirdar.numerics.counter import child_seed, require_seed
+from sirdar.numerics.formats import BlockFormat, Format
+from sirdar.numerics.rounding import Rounding, format_of
+from sirdar.numerics.scaling import Scaling, scaled_rounding
+
+_WEIGHT, _ACTIVATION, _GRADIENT = range(3)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Formats and rounding of a layer.
+
+    Args:
+        weight: format of weights; None leaves them as they are.
+        activation: format of what enters the layer.
+        gradient: format of the gradient that enters it backwards.
+        scaling: "none", "tensor", or "channel": a scale for each output channel of weights, for each tensor else.
+        rounding: of weights and activations.
+        gradient_rounding: of gradients, where nearest rounding loses the small ones.
+        seed: of stochastic rounding; every layer and every step draws anew from it.
+    """
+
+    weight: str | Format | BlockFormat | None = "e4m3fn"
+    activation: str | Format | BlockFormat | None = "e4m3fn"
+    gradient: str | Format | BlockFormat | None = "e5m2"
+    scaling: Scaling = "tensor"
+    rounding: Rounding = "nearest"
+    gradient_rounding: Rounding = "stochastic"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_seed(self.seed)
+        for name in (self.weight, self.activation, self.gradient):
+            if name is not None:
+                format_of(name)
+
+
+class _Rounded(torch.autograd.Function):
+    """Rounds forward, and lets the gradient through."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:  # noqa: ANN401, ARG004
+        return _along(x, options)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:  # noqa: ANN401, ARG004
+        return gradients[0], None
+
+
+class _RoundedBackward(torch.autograd.Function):
+    """Lets values through, and rounds the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:  # noqa: ANN401
+        ctx.options = options
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:  # noqa: ANN401
+        return _along(gradients[0], ctx.options), None
+
+
+def _along(x: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
+    """Block formats run along the axis that products are summed over."""
+    rest = {key: value for key, value in options.items() if key != "summed"}
+    if isinstance(options["format"], BlockFormat):
+        return scaled_rounding(x.movedim(options["summed"], -1), **rest).movedim(-1, options["summed"])
+    return scaled_rounding(x, **rest)
+
+
+def rounded(x: torch.Tensor, format: str | Format | BlockFormat, **options: Any) -> torch.Tensor:  # noqa: A002, ANN401
+    """`scaled_rounding` whose gradient is that of the identity."""
+    return _Rounded.apply(x, {"format": format_of(format), "summed": -1, **options})
+
+
+@final
+class QuantisedLayer(nn.Module):
+    """A `Linear`, `Conv1d`, `Conv2d` or `Conv3d` computed in narrow formats; its parameters stay as they are.
+
+    Args:
+        inner: the layer to wrap.
+        precision: formats and rounding.
+        layer: tells its random draws from those of other layers.
+
+    Raises:
+        ArgumentError: the layer is of another kind.
+    """
+
+    def __init__(self, inner: nn.Module, precision: Precision, layer: int = 0) -> None:
+        super().__init__()
+        if not isinstance(inner, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            msg = f"only Linear, Conv1d, Conv2d and Conv3d can be quantised, got {type(inner).__name__}"
+            raise ArgumentError(msg)
+        self.inner = inner
+        self.precision = precision
+        self.layer = layer
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.steps: torch.Tensor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """What the inner layer computes, in fp32 from rounded operands."""
+        p, inner = self.precision, self.inner
+        if self.training:
+            self.steps += 1
+        summed = -1 if isinstance(inner, nn.Linear) else -inner.weight.ndim + 1
+        if p.weight is not None:
+            options = self._options(p.weight, _WEIGHT, p.rounding) | {"summed": 1}
+            weight = _Rounded.apply(inner.weight.float(), options)
+        else:
+            weight = inner.weight.float()
+        x = x.float()
+        if p.activation is not None:
+            x = _Rounded.apply(x, self._options(p.activation, _ACTIVATION, p.rounding) | {"summed": summed})
+        bias = None if inner.bias is None else inner.bias.float()
+        if isinstance(inner, nn.Linear):
+            y = nn.functional.linear(x, weight, bias)
+        else:
+            y = inner._conv_forward(x, weight, bias)  # private, but the only way to keep padding modes
+        if p.gradient is None:
+            return y
+        options = self._options(p.gradient, _GRADIENT, p.gradient_rounding) | {"summed": summed}
+        return _RoundedBackward.apply(y, options)
+
+    def _options(self, format: str | Format | BlockFormat, role: int, rounding: Rounding) -> dict[str, Any]:  # noqa: A002
+        seed = child_seed(self.precision.seed, self.layer, int(self.steps), role)
+        scaling = self.precision.scaling
+        if role != _WEIGHT and scaling == "channel":
+            scaling = "tensor"
+        return {"format": format_of(format), "scaling": scaling, "axis": 0, "rounding": rounding, "seed": seed}
+
+
+def quantised(module: nn.Module, precision: Precision, *, skip: tuple[str, ...] = ()) -> nn.Module:
+    """A copy of a module with every linear and convolution layer computed in narrow formats.
+
+    Args:
+        module: any module.
+        precision: formats and rounding.
+        skip: names of layers to leave as they are, as `named_modules` has them.
+
+    Raises:
+        ArgumentError: a name in `skip` is not that of a layer that would be replaced.
+    """
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    result = copy.deepcopy(module)
+    names = [name for name, part in result.named_modules() if isinstance(part, kinds)]
+    for name in skip:
+        if name not in names:
+            msg = f"skip names {name!r}, which is no linear or convolution layer; there are {', '.join(names)}"
+            raise ArgumentError(msg)
+    for layer, name in enumerate(names):
+        if name in skip:
+            continue
+        wrapper = QuantisedLayer(result.get_submodule(name), precision, layer)
+        if not name:
+            return wrapper
+        parent, _, own = name.rpartition(".")
+        setattr(result.get_submodule(parent), own, wrapper)
+    return result

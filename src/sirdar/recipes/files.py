@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run leaves on disk: whole files or none."""
+
+import dataclasses
+import json
+import math
+import os
+import platform
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from sirdar.errors import DataError, OutputError
+from sirdar.forecasting.backtest import Backtest
+from sirdar.forecasting.reading import load_table
+from sirdar.predictive import Forecast, Frequency
+from sirdar.recipes.plan import Orders
+
+_VERSIONED = ("sirdar", "torch", "numpy", "polars", "statsforecast", "altair", "vl-convert-python")
+_METADATA = "sirdar"
+
+
+@contextmanager
+def output_folder(path: Path) -> Iterator[Path]:
+    """A scratch folder whose files move into `path` when the block ends well, and vanish when it does not.
+
+    Raises:
+        OutputError: at once, before any work, when `path` cannot be written.
+    """
+    try:
+        if path.exists() and not path.is_dir():
+            msg = f"{path}: exists and is no folder; choose another --out"
+            raise OutputError(msg)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        if path.is_dir() and not os.access(path, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        msg = f"{path}: the output folder cannot be written ({error.strerror}); choose another --out"
+        raise OutputError(msg) from error
+    try:
+        yield scratch
+        _move(scratch, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _move(scratch: Path, path: Path) -> None:
+    try:
+        scratch.chmod(0o755)
+        if not path.exists():
+            scratch.rename(path)
+            return
+        for item in sorted(scratch.iterdir()):
+            target = path / item.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            item.replace(target)
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror})"
+        raise OutputError(msg) from error
+
+
+def write_forecast(forecast: Forecast, path: Path) -> None:
+    """A long table (unique_id, ds, one column per level), with the calendar in the file's metadata."""
+    facts = {
+        "frequency": dataclasses.asdict(forecast.frequency),
+        "floor": None if math.isinf(forecast.floor) else forecast.floor,
+        "correlation": forecast.correlation,
+    }
+    frame = pl.DataFrame(dataclasses.replace(forecast, native=None).to_frame())
+    if forecast.frequency.unit != "h":
+        frame = frame.with_columns(pl.col("ds").cast(pl.Date))
+    frame.write_parquet(path, metadata={_METADATA: json.dumps(facts)})
+
+
+def read_forecast(path: Path) -> Forecast:
+    """What `write_forecast` wrote."""
+    frame = load_table(path)
+    try:
+        facts = json.loads(pl.read_parquet_metadata(path)[_METADATA])
+        frequency = Frequency(**facts["frequency"])
+        columns = [name for name in frame.columns if name.startswith("q0")]
+        levels = tuple(float(name[1:]) for name in columns)
+        ids = frame["unique_id"].unique(maintain_order=True).to_list()
+        values = frame.select(columns).to_numpy().astype(np.float32).reshape(len(ids), -1, len(levels))
+        first = frame["ds"].to_numpy().reshape(len(ids), -1)[:, 0].astype("datetime64[s]")
+    except (pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as error:
+        msg = f"{path}: not a forecast that `sirdar forecast` or `sirdar plan` wrote"
+        raise DataError(msg) from error
+    floor = -math.inf if facts["floor"] is None else float(facts["floor"])
+    return Forecast(ids, frequency.periods(first), frequency, levels, values, floor, facts["correlation"])
+
+
+def orders_frame(orders: Orders) -> pl.DataFrame:
+    """One row per product: what it has, what to order, and what to expect of it."""
+    columns = orders.plan.columns()
+    frame = pl.DataFrame({"unique_id": columns.pop("unique_id"), "on_hand": orders.stock.on_hand} | columns)
+    under_way = orders.stock.pipeline.sum(axis=1)
+    return frame.insert_column(2, pl.Series("under_way", under_way))
+
+
+def order_totals(orders: Orders) -> dict[str, float]:
+    """Sums over all products."""
+    frame = orders_frame(orders)
+    names = ("on_hand", "under_way", "quantity", "expected_demand", "expected_sold", "expected_lost")
+    totals = {name: float(frame[name].sum()) for name in (*names, "holding_cost", "lost_sale_cost", "expected_cost")}
+    return totals | {"products_ordered": int((frame["quantity"] > 0).sum()), "fill_rate": orders.plan.total_fill_rate}
+
+
+def leaderboard(evaluation: Backtest) -> dict[str, Any]:
+    """The backtest as plain data."""
+    return {
+        "winner": evaluation.winner,
+        "horizon": evaluation.horizon,
+        "season": evaluation.season,
+        "origins": [{"last_period": origin.label, "series": len(origin.ids)} for origin in evaluation.origins],
+        "models": [dataclasses.asdict(score) for score in evaluation.scores],
+    }
+
+
+def write_json(content: Any, path: Path) -> None:  # noqa: ANN401 - whatever JSON can hold
+    """Indented JSON; numbers that are not finite become null."""
+    path.write_text(json.dumps(finite(content), indent=1, default=str) + "\n")
+
+
+def finite(value: Any) -> Any:  # noqa: ANN401
+    """The same plain data with NaN and infinity as None, which JSON can say."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and peak memory of this process and its largest child."""
+    peak = [resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return {
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _VERSIONED}},
+        "machine": {"cores": os.cpu_count(), "system": platform.system(), "architecture": platform.machine()},
+        "peak_memory_bytes": peak[0],
+        "peak_memory_of_largest_child_bytes": peak[1],
+        "arguments": sys.argv[1:],
+    }

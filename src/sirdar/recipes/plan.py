@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job, end to end: demand in; forecasts, orders and the chip to run on out."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sirdar.chips import Ranking, advise, load
+from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.forecasting import ladder
+from sirdar.forecasting.backtest import Backtest, backtest
+from sirdar.forecasting.bundled import ONLINE_RETAIL, ROLES
+from sirdar.forecasting.forecaster import Forecaster
+from sirdar.forecasting.models.ensemble import Ensemble
+from sirdar.forecasting.models.mqcnn import MQCNN
+from sirdar.forecasting.panel import Panel
+from sirdar.inventory import InventoryProblem, OrderPlan, ProjectedInventory, Stock
+from sirdar.predictive import Forecast
+from sirdar.recipes.stock import assumed_stock, read_stock
+from sirdar.workload.trace import trace
+
+Progress = Callable[[str, float], None]
+NIGHTLY_SERIES = 1_000_000
+BATCH = 4096  # series in one run of the network
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to plan, and how.
+
+    Args:
+        source: a table or folder; the bundled panel when None.
+        roles: arguments of `Panel.read`.
+        horizon: steps to forecast.
+        windows: origins of the backtest.
+        models: names of rungs.
+        problem: costs and times of ordering.
+        inventory: table of stock; assumed when None.
+        seed: of everything random.
+    """
+
+    source: Path | None = None
+    roles: dict[str, Any] = field(default_factory=dict)
+    horizon: int = 6
+    windows: int = 3
+    models: tuple[str, ...] = ladder.RUNGS
+    problem: InventoryProblem = field(default_factory=InventoryProblem)
+    inventory: Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive_integer(self.horizon, "horizon")
+        require_positive_integer(self.windows, "windows")
+        ladder.check_names(self.models)
+        if self.problem.cover > self.horizon:
+            msg = (
+                f"lead time + review period is {self.problem.cover} steps, but the horizon is {self.horizon}; "
+                f"use a horizon of at least {self.problem.cover}"
+            )
+            raise ArgumentError(msg)
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Orders with what they start from."""
+
+    plan: OrderPlan
+    stock: Stock
+    problem: InventoryProblem
+    note: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run found."""
+
+    settings: Settings
+    panel: Panel
+    backtest: Backtest
+    forecast: Forecast
+    orders: Orders
+    chips: Ranking | None  # None when no network took part
+    network: MQCNN | None
+    seconds: dict[str, float]
+
+
+def read(settings: Settings) -> Panel:
+    """The panel of the settings."""
+    if settings.source is None:
+        return Panel.read(ONLINE_RETAIL, **(ROLES | settings.roles))
+    return Panel.read(settings.source, **settings.roles)
+
+
+def evaluate(settings: Settings, panel: Panel, progress: Progress) -> Backtest:
+    """The backtest of the models named."""
+    models = {name: ladder.build(name, settings.horizon, seed=settings.seed) for name in settings.models}
+    return backtest(models, panel, windows=settings.windows, progress=progress)
+
+
+def train(settings: Settings, winner: str, panel: Panel, progress: Progress) -> Forecaster:
+    """The winner, trained on all history."""
+
+    def build(name: str) -> Forecaster:
+        return ladder.build(name, settings.horizon, seed=settings.seed, progress=lambda done: progress(name, done))
+
+    if winner == ladder.ENSEMBLE:
+        forecaster = Ensemble({name: build(name) for name in settings.models if name != ladder.NAIVE})
+    else:
+        forecaster = build(winner)
+    return forecaster.fit(panel)
+
+
+def place_orders(settings: Settings, forecast: Forecast) -> Orders:
+    """Orders by the projected-inventory policy, from the stock given or assumed."""
+    problem = settings.problem
+    if settings.inventory is None:
+        stock, note = assumed_stock(forecast, problem)
+    else:
+        stock, note = read_stock(settings.inventory, list(forecast.ids), problem)
+    plan = ProjectedInventory(forecast, seed=settings.seed).plan(problem, stock)
+    return Orders(plan, stock, problem, note)
+
+
+def compare_chips(
+    network: MQCNN,
+    *,
+    chips: tuple[str, ...] | None = None,
+    volume: int = NIGHTLY_SERIES,
+    batch: int = BATCH,
+    dtype: str = "bf16",
+) -> Ranking:
+    """What forecasting `volume` series with the network costs on each chip."""
+    require_positive_integer(volume, "volume")
+    require_positive_integer(batch, "batch")
+    for chip in chips or ():
+        load(chip)  # an unknown name is refused before the network is traced
+    module, example = network.inference(batch)
+    return advise(trace(module, example), volume=float(volume), batch=batch, chips=chips, dtype=dtype)
+
+
+def plan(settings: Settings, progress: Progress) -> Plan:
+    """Reads, backtests, forecasts, orders and chooses the chip."""
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(step: str) -> Iterator[None]:
+        progress(step, 0.0)
+        begin = time.perf_counter()
+        yield
+        seconds[step] = time.perf_counter() - begin
+        progress(step, 1.0)
+
+    def within(step: str) -> Progress:
+        return lambda text, done: progress(f"{step}: {text}", done)
+
+    with timed("read"):
+        panel = read(settings)
+    with timed("backtest"):
+        evaluation = evaluate(settings, panel, within("backtest"))
+    with timed("forecast"):
+        winner = train(settings, evaluation.winner, panel, within("forecast"))
+        forecast = winner.predict(panel)
+        forecast = replace(forecast, correlation=evaluation.correlation(evaluation.winner))
+    with timed("order"):
+        orders = place_orders(settings, forecast)
+    with timed("chips"):
+        network = _network(settings, winner, panel)
+        chips = compare_chips(network) if network is not None else None
+    return Plan(settings, panel, evaluation, forecast, orders, chips, network, seconds)
+
+
+def _network(settings: Settings, winner: Forecaster, panel: Panel) -> MQCNN | None:
+    """The trained network, if one took part: the winner, a member of it, or else one of the same shape."""
+    for model in (winner, *(winner.members.values() if isinstance(winner, Ensemble) else ())):
+        if isinstance(model, MQCNN):
+            return model
+    if "mq-cnn" not in settings.models:
+        return None
+    return _untrained(settings.horizon, settings.seed, panel)
+
+
+def example_network(folder: Path | None) -> MQCNN:
+    """A network that was saved, or one of default size for the bundled panel."""
+    return MQCNN.load(folder) if folder else _untrained(Settings.horizon, Settings.seed, read(Settings()))
+
+
+def _untrained(horizon: int, seed: int, panel: Panel) -> MQCNN:
+    """What a network costs to run does not depend on its weights, so one step of training is enough."""
+    longest = np.argsort(-panel.history, kind="stable")[:64]
+    return MQCNN(horizon, steps=1, seed=seed).fit(panel.select(longest))

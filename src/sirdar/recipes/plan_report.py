@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A finished plan, told: the headline, the telling products and the tables of its page."""
+
+import numpy as np
+
+from sirdar.chips import Option
+from sirdar.forecasting.ladder import NAIVE
+from sirdar.predictive import Forecast
+from sirdar.recipes.files import order_totals
+from sirdar.recipes.plan import BATCH, NIGHTLY_SERIES, Plan
+from sirdar.report.plan import (
+    CalibrationPoint,
+    ChipRow,
+    Fan,
+    LeaderboardRow,
+    OrderRow,
+    PlanReport,
+    duration,
+    number,
+)
+from sirdar.units import kwh
+
+_PERIODS = {"h": "hour", "D": "day", "W": "week", "M": "month", "Q": "quarter", "Y": "year"}
+_RECENT = 8  # steps that make a product new, and over which a price change counts
+_MOST_ORDERS = 50
+
+
+def report_of(plan: Plan) -> PlanReport:
+    """The page's content."""
+    panel, settings = plan.panel, plan.settings
+    facts = panel.quality(_RECENT)
+    period = _PERIODS[panel.frequency.unit]
+    source = "UCI Online Retail" if settings.source is None else settings.source.name
+    return PlanReport(
+        title="What to order, and where to run it",
+        subtitle=(
+            f"{source}: {len(panel):,} products, {facts['first period']} to {facts['last period']}, {panel.frequency.name}; "
+            f"{settings.horizon} {period}s ahead"
+        ),
+        headline=_headline(plan),
+        leaderboard=_leaderboard(plan),
+        leaderboard_note=_leaderboard_note(plan),
+        calibration=[
+            CalibrationPoint(model, level, share)
+            for model in dict.fromkeys([plan.backtest.winner, NAIVE])
+            if model in plan.backtest.origins[0].forecasts
+            for level, share in plan.backtest.calibration(model)
+        ],
+        fans=telling_products(plan),
+        orders=_orders(plan),
+        order_totals=[(name.replace("_", " "), number(value)) for name, value in order_totals(plan.orders).items()],
+        order_assumptions=_order_assumptions(plan, period),
+        chips=[_chip(row, plan) for row in plan.chips.options] if plan.chips else [],
+        chip_assumptions=plan.chips.assumptions if plan.chips else [],
+        workload=f"forecasting {NIGHTLY_SERIES:,} series with MQ-CNN in batches of {BATCH:,}",
+        quality=[(name, value if isinstance(value, str) else number(value)) for name, value in facts.items()],
+        quality_notes=panel.notes,
+        run=[(step, duration(seconds)) for step, seconds in plan.seconds.items()] + [("seed", str(settings.seed))],
+        period=period,
+    )
+
+
+def _headline(plan: Plan) -> list[tuple[str, str, str]]:
+    totals, best = order_totals(plan.orders), plan.backtest.scores[0]
+    naive = next((score for score in plan.backtest.scores if score.model == NAIVE), None)
+    gain = f"{1 - best.wql / naive.wql:.0%} less quantile loss than {NAIVE}" if naive else f"WQL {best.wql:.3f}"
+    rows = [
+        ("units to order", number(totals["quantity"]), f"of {totals['products_ordered']:,} products"),
+        ("expected cost", number(totals["expected_cost"]), "holding and lost sales until the next order"),
+        ("fill rate", f"{totals['fill_rate']:.1%}", "of demand served from stock, expected"),
+        ("best model", best.model, gain),
+    ]
+    chips = {row.chip: row for row in plan.chips.options} if plan.chips else {}
+    if plan.chips and plan.chips.cheapest:
+        price = chips[plan.chips.cheapest].price_usd or 0.0
+        greenest = f"; greenest: {plan.chips.greenest}" if plan.chips.greenest else ""
+        rows.append(("cheapest chip", plan.chips.cheapest, f"${number(price)} per million series{greenest}"))
+    return rows
+
+
+def _leaderboard(plan: Plan) -> list[LeaderboardRow]:
+    return [
+        LeaderboardRow(
+            score.model,
+            score.wql,
+            score.mase,
+            score.coverage_80,
+            score.crossing_rate,
+            score.seconds,
+            winner=score.model == plan.backtest.winner,
+            note=f"closed interval covers {score.closed_coverage_80:.0%}",
+        )
+        for score in plan.backtest.scores
+    ]
+
+
+def _leaderboard_note(plan: Plan) -> str:
+    evaluation = plan.backtest
+    origins = ", ".join(origin.label for origin in evaluation.origins)
+    season = "the last value" if evaluation.season == 1 else f"a season of {evaluation.season} steps"
+    return (
+        f"Every model was trained anew at each of {len(evaluation.origins)} origins (last period seen: {origins}) and scored on "
+        f"the {evaluation.horizon} steps that followed. Naive and MASE refer to {season}. Coverage counts an atom of probability "
+        "at zero by the share of it inside the interval, so that 80 % is right for products that often sell nothing."
+    )
+
+
+def telling_products(plan: Plan) -> list[Fan]:
+    """A best seller, an intermittent product, a new one, a price change: one fan chart each."""
+    panel = plan.panel
+    recent = np.nan_to_num(panel.tail(panel.target, 4 * _RECENT))
+    sold, zeros = recent.sum(axis=1), (recent == 0).mean(axis=1)
+    old, new = panel.history > 2 * _RECENT, panel.history <= 2 * _RECENT
+    wanted = [
+        ("best seller", sold),
+        ("intermittent", np.where(old & (zeros >= 0.6) & ((recent > 0).sum(axis=1) >= 4), sold, -1)),
+        ("new", np.where(new & (panel.history >= 3), sold, -1)),
+    ]
+    change = _price_change(plan)
+    if change is not None:
+        wanted.append(("price change", np.where(old & (zeros < 0.2) & (sold >= np.quantile(sold, 0.8)), change, -1)))
+    fans, chosen = [], set()
+    for why, merit in wanted:
+        row = int(np.argmax(merit))
+        if merit[row] > 0 and row not in chosen:
+            chosen.add(row)
+            fans.append(_fan(plan, row, why))
+    return fans
+
+
+def _price_change(plan: Plan) -> np.ndarray | None:
+    """The size of each product's latest lasting change of price, in logarithms."""
+    panel = plan.panel
+    prices = {**panel.past, **panel.future}.get(panel.price or "")
+    if prices is None:
+        return None
+    path = panel.tail(prices, 4 * _RECENT)
+    path = np.log(np.where(path > 0, path, np.nan))
+    late, early = path[:, -_RECENT:], path[:, -3 * _RECENT : -_RECENT]
+    known = np.isfinite(late).all(axis=1) & np.isfinite(early).all(axis=1)
+    change = np.abs(np.median(late[known], axis=1) - np.median(early[known], axis=1))
+    steady = late[known].std(axis=1) < 0.2  # a lasting change, not the noise of a price computed from sales
+    result = np.full(len(panel), -1.0)
+    result[known] = np.where(steady, change, -1.0)
+    return result
+
+
+def _fan(plan: Plan, row: int, why: str) -> Fan:
+    panel, forecast = plan.panel, plan.forecast
+    labels, demand = panel.series(row)
+    prices = {**panel.past, **panel.future}.get(panel.price or "")
+    shown = prices[panel.indptr[row] : panel.indptr[row] + len(demand)] if prices is not None else None
+    return Fan(
+        id=panel.ids[row],
+        description=_description(plan, row),
+        why=why,
+        history_dates=[str(day) for day in labels.astype("datetime64[D]")],
+        history_values=_plain(demand),
+        forecast_dates=[str(day) for day in _dates(forecast, row)],
+        levels=list(forecast.levels),
+        quantiles=[[float(value) for value in step] for step in forecast.values[row]],
+        prices=_plain(shown) if shown is not None and why == "price change" else None,
+    )
+
+
+def _dates(forecast: Forecast, row: int) -> np.ndarray:
+    return forecast.frequency.labels(forecast.start[row] + np.arange(forecast.horizon)).astype("datetime64[D]")
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def _description(plan: Plan, row: int) -> str:
+    column = plan.panel.static.get("description")
+    return str(column[row]).capitalize() if column is not None and column[row] is not None else ""
+
+
+def _orders(plan: Plan) -> list[OrderRow]:
+    orders = plan.orders
+    position = orders.stock.on_hand + orders.stock.pipeline.sum(axis=1)
+    largest = np.argsort(-orders.plan.expected_cost, kind="stable")[:_MOST_ORDERS]
+    return [
+        OrderRow(
+            plan.panel.ids[row],
+            _description(plan, row),
+            float(position[row]),
+            float(orders.plan.expected_demand[row]),
+            float(position[row] + orders.plan.quantity[row]),
+            float(orders.plan.quantity[row]),
+            float(orders.plan.expected_cost[row]),
+            float(orders.plan.fill_rate[row]),
+        )
+        for row in map(int, largest)
+    ]
+
+
+def _order_assumptions(plan: Plan, period: str) -> list[str]:
+    problem = plan.orders.problem
+    return [
+        plan.orders.note,
+        f"A unit left costs {problem.holding_cost:g} per {period}, a unit of demand without stock {problem.lost_sale_cost:g}: the "
+        f"critical ratio is {problem.critical_ratio:.3f}. Orders take {problem.lead_time} {period}s, and one may order every "
+        f"{problem.review_period}.",
+        "Costs are per unit, in the currency of the two costs given; demand that finds no stock is lost.",
+        f"The {_MOST_ORDERS} products with the greatest expected cost are shown; orders.parquet has them all.",
+    ]
+
+
+def _chip(option: Option, plan: Plan) -> ChipRow:
+    assert plan.chips is not None
+    return ChipRow(
+        option.chip,
+        option.instance or "–",
+        option.dtype,
+        option.latency_s,
+        option.seconds,
+        (kwh(option.energy_low_j), kwh(option.energy_j), kwh(option.energy_high_j)),
+        option.price_usd,
+        option.grams_co2,
+        fits=option.fits,
+        note=" ".join(option.notes),
+        cheapest=option.chip == plan.chips.cheapest,
+        greenest=option.chip == plan.chips.greenest,
+    )

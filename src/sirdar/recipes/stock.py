@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stock that orders start from: a table of what is on hand and under way, or a stated assumption."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from sirdar.errors import DataError, nearest
+from sirdar.forecasting.reading import load_table, plain_ids, plain_numbers
+from sirdar.inventory import InventoryProblem, Stock
+from sirdar.predictive import Forecast
+
+
+def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[Stock, str]:
+    """Stock of the forecast's products, and a sentence that says what was read.
+
+    The table has columns unique_id and on_hand, and optionally arriving_1, arriving_2, ...: units ordered before that
+    arrive ahead of the demand of the first, second, ... step. A product without a row has nothing.
+    """
+    frame, where = load_table(path), f"{path}: "
+    for name in ("unique_id", "on_hand"):
+        if name not in frame.columns:
+            msg = (
+                f"{where}no column {name!r}; the columns are {', '.join(frame.columns)}.{nearest(name, frame.columns)}"
+            )
+            raise DataError(msg)
+    lead = problem.longest_lead_time
+    columns = ["on_hand", *[f"arriving_{step + 1}" for step in range(lead)]]
+    late = [name for name in frame.columns if name.startswith("arriving_") and name not in columns]
+    if late:
+        msg = f"{where}column {late[0]!r} arrives after an order placed now (lead time {lead}); remove it"
+        raise DataError(msg)
+    keys = plain_ids(frame["unique_id"], where).to_list()
+    twice = pl.Series(keys).is_duplicated()
+    if twice.any():
+        msg = f"{where}product {keys[int(twice.arg_true()[0])]!r} has more than one row"
+        raise DataError(msg)
+    row_of = {key: row for row, key in enumerate(keys)}
+    table = np.zeros((len(keys), len(columns)))
+    for index, name in enumerate(columns):
+        if name in frame.columns:
+            table[:, index] = plain_numbers(frame[name], where).fill_null(0.0).to_numpy()
+    bad = np.argwhere(table < 0)
+    if len(bad):
+        row, column = bad[0]
+        msg = f"{where}column {columns[column]!r} is {table[row, column]:g} for {keys[row]!r}; stock cannot be negative"
+        raise DataError(msg)
+    rows = np.array([row_of.get(key, -1) for key in ids])
+    if (rows < 0).all():
+        msg = f"{where}none of its products ({keys[0]!r}, ...) is among those forecast ({ids[0]!r}, ...)"
+        raise DataError(msg)
+    table = np.vstack([table, np.zeros(len(columns))])[rows]
+    missing, others = int((rows < 0).sum()), len(keys) - int((rows >= 0).sum())
+    note = f"Stock was read from {path.name}; {missing} products have no row there and count as empty"
+    note += f", and {others} of its rows are products without a forecast." if others else "."
+    return Stock(table[:, 0], table[:, 1:]), note
+
+
+def assumed_stock(forecast: Forecast, problem: InventoryProblem) -> tuple[Stock, str]:
+    """As much on hand as is expected to sell until an order placed now arrives; whole units for counts."""
+    lead = problem.longest_lead_time
+    expected = np.maximum(forecast.mean()[:, :lead].sum(axis=1), 0)
+    note = (
+        f"No stock was given: each product is assumed to hold the mean demand of the lead time ({lead} steps) and to have "
+        "nothing under way. Give --inventory FILE for orders that can be placed."
+    )
+    return Stock(np.round(expected)), note

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conformance suites for a chip's own TOML file and for estimators of one's own.
+
+Derive a class whose name starts with "Test", say what to test, and let pytest find it:
+
+    class TestMyChip(ChipChecks):
+        def chip(self) -> Chip:
+            return load("drawing-board.toml")
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import replace
+
+from sirdar.chips.analytic import Estimator, Roofline
+from sirdar.chips.chip import Chip
+from sirdar.chips.reading import load
+from sirdar.numerics.formats import FORMATS
+from sirdar.units import Cost
+from sirdar.workload.graph import Graph, Operator, TensorSpec
+
+
+def example_graph(batch: int = 8, width: int = 256) -> Graph:
+    """Two matrix multiplications with a rectifier between them."""
+    x, hidden, active, y = (TensorSpec((batch, width), "fp32", name) for name in ("x", "hidden", "active", "y"))
+    first, second = (TensorSpec((width, width), "fp32", name) for name in ("first", "second"))
+    macs = batch * width * width
+    operators = (
+        Operator("matmul_1", "matmul", (x,), (hidden,), (first,), macs=macs),
+        Operator("relu", "elementwise", (hidden,), (active,), flops=batch * width),
+        Operator("matmul_2", "matmul", (active,), (y,), (second,), macs=macs),
+    )
+    return Graph(operators, (x,), ("y",), "example")
+
+
+class ChipChecks(ABC):
+    """What must hold for any chip."""
+
+    @abstractmethod
+    def chip(self) -> Chip:
+        """The chip to test."""
+
+    def test_every_number_has_a_source_and_a_date(self) -> None:
+        """Facts without a source are opinions."""
+        for key, number in self.chip().numbers():
+            assert number.source.strip(), f"{key} has no source"
+            assert number.date.year >= 1990, f"{key} is dated {number.date}"
+
+    def test_bounds_enclose_the_value(self) -> None:
+        """Low, value and high stand in this order and are finite."""
+        for key, number in self.chip().numbers():
+            low, value, high = number.bounds
+            assert 0 <= low <= value <= high < math.inf, f"{key} has bounds {number.bounds}"
+
+    def test_every_format_finds_one_the_chip_computes_in(self) -> None:
+        """No number format is left without an answer."""
+        chip = self.chip()
+        for row in FORMATS:
+            assert chip.usable_dtype(row.name) in chip.flops_per_s
+
+    def test_the_roofline_prices_a_network(self) -> None:
+        """Latency and energy are finite and above zero."""
+        cost = Roofline().estimate(example_graph(), self.chip(), "bf16")
+        assert 0 < cost.latency_s < math.inf
+        assert 0 < cost.energy_j < math.inf
+
+
+class EstimatorChecks(ABC):
+    """What must hold for any estimator, on any chip."""
+
+    @abstractmethod
+    def estimator(self) -> Estimator:
+        """The estimator to test."""
+
+    def chip(self) -> Chip:
+        """The chip to test it on."""
+        return load("trainium1")
+
+    def estimate(self, graph: Graph, dtype: str = "bf16") -> Cost:
+        """The estimate for a graph on the chip."""
+        return self.estimator().estimate(graph, self.chip(), dtype)
+
+    def test_the_breakdown_has_every_operator_in_order(self) -> None:
+        """One row each."""
+        graph = example_graph()
+        rows = self.estimator().breakdown(graph, self.chip(), "bf16")
+        assert [row.name for row in rows] == [operator.name for operator in graph.operators]
+
+    def test_operators_add_up(self) -> None:
+        """The breakdown explains the whole estimate, nothing more and nothing less."""
+        graph = example_graph()
+        rows = self.estimator().breakdown(graph, self.chip(), "bf16")
+        whole = self.estimate(graph)
+        assert math.isclose(sum(row.cost.latency_s for row in rows), whole.latency_s, rel_tol=1e-9)
+        assert math.isclose(sum(row.cost.energy_j for row in rows), whole.energy_j, rel_tol=1e-9)
+
+    def test_costs_are_finite_and_not_negative(self) -> None:
+        """Every part of the cost, in a wide and a narrow format."""
+        for dtype in ("fp32", "bf16"):
+            for value in vars(self.estimate(example_graph(), dtype)).values():
+                assert 0 <= value < math.inf
+
+    def test_memory_and_work_are_those_of_the_graph(self) -> None:
+        """Counting is not the estimator's to change."""
+        graph = example_graph()
+        cost = self.estimate(graph)
+        used = self.chip().usable_dtype("bf16")
+        assert cost.macs == graph.macs
+        assert cost.parameter_bytes == graph.parameter_bytes(used)
+        assert cost.peak_bytes == graph.peak_bytes(used)
+
+    def test_more_work_takes_no_less_time(self) -> None:
+        """In the batch and in the width."""
+        small = self.estimate(example_graph()).latency_s
+        assert self.estimate(example_graph(batch=64)).latency_s >= small
+        assert self.estimate(example_graph(width=1024)).latency_s >= small
+
+    def test_the_same_question_has_the_same_answer(self) -> None:
+        """Twice, byte for byte."""
+        assert self.estimate(example_graph()) == self.estimate(example_graph())
+
+    def test_the_network_s_name_is_no_fact(self) -> None:
+        """Estimates depend on operators alone."""
+        graph = example_graph()
+        assert self.estimate(replace(graph, name="another")) == self.estimate(graph)

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a torch module to a `Graph`, through torch.export and the core ATen operators it decomposes into.
+
+Work is counted as torch.utils.flop_counter counts it (a multiply-accumulate per product of a convolution or matrix
+multiplication), and one operation per value for everything elementwise. Views cost nothing, and a view of a weight is
+that weight: an operator lists the parameters it reads as they lie in memory.
+"""
+
+import contextlib
+import operator as python_operator
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind
+
+from sirdar.errors import ArgumentError, UnsupportedError
+from sirdar.workload.counting import attributes_of, flops_of, is_check, kind_of, macs_of
+from sirdar.workload.graph import Graph, Operator, TensorSpec
+
+Example = torch.Tensor | tuple[Any, ...] | dict[str, Any]
+
+_DTYPES = {
+    torch.float32: "fp32",
+    torch.float16: "fp16",
+    torch.bfloat16: "bf16",
+    torch.float64: "fp64",
+    torch.float8_e4m3fn: "e4m3fn",
+    torch.float8_e5m2: "e5m2",
+    torch.int8: "int8",
+    torch.uint8: "uint8",
+    torch.int16: "int16",
+    torch.int32: "int32",
+    torch.int64: "int64",
+    torch.bool: "bool",
+}
+
+
+def trace(module: nn.Module, example: Example) -> Graph:
+    """The operators of a network for inputs shaped like an example.
+
+    The module is traced in evaluation mode and left in the mode it was in; its weights are not touched.
+
+    Args:
+        module: any module that torch.export can follow.
+        example: one tensor, a tuple of positional arguments, or a dictionary of keyword arguments.
+
+    Returns:
+        A graph named after the module's class. Operators that are not covered stand in it as "unknown".
+
+    Raises:
+        ArgumentError: the example is none of the three.
+        UnsupportedError: torch.export cannot follow the module; the sentence names it and gives torch's reason.
+    """
+    title = type(module).__name__
+    program = _exported(module, example, title)
+    return _Reader(program, title).graph()
+
+
+def _exported(module: nn.Module, example: Example, title: str) -> ExportedProgram:
+    arguments, keywords = _arguments(example)
+    with _evaluating(module), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # recurrent modules make torch.export warn about its own bookkeeping
+        try:
+            return torch.export.export(module, arguments, keywords).run_decompositions()
+        except Exception as error:  # torch.export raises a dozen unrelated types
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            msg = f"torch.export cannot follow {title}, so its operators are not known: {reason}"
+            raise UnsupportedError(msg) from error
+
+
+def _arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(example, torch.Tensor):
+        return (example,), {}
+    if isinstance(example, tuple):
+        return example, {}
+    if isinstance(example, dict):
+        return (), example
+    msg = f"example must be a tensor, a tuple or a dict of arguments, got {type(example).__name__}"
+    raise ArgumentError(msg)
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+class _Reader:
+    """Walks the nodes of an exported program once and collects operators.
+
+    `values` maps a node to what its readers see: an activation or a weight.
+    """
+
+    def __init__(self, program: ExportedProgram, title: str) -> None:
+        self.program = program
+        self.title = title
+        self.activations: dict[fx.Node, TensorSpec] = {}
+        self.weights: dict[fx.Node, TensorSpec] = {}
+        self.operators: list[Operator] = []
+
+    def graph(self) -> Graph:
+        inputs = self._placeholders()
+        for node in self.program.graph.nodes:
+            computes = node.op == "call_function" and node.target is not python_operator.getitem
+            if computes and not is_check(node):
+                self._read(node)
+        outputs = tuple(dict.fromkeys(self._outputs()))
+        return Graph(tuple(self.operators), inputs, outputs, self.title)
+
+    def _placeholders(self) -> tuple[TensorSpec, ...]:
+        roles = {spec.arg.name: spec for spec in self.program.graph_signature.input_specs}
+        inputs: list[TensorSpec] = []
+        for node in self.program.graph.find_nodes(op="placeholder"):
+            if isinstance(roles[node.name].arg, ConstantArgument) or not isinstance(node.meta["val"], torch.Tensor):
+                continue
+            if roles[node.name].kind is InputKind.USER_INPUT:
+                self.activations[node] = self._spec(node.meta["val"], node.name)
+                inputs.append(self.activations[node])
+            else:
+                self.weights[node] = self._spec(node.meta["val"], roles[node.name].target or node.name)
+        return tuple(inputs)
+
+    def _outputs(self) -> Iterator[str]:
+        by_name = {node.name: spec.name for node, spec in (self.activations | self.weights).items()}
+        for name in self.program.graph_signature.user_outputs:
+            if isinstance(name, str) and name in by_name:
+                yield by_name[name]
+
+    def _read(self, node: fx.Node) -> None:
+        kind = kind_of(node)
+        outputs = self._made_by(node)
+        sources = node.all_input_nodes
+        if kind == "view" and sources and sources[0] in self.weights:
+            self.weights.update(dict.fromkeys(outputs, self.weights[sources[0]]))
+            return
+        self.activations.update(outputs)
+        inputs = [self.activations[source] for source in sources if source in self.activations]
+        weights = [self.weights[source] for source in sources if source in self.weights]
+        self.operators.append(
+            Operator(
+                name=node.name,
+                kind=kind,
+                inputs=tuple(dict.fromkeys(inputs)),
+                outputs=tuple(outputs.values()),
+                weights=tuple(dict.fromkeys(weights)),
+                macs=macs_of(node),
+                flops=flops_of(node, kind),
+                attributes=self._attributes(node, kind),
+            )
+        )
+
+    def _attributes(self, node: fx.Node, kind: str) -> Mapping[str, Any]:
+        return {"target": str(node.target), **attributes_of(node, kind)}
+
+    def _made_by(self, node: fx.Node) -> dict[fx.Node, TensorSpec]:
+        """The tensors that someone reads of what a node makes: one, or its elements taken by `getitem`."""
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor):
+            return {node: self._spec(value, node.name)}
+        taken = [user for user in node.users if user.target is python_operator.getitem and user.users]
+        return {user: self._spec(user.meta["val"], user.name) for user in taken}
+
+    def _spec(self, value: torch.Tensor, name: str) -> TensorSpec:
+        if not all(isinstance(size, int) for size in value.shape):
+            msg = (
+                f"{self.title} has a tensor {name!r} of data-dependent shape {tuple(value.shape)}; shapes must be fixed"
+            )
+            raise UnsupportedError(msg)
+        if value.dtype not in _DTYPES:
+            msg = f"{self.title} has a tensor {name!r} of type {value.dtype}, which no chip here is described for"
+            raise UnsupportedError(msg)
+        return TensorSpec(tuple(value.shape), _DTYPES[value.dtype], name)

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The roofline: cases worked out by hand, properties that must hold on any chip, and the conformance suite."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sirdar.chips import Chip, Estimator, NullEstimator, Number, Roofline, SlowRoofline, estimate, load, names
+from sirdar.chips.analytic import fits
+from sirdar.testing.chips import EstimatorChecks, example_graph
+from sirdar.units import Cost
+from sirdar.workload.graph import Graph, Operator, TensorSpec
+
+
+class TestRoofline(EstimatorChecks):
+    def estimator(self) -> Estimator:
+        return Roofline()
+
+
+class TestSlowRoofline(EstimatorChecks):
+    def estimator(self) -> Estimator:
+        return SlowRoofline()
+
+
+class TestNullEstimator(EstimatorChecks):
+    def estimator(self) -> Estimator:
+        return NullEstimator()
+
+
+def number(value: float) -> Number:
+    return replace(load("trainium1").memory_bytes, value=float(value), source="by hand", alternatives=())
+
+
+def plain_chip(sram_bytes: float | None = None) -> Chip:
+    """1 Tflop/s at full efficiency, 100 Gflop/s elementwise, 10 GB/s, 1 us a start, 2 W."""
+    return Chip(
+        name="plain",
+        vendor="nobody",
+        kind="accelerator",
+        description="For sums by hand.",
+        flops_per_s={"fp32": number(1e12)},
+        vector_flops_per_s=number(1e11),
+        memory_bytes=number(1e6),
+        bandwidth_bytes_per_s=number(1e10),
+        compute_efficiency=number(1.0),
+        bandwidth_efficiency=number(1.0),
+        overhead_s=number(1e-6),
+        power_w=number(2.0),
+        sram_bytes=None if sram_bytes is None else number(sram_bytes),
+    )
+
+
+def one_matmul(rows: int = 100, depth: int = 200, columns: int = 50) -> Graph:
+    x, y, w = (
+        TensorSpec(shape, "fp32", name)
+        for shape, name in (((rows, depth), "x"), ((rows, columns), "y"), ((depth, columns), "w"))
+    )
+    return Graph((Operator("matmul", "matmul", (x,), (y,), (w,), macs=rows * depth * columns),), (x,), ("y",))
+
+
+def test_a_memory_bound_matmul_by_hand() -> None:
+    # 1e6 macs = 2e6 flop / 1e12 = 2 us; bytes 4 x (20,000 + 5,000 + 10,000) = 140,000 / 1e10 = 14 us; 1 us to start.
+    (row,) = Roofline().breakdown(one_matmul(), plain_chip(), "fp32")
+    assert row.compute_s == pytest.approx(2e-6)
+    assert row.memory_s == pytest.approx(14e-6)
+    assert row.bound == "memory"
+    assert (row.cost.latency_s, row.cost.energy_j) == (pytest.approx(15e-6), pytest.approx(30e-6))
+    assert (row.cost.peak_bytes, row.cost.parameter_bytes, row.cost.macs) == (100_000, 40_000, 1_000_000)
+
+
+def test_a_compute_bound_matmul_by_hand() -> None:
+    # 1e9 macs = 2e9 flop / 1e12 = 2 ms; bytes 4 x 3 x 1e6 / 1e10 = 1.2 ms.
+    cost = estimate(one_matmul(1000, 1000, 1000), plain_chip(), "fp32")
+    assert cost.latency_s == pytest.approx(2e-3 + 1e-6)
+
+
+def test_efficiencies_divide_the_peaks() -> None:
+    chip = replace(plain_chip(), compute_efficiency=number(0.5), bandwidth_efficiency=number(0.25))
+    (row,) = Roofline().breakdown(one_matmul(), chip, "fp32")
+    assert (row.compute_s, row.memory_s) == (pytest.approx(4e-6), pytest.approx(56e-6))
+
+
+def chain() -> Graph:
+    """x (1,000 values) -> a -> b -> y, elementwise, 4,000 bytes each."""
+    edges = [TensorSpec((1000,), "fp32", name) for name in ("x", "a", "b", "y")]
+    operators = tuple(
+        Operator(f"to_{out.name}", "elementwise", (source,), (out,), flops=1000) for source, out in pairwise(edges)
+    )
+    return Graph(operators, (edges[0],), ("y",))
+
+
+def test_activations_that_stay_on_chip_do_not_pay() -> None:
+    # Without on-chip memory every operator moves 8,000 bytes. With room for the two edges alive at once only the input
+    # and the output of the whole graph move: 4,000 bytes for the first and the last operator, none between.
+    off = [row.memory_s for row in Roofline().breakdown(chain(), plain_chip(), "fp32")]
+    on = [row.memory_s for row in Roofline().breakdown(chain(), plain_chip(8000), "fp32")]
+    assert off == pytest.approx([8e-7, 8e-7, 8e-7])
+    assert on == pytest.approx([4e-7, 0, 4e-7])
+
+
+def test_weights_stay_where_all_of_them_fit_with_the_activations() -> None:
+    # Weights 40,000 bytes, peak of activations 100,000: together 140,000.
+    (paying,) = Roofline().breakdown(one_matmul(), plain_chip(139_999), "fp32")
+    (resident,) = Roofline().breakdown(one_matmul(), plain_chip(140_000), "fp32")
+    assert paying.memory_s == pytest.approx(14e-6)
+    assert resident.memory_s == pytest.approx(10e-6)  # the input and the output
+
+
+def test_views_and_constants_are_free() -> None:
+    x, y, zero = (TensorSpec((1000,), "fp32", name) for name in ("x", "y", "zero"))
+    operators = (Operator("look", "view", (x,), (y,)), Operator("full", "constant", (), (zero,)))
+    rows = Roofline().breakdown(Graph(operators, (x,), ("y", "zero")), plain_chip(), "fp32")
+    assert [(row.cost.latency_s, row.bound) for row in rows] == [(0.0, "nothing")] * 2
+
+
+def test_half_as_wide_moves_half_the_bytes() -> None:
+    chip = replace(plain_chip(), flops_per_s={"fp32": number(1e12), "bf16": number(1e12)})
+    wide, narrow = (Roofline().breakdown(one_matmul(), chip, dtype)[0] for dtype in ("fp32", "bf16"))
+    assert narrow.memory_s == pytest.approx(wide.memory_s / 2)
+
+
+def test_a_format_the_chip_lacks_is_named_in_every_row() -> None:
+    assert {row.dtype for row in Roofline().breakdown(chain(), load("t4"), "bf16")} == {"fp16"}
+
+
+@pytest.mark.parametrize("name", names())
+def test_on_chip_memory_is_all_that_parts_it_from_the_slow_member(name: str) -> None:
+    chip = replace(load(name), sram_bytes=None)
+    for dtype in ("fp32", "bf16", "int8"):
+        assert Roofline().breakdown(example_graph(), chip, dtype) == SlowRoofline().breakdown(
+            example_graph(), chip, dtype
+        )
+
+
+def scale(chip: Chip, key: str, factor: float) -> Chip:
+    """The chip with one of its numbers multiplied."""
+    old = getattr(chip, key)
+    return replace(chip, **{key: replace(old, value=old.value * factor)})
+
+
+BETTER: dict[str, Callable[[Chip, float], Chip]] = {
+    "bandwidth": lambda chip, factor: scale(chip, "bandwidth_bytes_per_s", factor),
+    "vector": lambda chip, factor: scale(chip, "vector_flops_per_s", factor),
+    "sram": lambda chip, factor: scale(chip, "sram_bytes", factor),
+    "start": lambda chip, factor: scale(chip, "overhead_s", 1 / factor),
+    "peak": lambda chip, factor: replace(
+        chip, flops_per_s={key: replace(row, value=row.value * factor) for key, row in chip.flops_per_s.items()}
+    ),
+}
+
+
+@given(st.sampled_from(sorted(BETTER)), st.floats(1, 1e3), st.integers(1, 512), st.integers(1, 2048))
+def test_a_better_chip_is_never_slower(part: str, factor: float, batch: int, width: int) -> None:
+    graph, chip = example_graph(batch, width), load("trainium1")
+    better = BETTER[part](chip, factor)
+    assert estimate(graph, better).latency_s <= estimate(graph, chip).latency_s * (1 + 1e-12)
+
+
+@given(st.integers(1, 64), st.integers(1, 512))
+def test_costs_add_over_two_networks_run_in_turn(batch: int, width: int) -> None:
+    graph, chip = example_graph(batch, width), replace(load("trainium1"), sram_bytes=None)
+    one = estimate(graph, chip)
+    two = estimate(twice(graph), chip)
+    assert two.latency_s == pytest.approx(2 * one.latency_s)
+    assert two.energy_j == pytest.approx((one + one).energy_j)
+    assert two.macs == (one + one).macs
+    assert two.parameter_bytes == one.parameter_bytes  # the same weights
+
+
+def twice(graph: Graph) -> Graph:
+    """The graph, and behind it the same one on the same input, with edges of its own."""
+    inputs = {spec.name for spec in graph.inputs}
+
+    def again(spec: TensorSpec) -> TensorSpec:
+        return spec if spec.name in inputs else replace(spec, name=f"{spec.name}_again")
+
+    copies = tuple(
+        replace(
+            operator,
+            name=f"{operator.name}_again",
+            inputs=tuple(again(spec) for spec in operator.inputs),
+            outputs=tuple(again(spec) for spec in operator.outputs),
+        )
+        for operator in graph.operators
+    )
+    outputs = (*graph.outputs, *(f"{name}_again" for name in graph.outputs))
+    return Graph(graph.operators + copies, graph.inputs, outputs)
+
+
+def test_energy_is_power_times_time() -> None:
+    cost = estimate(example_graph(), plain_chip(), "fp32")
+    assert cost.energy_j == pytest.approx(2.0 * cost.latency_s)
+
+
+def test_memory_fit_and_its_sentence() -> None:
+    chip = plain_chip()  # 1e6 bytes
+    roomy, tight = Cost(parameter_bytes=4e5, peak_bytes=6e5), Cost(parameter_bytes=5e5, peak_bytes=6e5)
+    assert fits(roomy, chip) == (
+        True,
+        "4e+05 bytes of parameters and 6e+05 of activations take 100.0% of the memory of plain",
+    )
+    assert fits(tight, chip)[0] is False
+    assert "110.0%" in fits(tight, chip)[1]
+
+
+def test_rows_are_plain_enough_to_store() -> None:
+    (row,) = Roofline().breakdown(one_matmul(), plain_chip(), "fp32")
+    assert dataclasses.asdict(row)["cost"]["macs"] == 1_000_000

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The environments against gymnasium's own checker and against the simulator."""
+
+import numpy as np
+import pytest
+
+gymnasium = pytest.importorskip("gymnasium")
+
+from gymnasium.utils.env_checker import check_env  # noqa: E402
+from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
+
+from sirdar.errors import ArgumentError, UnsupportedError  # noqa: E402
+from sirdar.inventory import (  # noqa: E402
+    BaseStock,
+    InventoryProblem,
+    OrderRules,
+    RandomLeadTime,
+    State,
+    Trade,
+    simulate,
+)
+from sirdar.inventory.env import InventoryEnv, InventoryVectorEnv  # noqa: E402
+
+DEMAND = np.random.default_rng(0).poisson(5.0, (4, 12)).astype(np.float64)
+TRADE = Trade(price=np.array([8.0, 9.0, 10.0, 11.0]), unit_cost=2.0, order_cost=1.0)
+PROBLEM = InventoryProblem(1.0, np.array([4.0, 9.0, 4.0, 9.0]), np.array([0, 1, 2, 3]), trade=TRADE)
+
+
+@pytest.mark.parametrize("problem", [PROBLEM, InventoryProblem(1.0, 9.0, 2, backlog=True)])
+def test_gymnasium_checks_the_environment(problem: InventoryProblem) -> None:
+    with np.errstate(all="raise"):
+        check_env(InventoryEnv(problem, DEMAND, length=5), skip_render_check=True)
+
+
+@pytest.mark.parametrize("backlog", [False, True])
+def test_an_episode_is_what_the_simulator_says(backlog: bool) -> None:  # noqa: FBT001
+    problem = InventoryProblem(
+        1.0, 9.0, 2, backlog=backlog, trade=Trade(3.0, 1.0, 2.0), rules=OrderRules(case_pack=3.0)
+    )
+    env = InventoryEnv(problem, DEMAND, most=30.0)
+    seen, info = env.reset(seed=1)
+    row = info["series"]
+    total, over, policy = 0.0, False, BaseStock(20.0)
+    while not over:
+        state = State(seen[:1].astype(np.float64), seen[None, 1:3].astype(np.float64), problem)
+        seen, reward, _, over, info = env.step(policy.order(state) / 30.0)
+        total += reward
+    ledger = simulate(policy, problem, DEMAND[row : row + 1])
+    assert total == pytest.approx(float(ledger.profit))
+    assert info["sold"] == pytest.approx(float(ledger.trajectory.sold[0, -1]))
+
+
+def test_the_vector_environment_is_many_single_ones() -> None:
+    # One series and one window: nothing is left to chance.
+    problem = PROBLEM.take(np.array([2]))
+    ours = InventoryVectorEnv(problem, DEMAND[2:3], count=3)
+    theirs = SyncVectorEnv([lambda: InventoryEnv(problem, DEMAND[2:3])] * 3)
+    assert ours.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP == theirs.metadata["autoreset_mode"]
+    assert ours.observation_space == theirs.observation_space
+    assert ours.action_space == theirs.action_space
+    np.testing.assert_array_equal(ours.reset(seed=0)[0], theirs.reset(seed=0)[0])
+    ours.action_space.seed(0)
+    for _ in range(30):  # two ends and new beginnings
+        actions = ours.action_space.sample()
+        for mine, other in zip(ours.step(actions)[:4], theirs.step(actions)[:4], strict=True):
+            np.testing.assert_allclose(mine, other, rtol=1e-6)
+
+
+def test_seeds_choose_series_and_windows() -> None:
+    env = InventoryVectorEnv(PROBLEM, DEMAND, count=50, length=5)
+    first, info = env.reset(seed=7)
+    assert set(info["series"]) == {0, 1, 2, 3}
+    np.testing.assert_array_equal(first, env.reset(seed=7)[0])
+    seen, _, ended, cut, _ = env.step(np.full((50, 1), 0.5))
+    assert env.observation_space.contains(seen)
+    assert not ended.any()
+    assert not cut.any()
+
+
+def test_bad_arguments_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="length must not exceed the 12 steps of demand, got 13"):
+        InventoryEnv(PROBLEM, DEMAND, length=13)
+    with pytest.raises(ArgumentError, match="values for 4 series, but there are 2"):
+        InventoryEnv(PROBLEM, DEMAND[:2])
+    with pytest.raises(UnsupportedError, match="need a known lead_time and review_period 1"):
+        InventoryEnv(InventoryProblem(lead_time=RandomLeadTime((0.5, 0.5))), DEMAND)

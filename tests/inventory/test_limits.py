@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared limits against the Lagrange condition, brute force and the simulator."""
+
+from itertools import product
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from sirdar.errors import ArgumentError
+from sirdar.inventory import BaseStock, InventoryProblem, OrderRules, ProjectedInventory, Stock, Trade, simulate
+from sirdar.inventory.sample_paths import expect
+
+
+def test_room_goes_where_it_saves_most(demand: ModuleType) -> None:
+    # Two equal newsvendors but for the size of a unit: at the same price of room the marginal saving per litre is equal,
+    # p - (p + h) F(q1) = (p - (p + h) F(q2)) / 2 with volumes 1 and 2.
+    forecast = demand.normal_forecast([50.0, 50.0], [10.0, 10.0], horizon=1)
+    rules = OrderRules(case_pack=0.0, capacity=140.0, volume=np.array([1.0, 2.0]))
+    problem = InventoryProblem(1.0, 9.0, 0, rules=rules)
+    quantity = ProjectedInventory(forecast, samples=4000).plan(problem, Stock.empty(2)).quantity
+    assert quantity @ [1.0, 2.0] == pytest.approx(140.0, abs=0.1)
+    paths = np.stack([forecast.sample(4000, seed=5)[0, 0] for _ in range(2)])
+    below = (paths <= quantity[:, None]).mean(axis=1)
+    first, second = 9.0 - 10.0 * below
+    assert first == pytest.approx(second / 2, abs=0.35)  # three standard errors of the two fractions
+
+
+def test_whole_orders_within_a_budget_are_nearly_the_best_there_are(demand: ModuleType) -> None:
+    forecast = demand.certain_forecast([[4.0, 3.0], [3.0, 5.0], [2.0, 2.0]])
+    trade = Trade(unit_cost=np.array([2.0, 1.0, 3.0]))
+    problem = InventoryProblem(1.0, np.array([4.0, 5.0, 9.0]), 1, trade=trade, rules=OrderRules(budget=13.0))
+    quantity = ProjectedInventory(forecast, samples=4).plan(problem, Stock.empty(3)).quantity
+    assert quantity @ trade.unit_cost <= 13.0
+    paths = np.repeat(np.array([[4.0, 3.0], [3.0, 5.0], [2.0, 2.0]])[:, :, None], 4, axis=2)
+
+    def cost(orders: np.ndarray) -> float:
+        found = expect(np.zeros(3), np.zeros((3, 1)), orders, paths, problem)
+        return float((found.holding_cost + found.lost_sale_cost).sum())
+
+    # Savings per unit of money are 2, 5 and 3: five of the second (5), two of the third (6), one of the first (2).
+    affordable = [np.array(q, dtype=np.float64) for q in product(range(4), range(6), range(3))]
+    best = min(cost(q) for q in affordable if q @ trade.unit_cost <= 13.0)
+    # All units of a series save the same here, so that its price of indifference takes all of them or none.
+    assert quantity.tolist() == [0.0, 5.0, 2.0]
+    assert cost(quantity) <= best + 4.0
+
+
+def test_two_limits_at_once_and_the_simulator_agrees(demand: ModuleType) -> None:
+    forecast = demand.normal_forecast([20.0, 30.0, 10.0], [6.0, 9.0, 5.0], horizon=8)
+    rules = OrderRules(capacity=150.0, budget=90.0)
+    problem = InventoryProblem(1.0, 9.0, 2, trade=Trade(unit_cost=2.0), rules=rules)
+    ledger = simulate(ProjectedInventory(forecast), problem, forecast.sample(3, seed=1).transpose(2, 0, 1))
+    orders, sold = (x.numpy() for x in (ledger.trajectory.orders, ledger.trajectory.sold))
+    assert (orders.sum(axis=-2) * 2.0 <= 90.0).all()
+    assert (orders.sum(axis=-2) * 2.0 >= 80.0).any()  # the budget binds, and is used
+    position = orders.cumsum(-1) - sold.cumsum(-1) + sold
+    assert (position.sum(axis=-2) <= 150.0).all()
+
+
+def test_broken_and_impossible_limits_are_refused(demand: ModuleType) -> None:
+    ones = np.ones((2, 5))
+    tight = InventoryProblem(1.0, 9.0, 1, rules=OrderRules(capacity=15.0))
+    with pytest.raises(ArgumentError, match="the policy filled 20 of room, but the capacity is 15"):
+        simulate(BaseStock(10.0), tight, ones)
+    poor = InventoryProblem(1.0, 9.0, 1, trade=Trade(unit_cost=3.0), rules=OrderRules(budget=15.0))
+    with pytest.raises(ArgumentError, match="the policy spent 60 in one step, but the budget is 15"):
+        simulate(BaseStock(10.0), poor, ones)
+    policy = ProjectedInventory(demand.normal_forecast([5.0, 5.0], [1.0, 1.0], horizon=2))
+    with pytest.raises(ArgumentError, match="of 15 is exceeded by 10 before .* most of it series 1 with 22"):
+        policy.plan(tight, Stock([3.0, 20.0], [[0.0], [2.0]]))
+    free = InventoryProblem(1.0, 9.0, 1, rules=OrderRules(budget=15.0))
+    with pytest.raises(ArgumentError, match="a budget of 15 says nothing while unit_cost is 0"):
+        policy.plan(free, Stock.empty(2))

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The fast simulator against the slow one, against hand-worked steps, exact costs and finite differences."""
+
+from dataclasses import replace
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sirdar.errors import ArgumentError
+from sirdar.inventory import InventoryProblem, NeverOrder, OrderRules, RandomLeadTime, State, Stock, Trade, exact
+from sirdar.inventory.distributions import poisson
+from sirdar.inventory.ledger import Ledger
+from sirdar.inventory.policies.base_stock import BaseStock
+from sirdar.inventory.policies.capped_base_stock import CappedBaseStock
+from sirdar.inventory.policies.constant_order import ConstantOrder
+from sirdar.inventory.policies.fixed_lot import FixedLot
+from sirdar.inventory.policies.min_max import MinMax
+from sirdar.inventory.policy import Policy
+from sirdar.inventory.reference import simulate_slowly
+from sirdar.inventory.simulator import simulate
+
+SERIES, TIME = 3, 9
+FIELDS = ("orders", "received", "demand", "sold", "late", "on_hand")
+COSTS = ("holding", "lost_sales", "purchase", "ordering", "income", "cost", "profit")
+LEADS = st.one_of(
+    st.integers(0, 4),
+    st.lists(st.integers(0, 4), min_size=SERIES, max_size=SERIES).map(np.array),
+    st.sampled_from([RandomLeadTime((0.2, 0.3, 0.0, 0.5)), RandomLeadTime((0.0, 0.5, 0.5)), RandomLeadTime((1.0,))]),
+)
+PROBLEMS = st.builds(
+    InventoryProblem,
+    holding_cost=st.floats(0.1, 2.0),
+    lost_sale_cost=st.lists(st.floats(0.5, 20.0), min_size=SERIES, max_size=SERIES).map(np.array),
+    lead_time=LEADS,
+    review_period=st.one_of(st.integers(1, 3), st.just(np.array([1, 2, 3]))),
+    backlog=st.booleans(),
+    discount=st.sampled_from([1.0, 0.95]),
+    trade=st.builds(Trade, price=st.floats(0, 5), unit_cost=st.floats(0, 2), order_cost=st.floats(0, 9)),
+    rules=st.sampled_from([OrderRules(), OrderRules(case_pack=0.0), OrderRules(minimum=5.0, case_pack=4.0)]),
+)
+POLICIES = st.sampled_from(
+    [
+        NeverOrder(),
+        BaseStock(np.array([3.0, 12.0, 30.5])),
+        CappedBaseStock(20.0, 6.5),
+        MinMax(5.0, 14.0),
+        FixedLot(np.array([0.0, 4.0, 9.0]), 7.0),
+        ConstantOrder(3.25),
+    ]
+)
+
+
+def draw(seed: int) -> tuple[np.ndarray, Stock]:
+    rng = np.random.default_rng(seed)
+    demand = rng.poisson(rng.uniform(0, 8, (2, SERIES, 1)), (2, SERIES, TIME)).astype(np.float64)
+    return demand, Stock(rng.integers(0, 9, SERIES))
+
+
+@settings(max_examples=80, deadline=None)
+@given(problem=PROBLEMS, policy=POLICIES, seed=st.integers(0, 1000))
+def test_fast_and_slow_agree_and_units_are_conserved(problem: InventoryProblem, policy: Policy, seed: int) -> None:
+    demand, stock = draw(seed)
+    fast = simulate(policy, problem, demand, stock, seed=seed, warm_up=2)
+    slow = simulate_slowly(policy, problem, demand, stock, seed=seed, warm_up=2)
+    for name in FIELDS:
+        found = getattr(fast.trajectory, name).numpy()
+        np.testing.assert_allclose(found, getattr(slow.trajectory, name), atol=1e-5, err_msg=name)
+    for name in COSTS:
+        np.testing.assert_allclose(getattr(fast, name).numpy(), getattr(slow, name), atol=1e-5, err_msg=name)
+    assert fast.summary() == pytest.approx(slow.summary(), abs=1e-5)
+    check_conservation(fast, stock)
+
+
+def check_conservation(ledger: Ledger, stock: Stock) -> None:
+    """Units in are units sold and units left, in every step; and every unit wanted is served, lost or waiting."""
+    found = {name: getattr(ledger.trajectory, name).numpy() for name in FIELDS}
+    shelf = np.maximum(found["on_hand"], 0.0)
+    entered = stock.on_hand[:, None] + found["received"].cumsum(-1)
+    np.testing.assert_allclose(entered, found["sold"].cumsum(-1) + shelf, atol=1e-9)
+    waiting = np.maximum(-found["on_hand"], 0.0)
+    lost = 0.0 if ledger.problem.backlog else found["late"].cumsum(-1)
+    np.testing.assert_allclose(found["demand"].cumsum(-1), found["sold"].cumsum(-1) + lost + waiting, atol=1e-9)
+    assert (found["late"] >= 0).all()
+    assert (found["late"] <= found["demand"]).all()
+
+
+def test_hand_worked_lost_sales() -> None:
+    problem = InventoryProblem(1.0, 4.0, 2, trade=Trade(price=10.0, unit_cost=2.0, order_cost=3.0))
+    found = simulate(BaseStock(6.0), problem, np.array([[3.0, 2.0, 4.0, 0.0]]), Stock([2.0], [[2.0, 1.0]]))
+    done = found.trajectory
+    # Step 0: position 5, order 1; 2 + 2 meet 3. Step 1: position 1 + 1 + 1, order 3; 1 + 1 meet 2. Step 2: position 4,
+    # order 2; the 1 of step 0 arrives for 4. Step 3: position 5, order 1; 3 arrive and stay.
+    assert done.orders.tolist() == [[1.0, 3.0, 2.0, 1.0]]
+    assert done.received.tolist() == [[2.0, 1.0, 1.0, 3.0]]
+    assert done.sold.tolist() == [[3.0, 2.0, 1.0, 0.0]]
+    assert done.on_hand.tolist() == [[1.0, 0.0, 0.0, 3.0]]
+    costs = [float(x) for x in (found.holding, found.lost_sales, found.purchase, found.ordering, found.income)]
+    assert costs == [4.0, 12.0, 14.0, 12.0, 60.0]
+    assert float(found.cost) == 42.0
+    assert float(found.profit) == 18.0
+    assert found.cost_per_step == 42.0 / 4
+    assert found.fill_rate == pytest.approx(6 / 9)
+    assert found.cycle_service_level == 0.75
+    assert found.turns == pytest.approx(6.0)  # six sold, mean stock one
+
+
+def test_hand_worked_backlog_and_review() -> None:
+    problem = InventoryProblem(1.0, 4.0, 1, review_period=2, backlog=True, discount=0.5)
+    found = simulate(BaseStock(5.0), problem, np.array([[3.0, 4.0, 1.0, 1.0]]), Stock([1.0]))
+    # Orders of 4 and then 5 - (-2) = 7 in steps 0 and 2. Left: -2; -2 + 4 - 4 = -2; -3; -3 + 7 - 1 = 3.
+    assert found.trajectory.orders.tolist() == [[4.0, 0.0, 7.0, 0.0]]
+    assert found.trajectory.on_hand.tolist() == [[-2.0, -2.0, -3.0, 3.0]]
+    assert found.trajectory.sold.tolist() == [[1.0, 4.0, 0.0, 4.0]]
+    assert found.trajectory.late.tolist() == [[2.0, 2.0, 1.0, 0.0]]
+    assert float(found.lost_sales) == 4 * (2 + 2 / 2 + 3 / 4)
+    assert float(found.holding) == 3 / 8
+    assert found.cycle_service_level == 0.0
+
+
+@pytest.mark.parametrize("lead", [1, 3])
+def test_exact_policies_cost_what_they_should(lead: int) -> None:
+    problem = InventoryProblem(1.0, 9.0, lead)
+    best = exact.optimal(problem, poisson(5.0))
+    demand = np.random.default_rng(lead).poisson(5.0, (100, 5, 400)).astype(np.float64)
+    found = simulate(best.policy, problem, demand, warm_up=100)
+    assert found.cost_per_step == pytest.approx(best.cost, abs=0.03)  # 150,000 steps: standard error 0.01
+
+
+def test_gradients_are_the_derivative_of_the_cost() -> None:
+    demand, stock = draw(4)
+    problem = InventoryProblem(0.7, 3.0, np.array([0, 1, 2]), rules=OrderRules(case_pack=0.0))
+
+    def cost(level: torch.Tensor) -> torch.Tensor:
+        return simulate(BaseStock(level), problem, torch.from_numpy(demand), stock).cost.sum()
+
+    level = torch.tensor([6.3, 9.1, 14.7], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(cost, (level,), eps=1e-4)
+
+
+def test_gradients_pass_the_rounding() -> None:
+    demand, stock = draw(4)
+    level = torch.tensor(9.0, dtype=torch.float64, requires_grad=True)
+    found = simulate(BaseStock(level), InventoryProblem(rules=OrderRules(case_pack=4.0)), demand, stock)
+    found.cost.sum().backward()
+    assert level.grad is not None
+    assert float(level.grad) != 0.0
+    assert bool((found.trajectory.orders % 4 == 0).all())
+
+
+class OnceThenRecord:
+    """Orders once and keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[float]] = []
+
+    def order(self, state: State) -> np.ndarray:
+        self.seen.append(state.pipeline[0].tolist())
+        return np.array([8.0 if state.step == 0 else 0.0])
+
+
+def test_with_random_lead_times_the_future_is_not_seen() -> None:
+    problem = InventoryProblem(lead_time=RandomLeadTime((0.0, 0.25, 0.75)))
+    found, seen = set(), OnceThenRecord()
+    for seed in range(12):
+        seen = OnceThenRecord()
+        ledger = simulate(seen, problem, np.ones((1, 4)), seed=seed)
+        found.add(tuple(ledger.trajectory.received[0].tolist()))
+        # One step after the order: a quarter of the chance is on now, the rest on the next step, whatever was drawn.
+        assert seen.seen[1] == [2.0, 6.0]
+        late = ledger.trajectory.received[0, 1] == 0
+        assert seen.seen[2] == ([8.0, 0.0] if late else [0.0, 0.0])
+    assert found == {(0.0, 8.0, 0.0, 0.0), (0.0, 0.0, 8.0, 0.0)}
+
+
+def test_a_forecast_is_demand_to_draw_from(demand: ModuleType) -> None:
+    forecast = demand.normal_forecast([20.0, 40.0], [2.0, 4.0], horizon=6)
+    found = simulate(NeverOrder(), InventoryProblem(1.0, 2.0), forecast, samples=500, seed=1)
+    assert found.cost.shape == (500, 2)
+    assert found.cost_per_step == pytest.approx(2.0 * 30.0, rel=0.01)  # all demand is lost
+    again = simulate(NeverOrder(), InventoryProblem(1.0, 2.0), forecast, samples=500, seed=1)
+    assert torch.equal(found.cost, again.cost)
+
+
+def test_bad_input_is_refused() -> None:
+    problem, ones = InventoryProblem(), np.ones((2, 5))
+    with pytest.raises(ArgumentError, match="lead_time 5 lies beyond the 5 steps of demand"):
+        simulate(NeverOrder(), replace(problem, lead_time=5), ones)
+    with pytest.raises(ArgumentError, match="got nan for series 1, step 2"):
+        simulate(NeverOrder(), problem, np.where(np.arange(10).reshape(2, 5) == 7, np.nan, 1.0))
+    with pytest.raises(ArgumentError, match=r"demand must have shape \[series, time\]"):
+        simulate(NeverOrder(), problem, np.ones((2, 0)))
+    with pytest.raises(ArgumentError, match="there is stock for 1 series, but demand for 2"):
+        simulate(NeverOrder(), problem, ones, Stock([1.0]))
+    with pytest.raises(ArgumentError, match=r"warm_up must lie in 0..4, got 5"):
+        simulate(NeverOrder(), problem, ones, warm_up=5)
+    with pytest.raises(ArgumentError, match="the policy ordered -1 for series 0 in step 0"):
+        simulate(ConstantOrder(-1.0), replace(problem, rules=OrderRules(case_pack=0.0)), ones)
+    with pytest.raises(ArgumentError, match="lot must be above 0, got 0"):
+        FixedLot(1.0, 0.0)
