@@ -47,7 +47,7 @@ _HOME = {
 }
 
 __version__ = "0.1.0"
-__all__ = sorted(_HOME)  # noqa: PLE0605 - the table above is the one list
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for

@@ -165,6 +165,11 @@ def test_out_is_filled_and_may_be_the_input() -> None:
     expected, out = quantise(x, "e3m4"), torch.empty(1001)
     assert quantise(x, "e3m4", out=out) is out
     assert torch.equal(out, expected)
+    codes = torch.empty(1001, dtype=torch.uint8)
+    assert encode(x, "e3m4", out=codes) is codes
+    assert torch.equal(decode(codes, "e3m4"), expected)
+    with pytest.raises(ArgumentError, match=r"contiguous uint16 of shape \(1001,\), got uint8 of \(1001,\)"):
+        encode(x, "bf16", out=codes)
     quantise(x, "e3m4", out=x)
     assert torch.equal(x, expected)
 

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person types: one file per verb, and one place that turns errors into sentences."""
 
+import os
 import sys
 from importlib import import_module
 
-import click
 import typer
 
 from sirdar.errors import SirdarError
 
 _VERBS = ("plan", "backtest", "forecast", "order", "chips")
 _BAD_INPUT, _INTERRUPTED = 2, 130
+# The root of the parser's errors: Click's ClickException, which newer releases of Typer carry inside themselves.
+_PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def app() -> typer.Typer:
@@ -18,7 +20,6 @@ def app() -> typer.Typer:
     top = typer.Typer(
         name="sirdar",
         help="Forecasts, orders and the chip to run on: models judged by what they cost to be wrong, and to run.",
-        no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="markdown",
@@ -31,16 +32,35 @@ def app() -> typer.Typer:
 def main() -> None:
     """Runs the command line: bad input ends with one sentence and exit code 2, Ctrl-C with 130."""
     try:
-        code = app()(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = _BAD_INPUT
-    except SirdarError as error:
-        sys.stderr.write(f"sirdar: {error}\n")
-        code = _BAD_INPUT
-    except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write("sirdar: interrupted; nothing was written\n")
+        code = app()(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader of stdout has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    sys.exit(code or 0)
+    except _PARSER_ERROR as error:
+        code = _refused(_usage(error))
+    except SirdarError as error:
+        code = _refused(str(error))
+    except OSError as error:
+        code = _refused(f"{error.filename or 'the system'}: {error.strerror or error}")
+    except MemoryError:
+        code = _refused("the memory does not suffice; give a smaller table, a shorter horizon or a coarser freq")
+    if code == _INTERRUPTED:
+        sys.stderr.write("sirdar: interrupted; nothing was written\n")
+    sys.exit(code)
+
+
+def _refused(sentence: str) -> int:
+    sys.stderr.write(f"sirdar: {' '.join(sentence.split())}\n")
+    return _BAD_INPUT
+
+
+def _usage(error: Exception) -> str:
+    """A parser's error as one sentence with the value in it."""
+    sentence = str(getattr(error, "format_message", error.__str__)())
+    details = getattr(error.__cause__, "errors", list)()  # of pydantic, which newer releases of Typer check values with
+    if details and "input" in details[0]:
+        sentence = f"{sentence.rstrip('.')}, got {details[0]['input']!r}"
+    return f"{sentence.rstrip('.')}; see --help"

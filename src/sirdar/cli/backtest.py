@@ -21,7 +21,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     column: options.Columns = None,
     gaps: options.Gaps = None,
     seed: options.Seed = 0,
-    as_json: options.AsJson = False,  # noqa: FBT001, FBT002 - a flag
+    as_json: options.AsJson = False,
 ) -> None:
     """Train every rung anew at rolling origins and score it on what followed.
 

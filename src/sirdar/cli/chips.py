@@ -20,15 +20,21 @@ def chips(
     volume: Annotated[int, typer.Option(help="Series to forecast.")] = 1_000_000,
     batch: Annotated[int, typer.Option(help="Series in one run of the network.")] = 4096,
     dtype: Annotated[str, typer.Option(help="Number format; a chip without it takes the next one it has.")] = "bf16",
-    as_json: options.AsJson = False,  # noqa: FBT001, FBT002 - a flag
+    as_json: options.AsJson = False,
 ) -> None:
     """Estimate time, energy, price and carbon on every chip of the catalogue, before running on any.
 
     Example: sirdar chips plan/model --volume 400000000 --chip inferentia2 --chip t4
     """
+    from sirdar.chips import load
+    from sirdar.errors import require_positive_integer
     from sirdar.recipes.files import finite
     from sirdar.recipes.plan import compare_chips, example_network
 
+    require_positive_integer(volume, "volume")  # what is wrong is refused before the network is built
+    require_positive_integer(batch, "batch")
+    for name in chip or ():
+        load(name)
     network = example_network(model)
     ranking = compare_chips(network, chips=tuple(chip) if chip else None, volume=volume, batch=batch, dtype=dtype)
     if as_json:

@@ -59,6 +59,9 @@ def roles(columns: Sequence[str] | None, freq: str | None, gaps: str | None) -> 
             raise typer.BadParameter(msg)
         if role in _SEVERAL:
             result.setdefault(role, []).append(name)
+        elif role in result:
+            msg = f"--column gives role {role} to {result[role]!r} and to {name!r}; give it to one"
+            raise typer.BadParameter(msg)
         else:
             result[role] = name
     if freq is not None:
@@ -86,6 +89,7 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         console=console,
+        disable=not console.is_terminal,
     )
     with shown:
         tasks: dict[str, Any] = {}
@@ -117,6 +121,15 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def problem(holding_cost: float, lost_sale_cost: float, lead_time: int, review_period: int) -> Any:  # noqa: ANN401
+    """The order problem of the options; nobody's lead time is nothing, so zero is a slip."""
+    from sirdar.errors import require_positive_integer
+    from sirdar.inventory import InventoryProblem
+
+    require_positive_integer(lead_time, "lead time")
+    return InventoryProblem(holding_cost, lost_sale_cost, lead_time, review_period)
 
 
 def smallest_problem() -> Any:  # noqa: ANN401 - importing its type would load numpy for --help

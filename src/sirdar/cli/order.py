@@ -19,18 +19,17 @@ def order(  # noqa: PLR0913 - one argument per option
     review_period: options.ReviewPeriod = 1,
     inventory: options.Inventory = None,
     seed: options.Seed = 0,
-    as_json: options.AsJson = False,  # noqa: FBT001, FBT002 - a flag
+    as_json: options.AsJson = False,
 ) -> None:
     """Order by the projected-inventory policy at the critical ratio of the two costs; writes orders.parquet.
 
     Example: sirdar order plan/forecast.parquet --inventory stock.csv --holding-cost 0.1 --lost-sale-cost 2
     """
-    from sirdar.inventory import InventoryProblem
     from sirdar.recipes import files
     from sirdar.recipes.plan import Settings, place_orders
 
+    problem = options.problem(holding_cost, lost_sale_cost, lead_time, review_period)
     made = files.read_forecast(source)
-    problem = InventoryProblem(holding_cost, lost_sale_cost, lead_time, review_period)
     settings = Settings(horizon=made.horizon, problem=problem, inventory=inventory, seed=seed)
     with files.output_folder(out) as scratch:
         orders = place_orders(settings, made)

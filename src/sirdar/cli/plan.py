@@ -22,21 +22,19 @@ def plan(  # noqa: PLR0913 - one argument per option
     column: options.Columns = None,
     gaps: options.Gaps = None,
     seed: options.Seed = 0,
-    as_json: options.AsJson = False,  # noqa: FBT001, FBT002 - a flag
+    as_json: options.AsJson = False,
 ) -> None:
     """Read demand, backtest the ladder, forecast with the winner, order, and choose the chip.
 
     Writes forecast.parquet, orders.parquet, leaderboard.json, run.json, report.html and the trained network (model/).
 
     Examples:
-
         sirdar plan
 
         sirdar plan demand.csv --column id=sku --column time=week --column target=units --column price=price --horizon 8
 
         sirdar plan demand.parquet --inventory stock.csv --holding-cost 0.1 --lost-sale-cost 2.5 --lead-time 3
     """
-    from sirdar.inventory import InventoryProblem
     from sirdar.recipes import files
     from sirdar.recipes.plan import Settings
     from sirdar.recipes.plan import plan as run
@@ -48,14 +46,13 @@ def plan(  # noqa: PLR0913 - one argument per option
         horizon,
         windows,
         options.names(models, Settings.models),
-        InventoryProblem(holding_cost, lost_sale_cost, lead_time, review_period),
+        options.problem(holding_cost, lost_sale_cost, lead_time, review_period),
         inventory,
         seed,
     )
-    with files.output_folder(out) as scratch:
-        with options.progress_bar() as progress:
-            done = run(settings, progress)
-            summary = write_plan(done, scratch, progress)
+    with files.output_folder(out) as scratch, options.progress_bar() as progress:
+        done = run(settings, progress)
+        summary = write_plan(done, scratch, progress)
     summary = {"out": str(out), **summary}
     if as_json:
         options.print_json(summary)

@@ -2,7 +2,8 @@
 """Rolling-origin evaluation: every model is trained anew at each origin and scored on what followed."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,51 +103,90 @@ def backtest(
         progress: called with a text and the share of work done.
 
     Raises:
+        ArgumentError: there is no model, their horizons differ, or one has the ensemble's name.
         DataError: the history is too short; says how short, and for which series.
     """
     require_positive_integer(windows, "windows")
-    built = {name: model if isinstance(model, Forecaster) else model() for name, model in models.items()}
-    if not built:
-        msg = "there is no model to backtest"
-        raise ArgumentError(msg)
-    horizon = max(model.horizon for model in built.values())
+    built = {name: _built(model) for name, model in models.items()}
+    members = [name for name in built if name != NAIVE]
+    ensemble = ensemble and len(members) > 1
+    horizon = _shared_horizon(built, ensemble=ensemble)
     stride = horizon if stride is None else require_positive_integer(stride, "stride")
     _refuse_short(panel, horizon, windows, stride)
     season = season_of(panel)
-    origins, seconds = [], dict.fromkeys(built, 0.0)
+    clock = _Clock(dict.fromkeys([*built, ENSEMBLE] if ensemble else built, 0.0))
+    origins = []
     for window in range(windows):
         past = panel.cut(horizon + (windows - 1 - window) * stride)
         past = past.select(past.observations() > 0)
+        if not len(past):
+            msg = f"nothing was observed before origin {window + 1} of {windows}; lower the number of windows"
+            raise DataError(msg)
         forecasts = {}
         for index, (name, model) in enumerate(built.items()):
             if progress is not None:
                 progress(f"origin {window + 1}/{windows}: {name}", (window + index / len(built)) / windows)
-            begin = time.perf_counter()
-            forecasts[name] = model.fit(past).predict(past)
-            seconds[name] += time.perf_counter() - begin
+            with clock.running(name):
+                forecasts[name] = model.fit(past).predict(past)
+        if ensemble:
+            with clock.running(ENSEMBLE):
+                forecasts[ENSEMBLE] = average([forecasts[name] for name in members])
         origins.append(_origin(past, horizon, season, forecasts))
-    members = [name for name in built if name != NAIVE]
-    if ensemble and len(members) > 1:
-        begin = time.perf_counter()
-        for origin in origins:
-            origin.forecasts[ENSEMBLE] = average([origin.forecasts[name] for name in members])
-        seconds[ENSEMBLE] = sum(seconds[name] for name in members) + time.perf_counter() - begin
+    if ensemble:
+        clock.seconds[ENSEMBLE] += sum(clock.seconds[name] for name in members)
     if progress is not None:
         progress("scores", 1.0)
     result = Backtest([], origins, season, horizon)
-    rows = [_score(name, result, seconds[name]) for name in seconds]
+    rows = [_score(name, result, seconds) for name, seconds in clock.seconds.items()]
     return Backtest(sorted(rows, key=lambda row: (np.isnan(row.wql), row.wql)), origins, season, horizon)
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Seconds spent by each model."""
+
+    seconds: dict[str, float]
+
+    @contextmanager
+    def running(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - begin
+
+
+def _built(model: Forecaster | Callable[[], Forecaster]) -> Forecaster:
+    # A class whose horizon is a property looks like a forecaster itself.
+    if isinstance(model, Forecaster) and not isinstance(model, type):
+        return model
+    return model()
+
+
+def _shared_horizon(models: Mapping[str, Forecaster], *, ensemble: bool) -> int:
+    if not models:
+        msg = "there is no model to backtest"
+        raise ArgumentError(msg)
+    if ensemble and ENSEMBLE in models:
+        msg = f"no model may be called {ENSEMBLE!r}, the name of the average of all; rename it or pass ensemble=False"
+        raise ArgumentError(msg)
+    horizons = {name: model.horizon for name, model in models.items()}
+    if len(set(horizons.values())) > 1:
+        msg = f"models to compare must share one horizon, got {horizons}"
+        raise ArgumentError(msg)
+    return next(iter(horizons.values()))
 
 
 def _refuse_short(panel: Panel, horizon: int, windows: int, stride: int) -> None:
     """The first origin must leave at least twice the horizon of history in some series."""
+    if not len(panel):
+        msg = "the panel has no series to backtest on"
+        raise DataError(msg)
     needed = 3 * horizon + (windows - 1) * stride
     longest = int(np.argmax(panel.history))
     if panel.history[longest] < needed:
         steps = int(panel.history[longest])
         msg = (
-            f"the history is too short for the backtest: {windows} origins of horizon {horizon} need {needed} steps, but the "
-            f"longest series, {panel.ids[longest]!r}, has {steps}; lower the horizon or the number of windows"
+            f"the history is too short for the backtest: {windows} origins of horizon {horizon} need {needed} steps, "
+            f"but the longest series, {panel.ids[longest]!r}, has {steps}; lower the horizon or the number of windows"
         )
         raise DataError(msg)
     if not np.isfinite(panel.cut(horizon).actuals(horizon)).any():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
+from sirdar.errors import ArgumentError
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive import Frequency
 
@@ -71,6 +72,19 @@ class Encoding:
             ),
             logged=logged,
         )
+
+    def require(self, panel: Panel) -> None:
+        """Raises ArgumentError when a covariate that was learned from is absent, or has another role."""
+        roles = {
+            "past": (self.past, panel.past),
+            "future": (self.known, panel.future),
+            "static": ((*self.static, *self.categories), panel.static),
+        }
+        for role, (learned, columns) in roles.items():
+            for name, *_ in learned:
+                if name not in columns:
+                    msg = f"the network learned with the {role} covariate {name!r}, which this panel does not have"
+                    raise ArgumentError(msg)
 
     def scaled(self, name: str, values: np.ndarray, centre: float, spread: float) -> np.ndarray:
         """One covariate as a channel: about zero mean and unit spread, 0 where unknown."""

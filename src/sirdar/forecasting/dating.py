@@ -1,96 +1,184 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which calendar a table's dates follow, and how finer rows are gathered into its periods."""
 
+from typing import NamedTuple
+
 import numpy as np
 import polars as pl
+from jaxtyping import Bool, Int64, Shaped
 
 from sirdar.errors import ArgumentError, DataError
 from sirdar.predictive import Frequency
-from sirdar.predictive.frequency import SEASONS
+from sirdar.predictive.frequency import NAMES, SEASONS
 
 _ORDER = list(SEASONS)  # finest first
 _RUN = 3  # this many equal steps in a row are a rhythm, not chance
+_WHOLE = 0.8  # share of a period that must lie within the table's span
+_LONGEST_FLOAT32 = float(np.finfo(np.float32).max)
+# The lengths of each calendar's steps in days, shortest and longest.
+_DAYS = {"D": (1, 1), "W": (7, 7), "M": (28, 31), "Q": (90, 92), "Y": (365, 366)}
+_PLACE = {
+    "D": "at midnight",
+    "W": "on the same weekday",
+    "M": "on the first or the last day of a month",
+    "Q": "on the first or the last day of the same quarters",
+    "Y": "on the first or the last day of the same month",
+}
 
 
-def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regular: bool) -> Frequency:
-    """The table's frequency, or the coarser one asked for.
+class Calendar(NamedTuple):
+    """The step that a table's rows have, and the one that its panel gets."""
+
+    own: Frequency
+    wanted: Frequency
+
+
+class _Rows(NamedTuple):
+    """The table's dates by series, and the steps between neighbours."""
+
+    ids: pl.Series
+    times: Shaped[np.ndarray, " row"]  # datetime64[us]
+    same: Bool[np.ndarray, " step"]  # whether the step lies within one series
+
+    def step(self, index: int) -> str:
+        """One step in words."""
+        return f"series {self.ids[index]!r} steps from {_words(self.times[index])} to {_words(self.times[index + 1])}"
+
+
+def covariate(name: str) -> str:
+    """What a covariate's column is called beside id, time, period and target, with which it may share its name."""
+    return f"={name}"
+
+
+def require_freq(freq: str | None) -> None:
+    """Refuses a frequency that is not known."""
+    if freq is not None and freq not in _ORDER:
+        msg = f"freq must be one of {', '.join(_ORDER)}, got {freq!r}"
+        raise ArgumentError(msg)
+
+
+def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regular: bool) -> Calendar:
+    """The table's frequency, and the coarser one if asked for.
 
     Args:
-        frame: columns id and time.
+        frame: columns id, time and target.
         where: words that name the table in errors.
         freq: the frequency asked for, or None for the table's own.
         regular: rows stand for every period (not only those with sales), so two rhythms in one table are a mistake.
     """
-    if freq is not None and freq not in _ORDER:
-        msg = f"freq must be one of {', '.join(_ORDER)}, got {freq!r}"
-        raise ArgumentError(msg)
+    require_freq(freq)
+    last = frame.filter(pl.col("target").is_not_null()).select(pl.col("time").max()).to_series().to_numpy()
     frame = frame.select("id", "time").sort("id", "time")
-    times = frame["time"].to_numpy().astype("datetime64[s]")
     same = (frame["id"] == frame["id"].shift(1)).fill_null(value=False).to_numpy()[1:]
-    own = _unit(times, same)
-    if own is None:
+    rows = _Rows(frame["id"], frame["time"].to_numpy().astype("datetime64[us]"), same)
+    unit = _unit(rows)
+    if unit is None:
         if freq is None:
             msg = f"{where}no series has two rows, so the frequency cannot be inferred; give freq"
             raise DataError(msg)
-        own = freq
+        unit = freq
+    own = _anchored(unit, rows.times)
     if regular:
-        _refuse_mixture(frame, times, same, own, where)
-    if freq is None or freq == own:
-        return _anchored(own, times)
-    if _ORDER.index(freq) < _ORDER.index(own):
-        msg = f"{where}the dates step by {own}, coarser than freq {freq}; give freq {own} or coarser"
+        _refuse_minutes(rows, own, where)
+        _refuse_mixture(rows, own, where)
+        if freq is None:
+            _refuse_irregular(rows, own, where)
+    if freq is None or freq == unit:
+        return Calendar(own, own)
+    if _ORDER.index(freq) < _ORDER.index(unit):
+        msg = f"{where}the dates step by {unit}, coarser than freq {freq}; give freq {unit} or coarser"
         raise DataError(msg)
-    return Frequency(freq, offset=_last_weekday(times) if freq == "W" else 0)
+    return Calendar(own, Frequency(freq, offset=_weekday(last[0]) if freq == "W" else 0))
 
 
-def _unit(times: np.ndarray, same: np.ndarray) -> str | None:
+def _unit(rows: _Rows) -> str | None:
     """The finest calendar step that explains every difference; None when no series has two rows."""
-    if not same.any():
+    if not rows.same.any():
         return None
-    seconds = times.astype(np.int64)
-    if (seconds % 86400).any():
+    days = rows.times.astype("datetime64[D]")
+    if (rows.times != days).any():
         return "h"
-    days = seconds // 86400
-    gap = np.diff(days)[same]
-    months, day = times.astype("datetime64[M]").astype(np.int64), _day_of_month(times)
-    if (day == 1).all() or _at_month_end(times).all():
-        step = np.gcd.reduce(np.diff(months)[same])
+    if (_day_of_month(days) == 1).all() or _at_month_end(days).all():
+        months = days.astype("datetime64[M]").astype(np.int64)
+        step = int(np.gcd.reduce(months - months[0]))  # across series too: all must share one calendar
         return "Y" if step % 12 == 0 else "Q" if step % 3 == 0 else "M"
-    return "W" if (gap % 7 == 0).all() and (days % 7 == days[0] % 7).all() else "D"
+    weekdays = days.astype(np.int64) % 7
+    return "W" if (weekdays == weekdays[0]).all() else "D"
 
 
-def _refuse_mixture(frame: pl.DataFrame, times: np.ndarray, same: np.ndarray, own: str, where: str) -> None:
-    """Two rhythms in one table (daily rows and weekly or monthly ones) are refused, with a series that has the odd one."""
-    if own == "h":
-        seconds = times.astype(np.int64)
-        odd = seconds % 3600 != 0
-        if odd.any():
-            row = int(np.argmax(odd))
-            msg = f"{where}series {frame['id'][row]!r} has a row at {times[row]}; times finer than the hour are not supported"
-            raise DataError(msg)
-    periods = Frequency(own, *_weekday_for(own, times)).periods(times)
-    step = np.where(same, np.diff(periods), 0)
-    rhythm = _ending_runs(step)
-    fine = rhythm == 1
-    coarse = (rhythm > 1) & np.isin(step, _coarser_steps(own))
-    days = np.diff(times.astype("datetime64[D]").astype(np.int64))
-    month_like = _ending_runs(np.where(same & (days >= 28) & (days <= 31), 1, 0)) == 1
-    coarse |= month_like & (own in {"D", "h", "W"})
-    if fine.any() and coarse.any():
-        row = int(np.argmax(coarse))
+def _refuse_minutes(rows: _Rows, own: Frequency, where: str) -> None:
+    odd = rows.times != rows.times.astype("datetime64[h]")
+    if own.unit == "h" and odd.any():
+        row = int(np.argmax(odd))
         msg = (
-            f"{where}mixed frequencies: series {frame['id'][int(np.argmax(fine))]!r} has {Frequency(own).name} rows, but "
-            f"series {frame['id'][row]!r} steps from {times[row]} to {times[row + 1]}; "
+            f"{where}series {rows.ids[row]!r} has a row at {_words(rows.times[row])}; times finer than the hour are "
+            "not supported, sum them by the hour first"
+        )
+        raise DataError(msg)
+
+
+def _refuse_mixture(rows: _Rows, own: Frequency, where: str) -> None:
+    """Two rhythms in one table (daily rows and weekly ones) are refused, with a series that has the odd one."""
+    kinds = _ending_runs(_kinds(rows, own))
+    fine, coarse = kinds == _ORDER.index(own.unit) + 1, kinds > _ORDER.index(own.unit) + 1
+    if fine.any() and coarse.any():
+        msg = (
+            f"{where}mixed frequencies: series {rows.ids[int(np.argmax(fine))]!r} has {own.name} rows, but "
+            f"{rows.step(int(np.argmax(coarse)))}; "
             "give one frequency per table, or gaps='zero' if it lists sales only"
         )
         raise DataError(msg)
 
 
-def _coarser_steps(own: str) -> list[int]:
-    return {"h": [24, 168], "D": [7], "W": [], "M": [3, 12], "Q": [4], "Y": []}[own]
+def _refuse_irregular(rows: _Rows, own: Frequency, where: str) -> None:
+    """Rows that mostly keep a coarser rhythm than their common calendar are not gaps in the finer one."""
+    kinds, base = _kinds(rows, own)[rows.same], _ORDER.index(own.unit) + 1
+    index = np.flatnonzero(rows.same)
+    coarse = kinds > base
+    if coarse.mean() > 0.5:
+        usual = int(np.argmax(np.bincount(kinds[coarse])))
+        unit = _ORDER[usual - 1]
+        odd = index[kinds != usual]
+        if len(odd):
+            msg = f"{where}most rows are {NAMES[unit]}, but {rows.step(int(odd[0]))}; correct the dates, or give freq"
+        else:
+            first, other = _out_of_place(rows, unit)
+            msg = (
+                f"{where}the rows are {NAMES[unit]}, but do not all stand {_PLACE[unit]} ({first} and {other}); "
+                f"move the dates, or give freq {unit}"
+            )
+        raise DataError(msg)
+    steps = np.diff(own.periods(rows.times))[index]
+    if steps.min() > 1:
+        near = int(np.argmin(steps))
+        msg = (
+            f"{where}no series has rows in two neighbouring periods of a {own.name} calendar: at the nearest, "
+            f"{rows.step(int(index[near]))}; give freq"
+        )
+        raise DataError(msg)
 
 
-def _ending_runs(step: np.ndarray) -> np.ndarray:
+def _out_of_place(rows: _Rows, unit: str) -> tuple[str, str]:
+    """Two rows that stand differently within the period of a unit, in words."""
+    days = rows.times.astype("datetime64[D]")
+    months = days.astype("datetime64[M]").astype(np.int64)
+    place = {"W": days.astype(np.int64) % 7, "Q": months % 3, "Y": months % 12}.get(unit, _day_of_month(days))
+    other = int(np.argmax(place != place[0])) or len(days) - 1
+    first, second = (f"{_words(rows.times[row])} in series {rows.ids[row]!r}" for row in (0, other))
+    return first, second
+
+
+def _kinds(rows: _Rows, own: Frequency) -> Int64[np.ndarray, " step"]:
+    """The calendar that each step within a series belongs to, as its place in `_ORDER` plus one; 0 for none."""
+    days = np.diff(rows.times) / np.timedelta64(1, "D")
+    kinds = np.zeros(len(days), dtype=np.int64)
+    for unit, (least, most) in _DAYS.items():
+        kinds[(days >= least) & (days <= most)] = _ORDER.index(unit) + 1
+    kinds[np.diff(own.periods(rows.times)) == 1] = _ORDER.index(own.unit) + 1
+    return np.where(rows.same, kinds, 0)
+
+
+def _ending_runs(step: Int64[np.ndarray, " step"]) -> Int64[np.ndarray, " step"]:
     """The step's value where it ends a run of at least `_RUN` equal non-zero steps, else 0."""
     result = np.zeros_like(step)
     if len(step) >= _RUN:
@@ -103,71 +191,112 @@ def _ending_runs(step: np.ndarray) -> np.ndarray:
 
 def _anchored(unit: str, times: np.ndarray) -> Frequency:
     if unit == "W":
-        return Frequency("W", offset=_last_weekday(times))
+        return Frequency("W", offset=_weekday(times.max()))
     if unit in {"M", "Q", "Y"}:
-        at_end = bool(_at_month_end(times).all()) and not bool((_day_of_month(times) == 1).all())
+        days = times.astype("datetime64[D]")
+        at_end = bool(_at_month_end(days).all()) and not bool((_day_of_month(days) == 1).all())
         length = {"M": 1, "Q": 3, "Y": 12}[unit]
-        month = int(times.astype("datetime64[M]").astype(np.int64)[0])
+        month = int(days.astype("datetime64[M]").astype(np.int64)[0])
         return Frequency(unit, offset=-1 if at_end else 0, phase=(month + (1 if at_end else 0)) % length)
     return Frequency(unit)
 
 
-def _weekday_for(unit: str, times: np.ndarray) -> tuple[int, ...]:
-    return (_last_weekday(times),) if unit == "W" else ()
-
-
-def _last_weekday(times: np.ndarray) -> int:
+def _weekday(time: np.datetime64) -> int:
     """Weeks end on the weekday of the last row, so that the newest week is a whole one."""
-    return int(times.max().astype("datetime64[D]").astype(np.int64)) % 7
+    return int(time.astype("datetime64[D]").astype(np.int64)) % 7
 
 
-def _day_of_month(times: np.ndarray) -> np.ndarray:
-    days = times.astype("datetime64[D]")
+def _day_of_month(days: np.ndarray) -> np.ndarray:
     return (days - days.astype("datetime64[M]").astype("datetime64[D]")).astype(np.int64) + 1
 
 
-def _at_month_end(times: np.ndarray) -> np.ndarray:
-    return _day_of_month((times.astype("datetime64[D]") + 1)) == 1
+def _at_month_end(days: np.ndarray) -> np.ndarray:
+    return _day_of_month(days + 1) == 1
+
+
+def _words(time: np.datetime64) -> str:
+    """2024-01-07, or 2024-01-07 12:00:00 where it is not midnight."""
+    return str(time.astype("datetime64[s]")).replace("T", " ").removesuffix(" 00:00:00")
 
 
 def resample(
-    frame: pl.DataFrame, frequency: Frequency, averaged: tuple[str, ...], summed: tuple[str, ...], price: str | None
+    frame: pl.DataFrame,
+    calendar: Calendar,
+    where: str,
+    covariates: tuple[tuple[str, ...], tuple[str, ...], str | None],
+    *,
+    regular: bool,
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Rows gathered by (id, period); a first or last period of which less than 80 % is covered counts as not observed."""
-    times = frame["time"].to_numpy().astype("datetime64[s]")
-    frame = frame.with_columns(pl.Series("period", frequency.periods(times)))
-    if not frame.select("id", "period").is_duplicated().any() and len(np.unique(times)) == frame["period"].n_unique():
+    """Rows gathered by (id, period); a first or last period that is covered by less than 80 % counts as not observed.
+
+    Args:
+        frame: columns id, time, target, the covariates and any others, of which the first value is kept.
+        calendar: of the rows, and of the panel.
+        where: words that name the table in errors.
+        covariates: names of those averaged, of those summed, and of the price, which is averaged by units.
+        regular: rows stand for every period, so that one row per period means that nothing is gathered.
+    """
+    frame = frame.with_columns(pl.Series("period", calendar.wanted.periods(frame["time"].to_numpy())))
+    several = frame.select("id", "period").is_duplicated().any()
+    if not several and (regular or calendar.own == calendar.wanted):
         return frame, []
-    notes = [f"rows were summed into {frequency.name} periods"]
-    first, last = _complete(times, frequency)
+    averaged, summed, price = covariates
+    name = calendar.wanted.name
+    notes = [f"rows were summed into {name} periods"]
+    first, last = _complete(frame, calendar, where, regular=regular)
     whole = pl.col("period").is_between(first, last)
-    outside = frame.height - frame.filter(whole).height
+    outside = frame.filter(~whole & pl.col("target").is_not_null()).height
     if outside:
         notes.append(f"{outside} rows lie in incomplete periods at the ends, which count as not observed")
-    weight_of = pl.col("target").clip(lower_bound=0).fill_null(0)
-    gathered = [pl.when(whole & pl.col(name).is_not_null()).then(pl.col(name)) for name in ("target", *summed)]
-    measures = [pl.when(column.is_not_null().any()).then(column.sum()) for column in gathered]
-    for name in averaged:
-        weight = weight_of * pl.col(name).is_not_null()
-        mean = pl.col(name).mean()
-        by_units = (pl.col(name) * weight).sum() / weight.sum()
-        measures.append(
-            (pl.when(weight.sum() > 0).then(by_units).otherwise(mean) if name == price else mean).alias(name)
-        )
-    static = [name for name in frame.columns if name not in {"id", "time", "period", "target", *averaged, *summed}]
-    measures += [pl.col(name).drop_nulls().first() for name in static]
-    return frame.sort("id", "period").group_by("id", "period", maintain_order=True).agg(measures), notes
+    gathered = [pl.when(whole & pl.col(column).is_not_null()).then(pl.col(column)) for column in ("target", *summed)]
+    measures: list[pl.Expr] = [pl.when(column.is_not_null().any()).then(column.sum()) for column in gathered]
+    for column in averaged:
+        mean = pl.col(column).mean()
+        measures.append((_by_units(column).fill_null(mean) if column == price else mean).alias(column))
+    static = [c for c in frame.columns if c not in {"id", "time", "period", "target", *averaged, *summed}]
+    measures += [pl.col(column).drop_nulls().first() for column in static]
+    frame = frame.sort("id", "time").group_by("id", "period", maintain_order=True).agg(measures)
+    _refuse_sums(frame, ("target", *summed), name, where)
+    return frame, notes
 
 
-def _complete(times: np.ndarray, frequency: Frequency) -> tuple[int, int]:
-    """The first and last period of which at least 80 % lies within the table's span."""
-    days = times.astype("datetime64[D]").astype(np.int64)
-    first, last = int(frequency.periods(times).min()), int(frequency.periods(times).max())
-    every = np.arange(days.min() - 400, days.max() + 401).astype("datetime64[D]")
-    owner = frequency.periods(every)
-    inside = (every.astype(np.int64) >= days.min()) & (every.astype(np.int64) <= days.max())
-    covered = {p: inside[owner == p].mean() for p in (first, last)}
-    if first < last:
-        first += covered[first] < 0.8
-        last -= covered[last] < 0.8
-    return first, max(last, first)
+def _by_units(price: str) -> pl.Expr:
+    """The price's mean over the units sold; null where none was."""
+    weight = pl.col("target").clip(lower_bound=0).fill_null(0) * pl.col(price).is_not_null()
+    return pl.when(weight.sum() > 0).then((pl.col(price) * weight).sum() / weight.sum())
+
+
+def _refuse_sums(frame: pl.DataFrame, columns: tuple[str, ...], period: str, where: str) -> None:
+    for column in columns:
+        huge = frame.filter(pl.col(column).abs() > _LONGEST_FLOAT32)
+        if huge.height:
+            what = column if column == "target" else f"column {column[1:]!r}"
+            msg = (
+                f"{where}{what} of series {huge['id'][0]!r} sums to {huge[column][0]:g} in a {period} "
+                "period, which is too large; correct its values"
+            )
+            raise DataError(msg)
+    if frame["target"].null_count() == frame.height:
+        msg = f"{where}no whole {period} period was observed; give a finer freq or more rows"
+        raise DataError(msg)
+
+
+def _complete(frame: pl.DataFrame, calendar: Calendar, where: str, *, regular: bool) -> tuple[int, int]:
+    """The first and last period of which at least 80 % lies within the span of observed rows."""
+    own, wanted = calendar
+    if own.unit == "h" and not regular:
+        own = Frequency("D")  # a sale at noon says that the shop was open that day, not from when to when
+    times = frame.filter(pl.col("target").is_not_null()).select(pl.col("time").min(), last=pl.col("time").max())
+    span = np.array([times["time"].to_numpy()[0], times["last"].to_numpy()[0]])
+    begin, after = own.begins(own.periods(span) + np.array([0, 1]))
+    first, last = (int(period) for period in wanted.periods(span))
+
+    def share(period: int) -> float:
+        start, end = wanted.begins(np.array([period, period + 1]))
+        return float((min(end, after) - max(start, begin)) / (end - start))
+
+    whole = first + (share(first) < _WHOLE), last - (share(last) < _WHOLE)
+    if whole[0] > whole[1]:
+        msg = f"{where}no {wanted.name} period is covered by rows to 80 %; give a finer freq or more rows"
+        raise DataError(msg)
+    return whole

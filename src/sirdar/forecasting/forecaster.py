@@ -2,7 +2,7 @@
 """`Forecaster`: what every rung of the ladder can do."""
 
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive import Forecast
@@ -17,7 +17,7 @@ class Forecaster(Protocol):
         """Steps that it forecasts."""
         ...
 
-    def fit(self, panel: Panel) -> Self:
+    def fit(self, panel: Panel) -> "Forecaster":
         """Learns from the panel's history and answers itself."""
         ...
 
@@ -30,6 +30,6 @@ class Forecaster(Protocol):
         ...
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path) -> "Forecaster":
         """Reads what `save` wrote: JSON and safetensors, nothing executable."""
         ...

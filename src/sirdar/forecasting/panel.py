@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
@@ -27,8 +27,8 @@ class Roles(TypedDict, total=False):
 class Panel:
     """Demand histories with covariates by role.
 
-    The steps of series i stand in ``[indptr[i], indptr[i + 1])`` of every per-step array. The first `history[i]` of them
-    are history; the rest, if any, are future steps of which only `future` covariates are known.
+    The steps of series i stand in ``[indptr[i], indptr[i + 1])`` of every per-step array. The first `history[i]` of
+    them are history; the rest, if any, are future steps of which only `future` covariates are known.
 
     Args:
         ids: series names, each once.
@@ -63,7 +63,7 @@ class Panel:
     @classmethod
     def read(
         cls,
-        source: str | Path | Any,
+        source: str | Path | Any,  # noqa: ANN401 - any frame
         *,
         id: str = "unique_id",  # noqa: A002 - the field's word
         time: str = "ds",
@@ -71,7 +71,7 @@ class Panel:
         freq: str | None = None,
         gaps: str = "missing",
         **roles: Unpack[Roles],
-    ) -> Self:
+    ) -> "Panel":
         """Reads a long table: one row per series and time.
 
         Args:
@@ -81,9 +81,9 @@ class Panel:
             target: column of demand; null and NaN mean "not observed".
             freq: "h", "D", "W", "M", "Q" or "Y"; inferred when None. Coarser than the table's own steps: the table is
                 aggregated (target and past covariates summed, price averaged by units, other covariates averaged).
-            gaps: what a step without a row means: "missing" (not observed) or "zero" (nothing sold; for tables that list
-                sales only). A period in which no series has a row is not observed either way, and with "zero" all series
-                run to the panel's last period.
+            gaps: what a step without a row means: "missing" (not observed) or "zero" (nothing sold; for tables that
+                list sales only). A period in which no series has a row is not observed either way, and with "zero" all
+                series run to the panel's last period.
             **roles: covariate columns, see `Roles`.
 
         Raises:
@@ -167,7 +167,10 @@ class Panel:
         return labels, self.target[begin : begin + count]
 
     def quality(self, recent: int = 8) -> dict[str, int | float | str]:
-        """What a planner asks of a table first; `recent` steps make a product new, or dead when nothing sold in them."""
+        """What a planner asks of a table first.
+
+        A product with at most `recent` steps of history is new; one that sold nothing in them is dead.
+        """
         observed, owner = self.observed, self.step_series
         total = np.bincount(owner[observed], self.target[observed], len(self))
         last = self.tail(np.where(observed, self.target, np.nan), recent)

@@ -16,7 +16,17 @@ from sirdar.forecasting.covariates import Encoding
 
 
 def write(path: Path, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-    """Writes the folder under a temporary name, then renames it: it is whole or absent."""
+    """Writes the folder under a temporary name, then renames it: it is whole or absent.
+
+    A forecaster that stands at `path` is replaced; anything else there is left alone.
+
+    Raises:
+        OutputError: `path` holds something else, or cannot be written.
+    """
+    path = path.absolute()
+    if path.exists() and not _replaceable(path):
+        msg = f"{path}: exists and is no saved forecaster; choose another path"
+        raise OutputError(msg)
     part = path.with_name(path.name + ".part")
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -28,6 +38,15 @@ def write(path: Path, config: dict[str, Any], weights: dict[str, torch.Tensor]) 
     except OSError as error:
         msg = f"{path}: cannot be written ({error.strerror})"
         raise OutputError(msg) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether it is an empty folder, or one that `write` made."""
+    if not path.is_dir():
+        return False
+    return not any(path.iterdir()) or ((path / "config.json").exists() and (path / "weights.safetensors").exists())
 
 
 def read(path: Path, *, model: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

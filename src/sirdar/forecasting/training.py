@@ -42,8 +42,9 @@ def quantile_loss(
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Initial weights and dropout follow `seed` within, and the caller's random state is as before after it."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    # The CPU's generator alone, since networks train there: torch.manual_seed would reseed every accelerator too.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         yield
 
 

@@ -18,7 +18,7 @@ class Inputs(NamedTuple):
     demand: Float[Tensor, "batch time"]  # 0 where not observed
     observed: Float[Tensor, "batch time"]  # 1 or 0
     past: Float[Tensor, "batch time past"]
-    known: Float[Tensor, "batch time+horizon known"]
+    known: Float[Tensor, "batch reach known"]  # time + horizon steps
     static: Float[Tensor, "batch static"]
 
 
@@ -33,6 +33,7 @@ class Windows:
     """
 
     def __init__(self, panel: Panel, encoding: Encoding, length: int, horizon: int) -> None:
+        encoding.require(panel)
         self.panel, self.encoding, self.length, self.horizon = panel, encoding, length, horizon
         self._demand = np.where(panel.observed, panel.target, np.float32(np.nan)).astype(np.float32)
         self._static = encoding.static_channels(panel)
@@ -59,6 +60,8 @@ class Windows:
         panel = self.panel
         place = (panel.indptr[:-1] + panel.history)[rows] - back
         steps = place[:, None] + np.arange(-self.length, ahead)
+        if not len(values):
+            return np.full(steps.shape, np.nan, dtype=np.float32)
         inside = (steps >= panel.indptr[:-1][rows][:, None]) & (steps < panel.indptr[1:][rows][:, None])
         return np.where(inside, values[np.where(inside, steps, 0)], np.float32(np.nan))
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One arithmetic for two kinds of array: what numpy and torch spell alike is used as it is, the rest is here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,3 +27,12 @@ def round_up(value: Array) -> Array:
 def round_nearest(value: Array) -> Array:
     """The nearest whole number, halves up."""
     return (value + 0.5) // 1
+
+
+def along_last(planes: Sequence[Array]) -> Array:
+    """Arrays of one shape as one whose last axis counts them; each stays contiguous, which is faster than it looks."""
+    if isinstance(planes[0], np.ndarray):
+        return np.moveaxis(np.stack(planes), 0, -1)
+    import torch  # here, not above: a tensor came, so that it is loaded already
+
+    return torch.stack(tuple(planes)).movedim(0, -1)

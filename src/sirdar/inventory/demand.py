@@ -24,7 +24,7 @@ def paths(
     if demand.ndim < 2 or demand.shape[-1] == 0:
         msg = f"demand must have shape [series, time] or [..., series, time], got {tuple(demand.shape)}"
         raise ArgumentError(msg)
-    if not bool((demand >= 0).all()):  # NaN too
+    if not bool(demand.min() >= 0):  # NaN too
         at = tuple(int(x) for x in np.argwhere(~(np.asarray(demand) >= 0))[0])
         where = f"for series {at[-2]}, step {at[-1]}"
         msg = f"demand must be numbers that are not negative, got {float(demand[at]):g} {where}"
@@ -49,10 +49,10 @@ def require_fitting(problem: InventoryProblem, shape: tuple[int, ...], stock: St
     return start
 
 
-def require_orders(orders: Float[Any, "*batch series time"]) -> None:
+def require_order(order: Float[Any, "*batch series"], step: int) -> None:
     """Refuse a policy that orders less than nothing, or what is no number."""
-    if not bool((orders >= 0).all()):
-        at = tuple(int(x) for x in np.argwhere(~(np.asarray(orders) >= 0))[0])
-        where = f"for series {at[-2]} in step {at[-1]}"
-        msg = f"the policy ordered {float(orders[at]):g} {where}: orders must be numbers that are not negative"
+    if not bool(order.min() >= 0):  # NaN too
+        at = tuple(int(x) for x in np.argwhere(~(np.asarray(order) >= 0))[0])
+        where = f"for series {at[-1]} in step {step}"
+        msg = f"the policy ordered {float(order[at]):g} {where}: orders must be numbers that are not negative"
         raise ArgumentError(msg)

@@ -1,39 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a simulation did, unit by unit, and what it cost. Written once, for numpy and torch."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import islice
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Shaped
 
-from sirdar.inventory.backend import Parameter, match
+from sirdar.inventory.backend import Array, Parameter, along_last, match
 from sirdar.inventory.problem import InventoryProblem
 
 Steps = Shaped[Any, "*batch series time"]
 Totals = Shaped[Any, "*batch series"]
 
 
-@dataclass(frozen=True, eq=False)
+@final
 class Trajectory:
-    """Units per step.
+    """Units per step: [*batch, series, time], from lists with one array [*batch, series] per step.
 
     Args:
         orders: placed.
         received: arrived.
-        demand: wanted.
+        demand: wanted, already with its axis of time.
         sold: shipped, those that had waited too.
-        late: wanted but not served at once: lost, or waiting from now on.
         on_hand: left after the step; negative where demand waits.
+        backlog: whether demand waits.
     """
 
-    orders: Steps
-    received: Steps
-    demand: Steps
-    sold: Steps
-    late: Steps
-    on_hand: Steps
+    def __init__(
+        self,
+        orders: Sequence[Array],
+        received: Sequence[Array],
+        demand: Steps,
+        sold: Sequence[Array],
+        on_hand: Sequence[Array],
+        *,
+        backlog: bool,
+    ) -> None:
+        self.demand = demand
+        self.backlog = backlog
+        self.lists = {"orders": orders, "received": received, "sold": sold, "on_hand": on_hand}
+
+    @cached_property
+    def orders(self) -> Steps:
+        """Units placed."""
+        return along_last(self.lists["orders"])
+
+    @cached_property
+    def received(self) -> Steps:
+        """Units arrived."""
+        return along_last(self.lists["received"])
+
+    @cached_property
+    def sold(self) -> Steps:
+        """Units shipped."""
+        return along_last(self.lists["sold"])
+
+    @cached_property
+    def on_hand(self) -> Steps:
+        """Units left; negative where demand waits."""
+        return along_last(self.lists["on_hand"])
+
+    @cached_property
+    def late(self) -> Steps:
+        """Units not served at once: lost, or waiting from now on."""
+        if not self.backlog:
+            return self.demand - self.sold
+        waiting = (-self.on_hand).clip(min=0)
+        # Of those who wait after a step, the ones who came in it; the others had waited before.
+        return waiting - (waiting - self.demand).clip(min=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,30 +91,38 @@ class Ledger:
     @cached_property
     def holding(self) -> Totals:
         """Holding cost."""
-        return self._sum(self.trajectory.on_hand.clip(min=0)) * self._of(self.problem.holding_cost)
+        left = self.trajectory.lists["on_hand"]
+        units = (one.clip(min=0) for one in left) if self.problem.backlog else left
+        return self._sum(units) * self._of(self.problem.holding_cost)
 
     @cached_property
     def lost_sales(self) -> Totals:
         """Cost of units lost, or of units waiting, step by step."""
-        waiting = (-self.trajectory.on_hand).clip(min=0)
-        units = waiting if self.problem.backlog else self.trajectory.late
-        return self._sum(units) * self._of(self.problem.lost_sale_cost)
+        if self.problem.backlog:
+            units = self._sum((-one).clip(min=0) for one in self.trajectory.lists["on_hand"])
+        else:
+            units = self._units_wanted - self._units_sold
+        return units * self._of(self.problem.lost_sale_cost)
 
     @cached_property
     def purchase(self) -> Totals:
         """Paid for the units ordered."""
-        return self._sum(self.trajectory.orders) * self._of(self.problem.trade.unit_cost)
+        return self._sum(self.trajectory.lists["orders"]) * self._of(self.problem.trade.unit_cost)
 
     @cached_property
     def ordering(self) -> Totals:
         """Paid for placing orders. It has no useful gradient: it jumps where an order begins."""
-        placed = 1.0 * (self.trajectory.orders > 0)
+        placed = (1.0 * (one > 0) for one in self.trajectory.lists["orders"])
         return self._sum(placed) * self._of(self.problem.trade.order_cost)
 
     @cached_property
     def income(self) -> Totals:
         """Earned with the units sold."""
-        return self._sum(self.trajectory.sold) * self._of(self.problem.trade.price)
+        return self._units_sold * self._of(self.problem.trade.price)
+
+    @cached_property
+    def _units_sold(self) -> Totals:
+        return self._sum(self.trajectory.lists["sold"])
 
     @property
     def cost(self) -> Totals:
@@ -140,11 +186,21 @@ class Ledger:
         return not isinstance(self.trajectory.demand, np.ndarray)
 
     def _of(self, value: Parameter) -> Parameter:
-        return match(value, self.trajectory.on_hand)
+        return match(value, self.trajectory.demand)
 
-    def _sum(self, units: Steps) -> Totals:
-        counted = units[..., self.warm_up :]
+    @property
+    def _units_wanted(self) -> Totals:
+        counted = self.trajectory.demand[..., self.warm_up :]
         if self.problem.discount == 1:
             return counted.sum(-1)
-        worth = self.problem.discount ** np.arange(counted.shape[-1], dtype=np.float64)
+        worth = self.problem.discount ** np.arange(self.steps, dtype=np.float64)
         return (counted * self._of(worth)).sum(-1)
+
+    def _sum(self, units: Iterable[Array]) -> Totals:
+        """Units over the steps that count, discounted: added step by step, which needs no second copy of them."""
+        total: Any = 0.0
+        worth = 1.0
+        for one in islice(units, self.warm_up, None):
+            total = total + (one if worth == 1 else one * worth)
+            worth *= self.problem.discount
+        return total

@@ -99,8 +99,8 @@ def _room(problem: InventoryProblem, filled: Series) -> float:
     if room < 0:
         most = int(np.argmax(filled))
         msg = (
-            f"the capacity of {problem.rules.capacity:g} is exceeded by {-room:g} before anything is ordered: on hand and "
-            f"under way fill {filled.sum():g}, most of it series {most} with {filled[most]:g}"
+            f"the capacity of {problem.rules.capacity:g} is exceeded by {-room:g} before anything is ordered: on hand "
+            f"and under way fill {filled.sum():g}, most of it series {most} with {filled[most]:g}"
         )
         raise ArgumentError(msg)
     return room

@@ -2,7 +2,6 @@
 """Orders under way in the torch simulator: lanes by the step of arrival, without a copy per step."""
 
 from collections import deque
-from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -10,15 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sirdar.inventory.backend import along_last
 from sirdar.inventory.problem import InventoryProblem
 from sirdar.inventory.terms import RandomLeadTime
 
 Units = Float[Tensor, "*batch series"]
-
-
-def along_last(planes: Iterable[Units]) -> Float[Tensor, "*batch series planes"]:
-    """One tensor whose last axis counts the planes; each plane stays contiguous, which is faster than it looks."""
-    return torch.stack(tuple(planes), dim=0).movedim(0, -1)
 
 
 @runtime_checkable
@@ -43,7 +38,7 @@ class EqualLanes:
 
     def visible(self) -> Float[Tensor, "*batch series lead"]:
         """All lanes."""
-        return along_last(self._lanes) if self._lanes else self._like
+        return along_last(tuple(self._lanes)) if self._lanes else self._like
 
     def turn(self, order: Units) -> Units:
         """Last in, first out of the other end."""

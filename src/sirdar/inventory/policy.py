@@ -1,39 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a policy sees and what it answers: the interface of every rule that orders."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Protocol, final, runtime_checkable
 
 from jaxtyping import Float
 
+from sirdar.inventory.backend import Array
 from sirdar.inventory.problem import InventoryProblem
 
 
-@dataclass(frozen=True, eq=False)
+@final
 class State:
     """What is known when an order is placed. Arrays are numpy's or torch's; leading axes are scenarios.
 
     Args:
-        on_hand: units left from the step before; negative where demand waits.
-        pipeline: units under way by the step in which they arrive, the coming one first. With random lead times what
-            is expected to arrive, given how long each order has been under way.
+        on_hand: units left from the step before, [*batch, series]; negative where demand waits.
+        pipeline: units under way by the step in which they arrive, the coming one first: [*batch, series, lead]. With
+            random lead times what is expected to arrive, given how long each order has been under way. A function is
+            called when a policy asks, so that policies which do not ask do not pay.
         problem: costs, times and rules, of the same series.
         step: steps since the first order.
         sales: what was sold in each earlier step, oldest first, [*batch, series] each: demand only where none was lost.
             It belongs to the simulator: read it at once, change nothing.
+        position: units on hand and under way together, if that is known already.
     """
 
-    on_hand: Float[Any, "*batch series"]
-    pipeline: Float[Any, "*batch series lead"]
-    problem: InventoryProblem
-    step: int = 0
-    sales: Sequence[Any] = ()
+    def __init__(
+        self,
+        on_hand: Float[Any, "*batch series"],
+        pipeline: Array | Callable[[], Array],
+        problem: InventoryProblem,
+        step: int = 0,
+        sales: Sequence[Array] = (),
+        position: Array | None = None,
+    ) -> None:
+        self.on_hand = on_hand
+        self.problem = problem
+        self.step = step
+        self.sales = sales
+        self._pipeline = pipeline
+        self._position = position
 
-    @property
+    @cached_property
+    def pipeline(self) -> Float[Any, "*batch series lead"]:
+        """Units under way by the step in which they arrive."""
+        return self._pipeline() if callable(self._pipeline) else self._pipeline
+
+    @cached_property
     def position(self) -> Float[Any, "*batch series"]:
         """On hand and under way together."""
-        return self.on_hand + self.pipeline.sum(-1)
+        return self.on_hand + self.pipeline.sum(-1) if self._position is None else self._position
 
 
 @runtime_checkable

@@ -118,7 +118,8 @@ class InventoryProblem:
         """The problem of some series."""
         values = _rows(vars(self), rows)
         values["trade"] = Trade(**_rows(vars(self.trade), rows))
-        values["rules"] = OrderRules(**_rows(vars(self.rules), rows))
+        rules = {name: value for name, value in vars(self.rules).items() if name != "free"}  # "free" is derived
+        values["rules"] = OrderRules(**_rows(rules, rows))
         return InventoryProblem(**values)
 
     def require_series(self, count: int) -> None:

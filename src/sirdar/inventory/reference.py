@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 from jaxtyping import Float
 
-from sirdar.inventory.demand import paths, require_fitting, require_orders
+from sirdar.inventory.demand import paths, require_fitting, require_order
 from sirdar.inventory.ledger import Ledger, Trajectory
 from sirdar.inventory.limits import require_within, shared
 from sirdar.inventory.policy import Policy, State
@@ -39,7 +39,9 @@ def simulate_slowly(
     for step in range(time):
         seen = _visible(problem, due, left_over, done["orders"], lead, step)
         state = State(on_hand.copy(), seen, problem, step, [done["sold"][..., t] for t in range(step)])
-        asked = permitted(np.asarray(policy.order(state), dtype=np.float64), problem.rules)
+        asked = np.asarray(policy.order(state), dtype=np.float64)
+        require_order(asked, step)
+        asked = permitted(asked, problem.rules)
         for cell in cells:
             order = asked[cell] if step % reviews[cell[-1]] == 0 else 0.0
             due[(*cell, step + lead[(*cell, step)])] += order
@@ -49,10 +51,14 @@ def simulate_slowly(
                 on_hand[cell], due[at], wanted[at], backlog=problem.backlog
             )
             done["on_hand"][at] = on_hand[cell]
-    require_orders(done["orders"])
     if shared(problem):
         require_within(problem, start, done["orders"], done["sold"])
-    return Ledger(Trajectory(demand=wanted, **done), problem, warm_up)
+    late = done.pop("late")
+    lists = {name: list(np.moveaxis(units, -1, 0)) for name, units in done.items()}
+    trajectory = Trajectory(demand=wanted, **lists, backlog=problem.backlog)
+    # The fast simulator derives these from the rest; here they were counted one by one, and must be the same.
+    assert np.allclose(trajectory.late, late), "units late do not follow from units sold and left"
+    return Ledger(trajectory, problem, warm_up)
 
 
 def _serve(on_hand: float, arriving: float, wanted: float, *, backlog: bool) -> tuple[float, float, float]:

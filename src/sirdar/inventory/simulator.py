@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sirdar.inventory.demand import paths, require_fitting, require_orders
+from sirdar.inventory.demand import paths, require_fitting, require_order
+from sirdar.inventory.fused import serve
 from sirdar.inventory.ledger import Ledger, Trajectory
 from sirdar.inventory.limits import require_within, shared
-from sirdar.inventory.pipeline import along_last, open_pipeline
+from sirdar.inventory.pipeline import open_pipeline
 from sirdar.inventory.policy import Policy, State
 from sirdar.inventory.problem import InventoryProblem, Stock
 from sirdar.inventory.terms import OrderRules, permitted
@@ -50,8 +51,8 @@ def simulate(
         Costs and service. Tensors, with a graph behind them if the policy has parameters.
 
     Raises:
-        ArgumentError: shapes disagree, demand is negative or not a number, the lead time exceeds the time, or the policy
-            breaks a limit that series share.
+        ArgumentError: shapes disagree, demand is negative or not a number, the lead time exceeds the time, or the
+            policy breaks a limit that series share.
     """
     wanted = torch.as_tensor(paths(demand, samples, seed))
     wanted = wanted if wanted.is_floating_point() else wanted.to(torch.float64)
@@ -68,41 +69,40 @@ def _run(
     scenarios = demand.shape[:-1]
     on_hand = demand.new_tensor(stock.on_hand).expand(scenarios)
     under_way = demand.new_tensor(stock.columns(problem))
+    position = on_hand + under_way.sum(-1)
     pipeline = open_pipeline(problem, under_way.expand(*scenarios, -1), demand.shape[-1], seed)
     reviews = problem.review_period
     nothing = torch.zeros_like(on_hand)
-    # One list per field of `Trajectory`, stacked once at the end.
-    orders, received, sold, late, left = records = ([], [], [], [], [])
+    # One list per field of `Trajectory`, stacked when asked for.
+    orders, received, sold, left = records = ([], [], [], [])
     for step, wanted in enumerate(demand.movedim(-1, 0).contiguous()):
         due = step % reviews == 0 if isinstance(reviews, int) else demand.new_tensor(step % reviews == 0)
         order = nothing
         if isinstance(due, Tensor) or due:
-            state = State(on_hand, pipeline.visible(), problem, step, sales=sold)
-            order = _placed(policy.order(state), problem.rules, on_hand)
+            state = State(on_hand, pipeline.visible, problem, step, sold, position)
+            order = _placed(policy.order(state), problem.rules, on_hand, step)
             order = order * due if isinstance(due, Tensor) else order
         arriving = pipeline.turn(order)
-        shipped, missed, on_hand = _serve(on_hand, arriving, wanted, backlog=problem.backlog)
-        for record, units in zip(records, (order, arriving, shipped, missed, on_hand), strict=True):
+        if problem.backlog:
+            shipped, on_hand = _serve_in_turn(on_hand, arriving, wanted)
+            position = position + order - wanted
+        else:
+            on_hand, shipped, position = serve(on_hand, arriving, wanted, order, position)
+        for record, units in zip(records, (order, arriving, shipped, on_hand), strict=True):
             record.append(units)
-    placed, arrived, *rest = (along_last(record) for record in (orders, received, sold, late, left))
-    require_orders(placed.detach())
-    return Trajectory(placed, arrived, demand, *rest)
+    return Trajectory(orders, received, demand, sold, left, backlog=problem.backlog)
 
 
-def _serve(on_hand: Tensor, arriving: Tensor, wanted: Tensor, *, backlog: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Units shipped, units not served at once, and what is left."""
-    stock = on_hand + arriving
-    if not backlog:
-        shipped = torch.minimum(stock, wanted)
-        return shipped, wanted - shipped, stock - shipped
-    after = stock - wanted
-    shipped = torch.minimum(on_hand.clip(min=0) + arriving, wanted + (-on_hand).clip(min=0))
-    return shipped, torch.minimum((-after).clip(min=0), wanted), after
+def _serve_in_turn(on_hand: Tensor, arriving: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Units shipped, those who had waited first, and what is left: negative for those who wait now."""
+    after = on_hand + arriving - wanted
+    return on_hand.relu() + arriving - after.relu(), after
 
 
-def _placed(order: Any, rules: OrderRules, like: Tensor) -> Tensor:  # noqa: ANN401
+def _placed(order: Any, rules: OrderRules, like: Tensor, step: int) -> Tensor:  # noqa: ANN401
     """The order as it is placed: a tensor, not negative, rounded up to what is permitted."""
     asked = torch.as_tensor(order, dtype=like.dtype, device=like.device)
+    require_order(asked.detach(), step)
     if rules.free:
         return asked
     placed = permitted(asked, rules)

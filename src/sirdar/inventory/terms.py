@@ -3,6 +3,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -55,7 +56,7 @@ class OrderRules:
         for name in ("capacity", "budget"):
             object.__setattr__(self, name, require_bound(getattr(self, name), name))
 
-    @property
+    @cached_property
     def free(self) -> bool:
         """Whether any quantity that is not negative may be ordered."""
         return not (np.any(np.asarray(self.minimum) > 0) or np.any(np.asarray(self.case_pack) > 0))

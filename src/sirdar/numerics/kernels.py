@@ -200,8 +200,27 @@ pack_slice = _loop(_pack_slice)
 _SCRATCH = 1 << 13  # values kept between the two loops, to stay within the cache
 
 
+def _encode_wide(work: Work, c: Constants, s: Stored, mode: Mode) -> None:
+    """Stored bits are the first bits of fp32: one pass does."""
+    x, b, out, first = work.x, work.bits, work.out, work.start
+    one, two = work.keys
+    if mode.stochastic:
+        for i in range(b.size):
+            draw = U(random(U(first + U(i)), one, two) >> U(1))
+            out[i] = U(stochastic_wide(x[i], b[i], draw, c) >> s.shift)
+    else:
+        for i in range(b.size):
+            out[i] = U(nearest_wide(x[i], b[i], U(0), c) >> s.shift)
+
+
+encode_wide = _loop(_encode_wide)
+
+
 def _encode_slice(work: Work, c: Constants, s: Stored, mode: Mode) -> None:
     """Round a slice and store the bits of the results in `work.out`."""
+    if mode.wide:
+        encode_wide(work, c, s, mode)
+        return
     scratch = np.empty(_SCRATCH, F)
     for start in range(0, work.x.size, _SCRATCH):
         stop = min(start + _SCRATCH, work.x.size)

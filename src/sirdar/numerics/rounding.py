@@ -106,6 +106,7 @@ def encode(
     overflow: Saturation = "saturate",
     seed: int | None = None,
     offset: int = 0,
+    out: Values | None = None,
 ) -> Values:
     """The stored bits of `quantise`: uint8, uint16 or uint32, whatever holds one value; fp6 and fp4 take a byte each.
 
@@ -116,6 +117,7 @@ def encode(
         overflow: as in `quantise`.
         seed: as in `quantise`.
         offset: as in `quantise`.
+        out: where to put the codes: contiguous, of the shape of x and the type above.
 
     Raises:
         ArgumentError: an argument is unknown or missing; the sentence says which.
@@ -128,9 +130,13 @@ def encode(
         raise ArgumentError(msg)
     draw = draw_seed(rounding, overflow, seed, offset)
     values = narrowed(host_array(x), row, draw, offset)
-    codes = np.empty(values.shape, engine.code_type(row))
+    codes = np.empty(values.shape, engine.code_type(row)) if out is None else host_codes(out)
+    if codes.shape != values.shape or codes.dtype != engine.code_type(row) or not codes.flags.c_contiguous:
+        wanted = f"contiguous {engine.code_type(row).__name__} of shape {values.shape}"
+        msg = f"out must be {wanted}, got {codes.dtype} of {codes.shape}"
+        raise ArgumentError(msg)
     engine.encode_array(values, codes, row, overflow, seed=draw, offset=offset)
-    return as_given(codes, x)
+    return as_given(codes, x) if out is None else out
 
 
 def decode(codes: Values, format: str | Format) -> Values:  # noqa: A002

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
 
@@ -13,6 +14,16 @@ from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.predictive.frequency import Frequency
 
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def require_levels(levels: Sequence[float]) -> tuple[float, ...]:
+    """The levels as plain numbers, or an `ArgumentError` when they do not rise within (0, 1)."""
+    plain = tuple(float(level) for level in levels)
+    rising = all(a < b for a, b in pairwise(plain))
+    if not plain or not rising or not (plain[0] > 0 and plain[-1] < 1):
+        msg = f"levels must rise within (0, 1), got {plain}"
+        raise ArgumentError(msg)
+    return plain
 
 
 @dataclass(frozen=True)
@@ -43,15 +54,20 @@ class Forecast:
     native: Any = field(default=None, repr=False, compare=False)  # narwhals backend in which frames are answered
 
     def __post_init__(self) -> None:
-        rising = all(a < b for a, b in zip(self.levels, self.levels[1:], strict=False))
-        if not self.levels or not rising or self.levels[0] <= 0 or self.levels[-1] >= 1:
-            msg = f"levels must rise within (0, 1), got {self.levels}"
-            raise ArgumentError(msg)
+        require_levels(self.levels)
         if not -1 < self.correlation < 1:
             msg = f"correlation must lie in (-1, 1), got {self.correlation}"
             raise ArgumentError(msg)
-        if self.values.shape != (len(self.ids), self.values.shape[1], len(self.levels)):
-            msg = f"values have shape {self.values.shape}, but there are {len(self.ids)} ids and {len(self.levels)} levels"
+        shape = self.values.shape
+        if len(shape) != 3 or shape[0] != len(self.ids) or shape[2] != len(self.levels):
+            msg = f"values have shape {shape}, but there are {len(self.ids)} ids and {len(self.levels)} levels"
+            raise ArgumentError(msg)
+        if np.shape(self.start) != (len(self.ids),):
+            msg = f"start has shape {np.shape(self.start)}, but there are {len(self.ids)} ids"
+            raise ArgumentError(msg)
+        if not bool(np.isfinite(self.values).all()):
+            row = int(np.flatnonzero(~np.isfinite(self.values).all(axis=(1, 2)))[0])
+            msg = f"the forecast of {self.ids[row]!r} holds a value that is not a finite number"
             raise ArgumentError(msg)
         if bool((np.diff(self.values, axis=2) < 0).any()):
             msg = "quantiles cross: values must not fall along the last axis"
@@ -93,11 +109,13 @@ class Forecast:
         return self._at(_normal_cdf(draws))
 
     def take(self, rows: np.ndarray) -> "Forecast":
-        """The forecasts of some series."""
+        """The forecasts of some series, by number or by a mask of one truth value per series."""
+        rows = np.asarray(rows)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         ids = [self.ids[int(row)] for row in rows]
         return Forecast(
             ids,
-            self.start[rows],
+            np.asarray(self.start)[rows],
             self.frequency,
             self.levels,
             self.values[rows],
@@ -106,7 +124,7 @@ class Forecast:
             self.native,
         )
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> Any:  # noqa: ANN401 - the caller's own frame type
         """A long frame of the caller's own type: unique_id, ds and one column per level ("q0.1", ...)."""
         import narwhals as nw  # here, not above: decisions need no frames
 
@@ -128,6 +146,8 @@ class Forecast:
         right = np.clip(np.searchsorted(levels, u), 1, len(levels) - 1)
         low, high = np.take_along_axis(values, right - 1, 2), np.take_along_axis(values, right, 2)
         result = low + (high - low) * (u - levels[right - 1]) / (levels[right] - levels[right - 1])
+        # Rounding must neither miss a stored quantile nor pass it, or the quantile function could fall by a hair.
+        result = np.where(u < levels[right], np.minimum(result, high), high)
         lower_rate = (values[..., 1:2] - values[..., :1]) / np.log(levels[1] / levels[0])
         upper_rate = (values[..., -1:] - values[..., -2:-1]) / np.log((1 - levels[-2]) / (1 - levels[-1]))
         result = np.where(u < levels[0], values[..., :1] + lower_rate * np.log(u / levels[0]), result)

@@ -63,15 +63,15 @@ class Frequency:
             return -((self.offset - days) // 7)
         return hours // _HOURS[self.unit]
 
+    def begins(self, periods: np.ndarray) -> np.ndarray:
+        """The instants (datetime64[s]) at which periods begin; one ends where the next begins."""
+        if self.unit in _MONTHS:
+            return (periods * _MONTHS[self.unit] + self.phase).astype("datetime64[M]").astype("datetime64[s]")
+        if self.unit == "W":
+            return (periods * 7 + self.offset - 6).astype("datetime64[D]").astype("datetime64[s]")
+        return (periods * _HOURS[self.unit]).astype("datetime64[h]").astype("datetime64[s]")
+
     def labels(self, periods: np.ndarray) -> np.ndarray:
         """The instants (datetime64[s]) by which periods are known outside."""
-        if self.unit in _MONTHS:
-            step = _MONTHS[self.unit]
-            first = periods * step + self.phase
-            if self.offset == 0:
-                return first.astype("datetime64[M]").astype("datetime64[s]")
-            after = (first + step).astype("datetime64[M]").astype("datetime64[D]")
-            return (after - 1).astype("datetime64[s]")
-        if self.unit == "W":
-            return (periods * 7 + self.offset).astype("datetime64[D]").astype("datetime64[s]")
-        return (periods * _HOURS[self.unit]).astype("datetime64[h]").astype("datetime64[s]")
+        last_day = self.unit == "W" or (self.unit in _MONTHS and self.offset == -1)
+        return self.begins(periods + 1) - np.timedelta64(1, "D") if last_day else self.begins(periods)

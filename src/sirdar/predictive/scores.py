@@ -28,7 +28,8 @@ def wql(actual: Actual, quantiles: Quantiles, levels: Sequence[float]) -> float:
     total = np.nansum(np.abs(actual), dtype=np.float64)
     if total == 0:
         return float("nan")
-    losses = 2 * np.nansum(pinball(actual, quantiles, levels), axis=(0, 1)) / total
+    known = np.isfinite(actual)  # a forecast that is NaN where demand is known makes the loss NaN, not smaller
+    losses = 2 * np.where(known[..., None], pinball(actual, quantiles, levels), 0).sum(axis=(0, 1)) / total
     return float(losses.mean())
 
 
@@ -44,9 +45,9 @@ def seasonal_scale(history: Float[np.ndarray, "series time"], season: int) -> Fl
 
 
 def mase(actual: Actual, median: Actual, scale: Float[np.ndarray, " series"]) -> float:
-    """Mean absolute scaled error, averaged over series; those whose scale is 0 or unknown have none and are left out."""
+    """Mean absolute scaled error, averaged over series; those whose scale is 0 or unknown are left out."""
     error = np.abs(actual - median)
-    known = np.isfinite(error)
+    known = np.isfinite(actual)
     count = known.sum(axis=1)
     usable = (count > 0) & np.isfinite(scale) & (scale > 0)
     if not usable.any():
@@ -64,9 +65,9 @@ def closed_coverage(actual: Actual, low: Actual, high: Actual) -> float:
 def coverage(actual: Actual, quantiles: Quantiles, levels: Sequence[float]) -> float:
     """Share of the probability transform within the outermost levels: 0.8 for a right forecast with levels 0.1 ... 0.9.
 
-    Demand often is exactly zero, and then several quantiles are zero together. A closed interval [0, q90] would count all
-    of those zeros as covered and so cover 90 %, however right the forecast. An atom of probability that straddles the
-    interval's end is therefore counted by the share of it that lies within (the non-randomised transform of Czado,
+    Demand often is exactly zero, and then several quantiles are zero together. A closed interval [0, q90] would count
+    all of those zeros as covered and so cover 90 %, however right the forecast. An atom of probability that straddles
+    the interval's end is therefore counted by the share of it that lies within (the non-randomised transform of Czado,
     Gneiting & Held 2009). Without ties this is `closed_coverage` of the outermost levels.
     """
     known = np.isfinite(actual)
@@ -81,8 +82,13 @@ def coverage(actual: Actual, quantiles: Quantiles, levels: Sequence[float]) -> f
 
 
 def observed_share(actual: Actual, quantiles: Quantiles, levels: Sequence[float]) -> Float[np.ndarray, " level"]:
-    """For each level the share of demand below its quantile, atoms counted as in `coverage`: right when equal to it."""
+    """For each level the share of demand below its quantile, atoms counted as in `coverage`: right when equal to it.
+
+    NaN when nothing was observed.
+    """
     known = np.isfinite(actual)
+    if not known.any():
+        return np.full(len(levels), np.nan)
     below, upto = transform(actual[known], quantiles[known], levels)
     level = np.asarray(levels)[:, None]
     width = upto - below
@@ -95,8 +101,9 @@ def transform(
 ) -> tuple[Float[np.ndarray, " step"], Float[np.ndarray, " step"]]:
     """The probability transform as an interval: F(y-) and F(y), equal where the forecast has no atom at y.
 
-    An atom is a run of at least two equal quantiles. It begins half-way to the level before it, or at 0 when it includes
-    the first level, and ends half-way to the next level, or at 1. Outside the outermost levels the transform is 0 or 1.
+    An atom is a run of at least two equal quantiles. It begins half-way to the level before it, or at 0 when it
+    includes the first level, and ends half-way to the next level, or at 1. Outside the outermost levels the transform
+    is 0 or 1.
     """
     level = np.asarray(levels, dtype=np.float64)
     edges = np.concatenate([[0.0], (level[1:] + level[:-1]) / 2, [1.0]])

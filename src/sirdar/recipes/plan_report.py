@@ -34,8 +34,8 @@ def report_of(plan: Plan) -> PlanReport:
     return PlanReport(
         title="What to order, and where to run it",
         subtitle=(
-            f"{source}: {len(panel):,} products, {facts['first period']} to {facts['last period']}, {panel.frequency.name}; "
-            f"{settings.horizon} {period}s ahead"
+            f"{source}: {len(panel):,} products, {facts['first period']} to {facts['last period']}, "
+            f"{panel.frequency.name}; {settings.horizon} {period}s ahead"
         ),
         headline=_headline(plan),
         leaderboard=_leaderboard(plan),
@@ -99,9 +99,10 @@ def _leaderboard_note(plan: Plan) -> str:
     origins = ", ".join(origin.label for origin in evaluation.origins)
     season = "the last value" if evaluation.season == 1 else f"a season of {evaluation.season} steps"
     return (
-        f"Every model was trained anew at each of {len(evaluation.origins)} origins (last period seen: {origins}) and scored on "
-        f"the {evaluation.horizon} steps that followed. Naive and MASE refer to {season}. Coverage counts an atom of probability "
-        "at zero by the share of it inside the interval, so that 80 % is right for products that often sell nothing."
+        f"Every model was trained anew at each of {len(evaluation.origins)} origins (last period seen: {origins}) and "
+        f"scored on the {evaluation.horizon} steps that followed. Naive and MASE refer to {season}. Coverage counts an "
+        "atom of probability at zero by the share of it inside the interval, so that 80 % is right for products that "
+        "often sell nothing; the closed interval counts it whole."
     )
 
 
@@ -111,14 +112,16 @@ def telling_products(plan: Plan) -> list[Fan]:
     recent = np.nan_to_num(panel.tail(panel.target, 4 * _RECENT))
     sold, zeros = recent.sum(axis=1), (recent == 0).mean(axis=1)
     old, new = panel.history > 2 * _RECENT, panel.history <= 2 * _RECENT
+    busy, change = sold >= np.quantile(sold, 0.8), _price_change(plan)
+    late, early = recent[:, -_RECENT:].mean(axis=1), recent[:, :-_RECENT].mean(axis=1)
     wanted = [
         ("best seller", sold),
-        ("intermittent", np.where(old & (zeros >= 0.6) & ((recent > 0).sum(axis=1) >= 4), sold, -1)),
+        ("intermittent", np.where(old & (zeros >= 0.5) & (zeros <= 0.8), (recent > 0).sum(axis=1), -1)),
         ("new", np.where(new & (panel.history >= 3), sold, -1)),
+        ("price change", np.where(old & (zeros < 0.2) & busy, change, -1)),
+        ("rising", np.where(old & busy, (late + 1) / (early + 1) - 1, -1)),
+        ("fading", np.where(old & busy & (late > 0), (early + 1) / (late + 1) - 1, -1)),
     ]
-    change = _price_change(plan)
-    if change is not None:
-        wanted.append(("price change", np.where(old & (zeros < 0.2) & (sold >= np.quantile(sold, 0.8)), change, -1)))
     fans, chosen = [], set()
     for why, merit in wanted:
         row = int(np.argmax(merit))
@@ -128,12 +131,12 @@ def telling_products(plan: Plan) -> list[Fan]:
     return fans
 
 
-def _price_change(plan: Plan) -> np.ndarray | None:
-    """The size of each product's latest lasting change of price, in logarithms."""
+def _price_change(plan: Plan) -> np.ndarray:
+    """The size of each product's latest lasting change of price, in logarithms; -1 where there is none."""
     panel = plan.panel
     prices = {**panel.past, **panel.future}.get(panel.price or "")
     if prices is None:
-        return None
+        return np.full(len(panel), -1.0)
     path = panel.tail(prices, 4 * _RECENT)
     path = np.log(np.where(path > 0, path, np.nan))
     late, early = path[:, -_RECENT:], path[:, -3 * _RECENT : -_RECENT]
@@ -199,9 +202,9 @@ def _order_assumptions(plan: Plan, period: str) -> list[str]:
     problem = plan.orders.problem
     return [
         plan.orders.note,
-        f"A unit left costs {problem.holding_cost:g} per {period}, a unit of demand without stock {problem.lost_sale_cost:g}: the "
-        f"critical ratio is {problem.critical_ratio:.3f}. Orders take {problem.lead_time} {period}s, and one may order every "
-        f"{problem.review_period}.",
+        f"A unit left costs {problem.holding_cost:g} per {period}, a unit of demand without stock "
+        f"{problem.lost_sale_cost:g}: the critical ratio is {problem.critical_ratio:.3f}.",
+        f"Orders take {problem.lead_time} {period}s, and one may order every {problem.review_period}.",
         "Costs are per unit, in the currency of the two costs given; demand that finds no stock is lost.",
         f"The {_MOST_ORDERS} products with the greatest expected cost are shown; orders.parquet has them all.",
     ]

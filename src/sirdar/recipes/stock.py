@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from sirdar.errors import DataError, nearest
-from sirdar.forecasting.reading import load_table, plain_ids, plain_numbers
+from sirdar.errors import DataError
+from sirdar.forecasting.tables import Table, first_row, load_table, plain_ids, plain_numbers, require_columns
 from sirdar.inventory import InventoryProblem, Stock
 from sirdar.predictive import Forecast
 
@@ -19,24 +19,28 @@ def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[S
     arrive ahead of the demand of the first, second, ... step. A product without a row has nothing.
     """
     frame, where = load_table(path), f"{path}: "
-    for name in ("unique_id", "on_hand"):
-        if name not in frame.columns:
-            msg = (
-                f"{where}no column {name!r}; the columns are {', '.join(frame.columns)}.{nearest(name, frame.columns)}"
-            )
-            raise DataError(msg)
+    require_columns(Table(frame, where, text=False), ("unique_id", "on_hand"))
+    if not frame.height:
+        msg = f"{where}the table has no rows; give one per product, or omit --inventory"
+        raise DataError(msg)
     lead = problem.longest_lead_time
     columns = ["on_hand", *[f"arriving_{step + 1}" for step in range(lead)]]
     late = [name for name in frame.columns if name.startswith("arriving_") and name not in columns]
     if late:
-        msg = f"{where}column {late[0]!r} arrives after an order placed now (lead time {lead}); remove it"
+        known = f"arriving_1 to arriving_{lead} (lead time {lead})"
+        msg = f"{where}column {late[0]!r} is none of {known}; rename or remove it"
         raise DataError(msg)
     keys = plain_ids(frame["unique_id"], where).to_list()
     twice = pl.Series(keys).is_duplicated()
     if twice.any():
-        msg = f"{where}product {keys[int(twice.arg_true()[0])]!r} has more than one row"
+        msg = f"{where}product {keys[first_row(twice) - 1]!r} has more than one row; keep one"
         raise DataError(msg)
     row_of = {key: row for row, key in enumerate(keys)}
+    on_hand = plain_numbers(frame["on_hand"], where)
+    if on_hand.null_count():
+        row = first_row(on_hand.is_null())
+        msg = f"{where}column 'on_hand' has no value in row {row} ({keys[row - 1]!r}); write 0 if there is nothing"
+        raise DataError(msg)
     table = np.zeros((len(keys), len(columns)))
     for index, name in enumerate(columns):
         if name in frame.columns:
@@ -62,7 +66,7 @@ def assumed_stock(forecast: Forecast, problem: InventoryProblem) -> tuple[Stock,
     lead = problem.longest_lead_time
     expected = np.maximum(forecast.mean()[:, :lead].sum(axis=1), 0)
     note = (
-        f"No stock was given: each product is assumed to hold the mean demand of the lead time ({lead} steps) and to have "
-        "nothing under way. Give --inventory FILE for orders that can be placed."
+        f"No stock was given: each product is assumed to hold the mean demand of the lead time ({lead} steps) and to "
+        "have nothing under way. Give --inventory FILE for orders that can be placed."
     )
     return Stock(np.round(expected)), note

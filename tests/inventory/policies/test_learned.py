@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The learned policy: conformance, learning towards the exact optimum, weights on disk."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,16 @@ def episode(step: int) -> Episode:
     return Episode(InventoryProblem(1.0, COSTS, LEADS, rules=FREE), demand, stock)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Networks this small are slower with more threads, much slower where others use the cores too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_one_network_learns_two_problems() -> None:
     policy = LearnedPolicy(5.0, width=2, hidden=(24, 24))
     losses: list[float] = []

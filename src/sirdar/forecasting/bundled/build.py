@@ -6,8 +6,9 @@
 One row per product and day with a sale: units, mean unit price (revenue / units, GBP) and number of orders. The rules:
 
 1. Codes are trimmed and upper-cased (the shop typed "85123a" and "85123A"). A product is five digits with optional
-   letters, a "DCGS..." gift set, or "PADS". All other codes are no products: postage (POST, DOT, C2), manual entries (M),
-   discounts (D), samples (S), fees (AMAZONFEE, BANK CHARGES), donations (CRUK), bad debt (B), vouchers (GIFT_...).
+   letters, a "DCGS..." gift set, or "PADS". All other codes are no products: postage (POST, DOT, C2), manual
+   entries (M), discounts (D), samples (S), fees (AMAZONFEE, BANK CHARGES), donations (CRUK), bad debt (B) and
+   vouchers (GIFT_...).
 2. A line with a price of zero or less is a stock adjustment ("damaged", "thrown away", "?"), not demand: dropped.
 3. A cancellation (invoice C...) that undoes a whole line of the same customer, product and quantity entered within the
    seven days before removes that line: it was a mistake or a changed mind, such as the +80,995/-80,995 and
@@ -16,7 +17,6 @@ One row per product and day with a sale: units, mean unit price (revenue / units
 4. Days on which the shop took no order (Saturdays, Christmas, bank holidays) have no row for any product, and stay so.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def main(source: str, target: str | None = None) -> None:
     part = path.with_suffix(".part")
     panel.write_parquet(part, compression="zstd", compression_level=22, row_group_size=len(panel), statistics=False)
     part.replace(path)
-    size = os.path.getsize(path) / 1e6
+    size = path.stat().st_size / 1e6
     sys.stdout.write(
         f"{panel['unique_id'].n_unique()} products, {len(panel)} rows, {panel['ds'].min()} to {panel['ds'].max()}, "
         f"{panel['y'].sum()} units, {size:.2f} MB -> {path}\n"

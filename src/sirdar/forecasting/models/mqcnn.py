@@ -3,14 +3,13 @@
 
 One pass over a window gives a forecast from every step of it, so each window trains as many forecasts as it has steps.
 Differences from the paper, each for a reason: demand is scaled by a causal moving average at every step, so that
-products that differ by 10^6 in level share the weights; quantiles are a running sum of positive increments, so that they
-cannot cross; and a hyperbolic-sine link lets the increments grow with the level, as the spread of demand does.
+products that differ by 10^6 in level share the weights; quantiles are a running sum of positive increments, so that
+they cannot cross; and a hyperbolic-sine link lets the increments grow with the level, as the spread of demand does.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -22,12 +21,13 @@ from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting import storage, training
 from sirdar.forecasting.covariates import Encoding
 from sirdar.forecasting.panel import Panel
-from sirdar.forecasting.windows import Inputs, Windows
+from sirdar.forecasting.windows import Windows
 from sirdar.predictive import DECILES, Forecast, Frequency
+from sirdar.predictive.forecast import require_levels
 
 _DECAY = 0.9  # of the moving average that scales demand: a memory of about ten steps
-# Bound on the link's argument. sinh(3.5) is 17 times the recent level: by Markov's inequality the 0.9 quantile of steady
-# demand is at most 10 times its mean, and without a bound a product that takes off is extrapolated exponentially.
+# Bound on the link's argument. sinh(3.5) is 17 times the recent level: by Markov's inequality the 0.9 quantile
+# of steady demand is at most 10 times its mean, and without a bound a product that takes off would explode.
 _STEEPEST = 3.5
 _LONGEST_WINDOW = 256
 _CHUNK = 1024
@@ -69,7 +69,7 @@ class MQCNNNetwork(nn.Module):
         demand: Float[Tensor, "batch time"],
         observed: Float[Tensor, "batch time"],
         past: Float[Tensor, "batch time past"],
-        known: Float[Tensor, "batch time+horizon known"],
+        known: Float[Tensor, "batch reach known"],
         static: Float[Tensor, "batch static"],
         last_only: bool = False,  # noqa: FBT001 - exported graphs take positional arguments
     ) -> tuple[Float[Tensor, "batch origin horizon level"], Float[Tensor, "batch origin"]]:
@@ -161,7 +161,7 @@ class MQCNN:
         progress: Callable[[float], None] | None = None,
     ) -> None:
         self.horizon = require_positive_integer(horizon, "horizon")
-        self.levels = tuple(levels)
+        self.levels = require_levels(levels)
         self.steps = require_positive_integer(steps, "steps")
         self.width = require_positive_integer(width, "width")
         self.seed, self.progress = seed, progress
@@ -170,7 +170,7 @@ class MQCNN:
         self.frequency: Frequency | None = None
         self.length = 0
 
-    def fit(self, panel: Panel) -> Self:
+    def fit(self, panel: Panel) -> "MQCNN":
         """Trains on every step of every series at once; raises ArgumentError when nothing was observed."""
         rows = np.flatnonzero(panel.observations() > 0)
         if not len(rows):
@@ -206,6 +206,7 @@ class MQCNN:
                 rows = np.arange(begin, min(begin + _CHUNK, len(panel)))
                 quantiles, scale = network(*windows.inputs(rows), last_only=True)
                 values[rows] = (quantiles[:, 0] * scale[:, 0, None, None]).numpy()
+        values = np.maximum.accumulate(values, axis=2)  # tanh and sinh are monotone only up to rounding
         floor = 0.0 if network.counts else -math.inf
         return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
 
@@ -239,7 +240,7 @@ class MQCNN:
         storage.write(Path(path), config, network.state_dict())
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path) -> "MQCNN":
         """Reads what `save` wrote."""
         config, weights = storage.read(Path(path), model="mq-cnn")
         forecaster = cls(**config["arguments"])
@@ -247,7 +248,8 @@ class MQCNN:
         forecaster.encoding = storage.as_encoding(config["encoding"])
         forecaster.length = config["length"]
         past, known, static = config["channels"]
-        forecaster.network = forecaster._build((past, known, static), counts=config["counts"])
+        with training.seeded(forecaster.seed):  # the initial weights are overwritten, the caller's random state is not
+            forecaster.network = forecaster._build((past, known, static), counts=config["counts"])
         forecaster.network.load_state_dict(weights)
         return forecaster
 
@@ -282,5 +284,5 @@ class Inference(nn.Module):
 
     def forward(self, demand: Tensor, observed: Tensor, past: Tensor, known: Tensor, static: Tensor) -> Tensor:
         """Quantiles [batch, horizon, level]."""
-        quantiles, scale = self.network(demand, observed, past, known, static, True)  # noqa: FBT003
+        quantiles, scale = self.network(demand, observed, past, known, static, True)
         return quantiles[:, 0] * scale[:, 0, None, None]

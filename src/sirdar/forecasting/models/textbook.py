@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -20,9 +20,10 @@ from sirdar.forecasting import storage
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.seasons import season_of
 from sirdar.predictive import DECILES, Forecast
+from sirdar.predictive.forecast import require_levels
 
 METHODS = {
-    "seasonal-naive": "the value one season ago, or the last one where history is shorter than two seasons",
+    "seasonal-naive": "the value one season ago, or the last one where history is too short for that",
     "auto-ets": "exponential smoothing, chosen by AICc",
     "theta": "dynamic optimised theta",
     "tsb": "Teunter-Syntetos-Babai for intermittent demand",
@@ -50,9 +51,10 @@ class Textbook:
         if method not in METHODS:
             msg = f"unknown textbook method {method!r}; known are {', '.join(METHODS)}.{nearest(method, METHODS)}"
             raise ArgumentError(msg)
-        self.method, self.levels, self.workers = method, tuple(levels), workers
+        self.method, self.levels = method, require_levels(levels)
+        self.workers = None if workers is None else require_positive_integer(workers, "workers")
 
-    def fit(self, panel: Panel) -> Self:  # noqa: ARG002 - the protocol's shape
+    def fit(self, panel: Panel) -> "Textbook":  # noqa: ARG002 - the protocol's shape
         """Nothing to share between series: each is fitted when it is forecast."""
         return self
 
@@ -81,47 +83,58 @@ class Textbook:
         storage.write(Path(path), {"model": "textbook", "arguments": arguments}, {})
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path) -> "Textbook":
         """Reads what `save` wrote."""
         config, _ = storage.read(Path(path), model="textbook")
         return cls(**config["arguments"])
 
     def _statsforecast(self, panel: Panel, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
         """Point forecasts [series, horizon] and, where the model states intervals, quantiles."""
-        os.environ.setdefault("NIXTLA_ID_AS_COL", "1")
+        bands = None if self.method in _INTERMITTENT else _bands(self.levels)
+        point, quantiles = self._run(panel, frame, bands, self._model(panel))
+        failed = np.flatnonzero(~np.isfinite(point).all(axis=1))
+        if len(failed):  # less history than a season, for one; the last value stands in
+            part = frame.filter(pl.col("unique_id").is_in(failed))
+            point[failed], repaired = self._run(panel.select(failed), part, bands, _naive())
+            if quantiles is not None and repaired is not None:
+                quantiles[failed] = repaired
+        if quantiles is None:
+            return point, None
+        # A model that has a point forecast but no spread: the point then stands for all levels.
+        return point, np.where(np.isfinite(quantiles), quantiles, point[..., None])
+
+    def _run(
+        self, panel: Panel, frame: pl.DataFrame, bands: list[float] | None, model: object
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """One statsforecast model on every series of the frame; whatever overflows float32 is NaN."""
         from statsforecast import StatsForecast  # a second to import: only when a textbook model runs
 
-        bands = None if self.method in _INTERMITTENT else _bands(self.levels)
-        model, fallback = self._model(panel)
         # n_jobs starts processes, which costs more than it saves on a small panel.
         workers = 1 if len(panel) < 500 else self.workers or os.cpu_count() or 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "too few residuals" and the like, once per series
-            engine = StatsForecast(models=[model], freq=1, n_jobs=workers, fallback_model=fallback)
-            answer: Any = engine.forecast(df=frame, h=self.horizon, level=bands)
+            engine = StatsForecast(models=[model], freq=1, n_jobs=workers, fallback_model=_naive())
+            answer: Any = engine.forecast(df=frame, h=self.horizon, level=cast("Any", bands))
         answer = answer.sort("unique_id", "ds")
-        point = answer["model"].to_numpy().reshape(len(panel), self.horizon)
+        shape = (len(panel), self.horizon)
+        point = _bounded(answer["model"].to_numpy().reshape(shape))
         if bands is None:
             return point, None
         columns = [_column(level) for level in self.levels]
-        quantiles = np.stack([answer[name].to_numpy().reshape(point.shape) for name in columns], axis=-1)
-        # A model that failed on a series answers NaN; its point forecast then stands for all levels.
-        return point, np.where(np.isfinite(quantiles), quantiles, np.nan_to_num(point)[..., None])
+        return point, _bounded(np.stack([answer[name].to_numpy().reshape(shape) for name in columns], axis=-1))
 
-    def _model(self, panel: Panel) -> tuple[Any, Any]:
+    def _model(self, panel: Panel) -> object:
         from statsforecast import models
 
         season = season_of(panel)
         table: dict[str, Any] = {
-            "seasonal-naive": lambda: (
-                models.SeasonalNaive(season, alias="model") if season > 1 else models.Naive(alias="model")
-            ),
+            "seasonal-naive": lambda: models.SeasonalNaive(season, alias="model") if season > 1 else _naive(),
             "auto-ets": lambda: models.AutoETS(season_length=season, alias="model"),
             "theta": lambda: models.DynamicOptimizedTheta(season_length=season, alias="model"),
             "tsb": lambda: models.TSB(alpha_d=0.2, alpha_p=0.2, alias="model"),
             "croston": lambda: models.CrostonSBA(alias="model"),
         }
-        return table[self.method](), models.Naive(alias="model")
+        return table[self.method]()
 
     def _spread(self, panel: Panel) -> Float32[np.ndarray, "series level"]:
         """Quantiles of each series' own recent demand."""
@@ -136,17 +149,29 @@ class Textbook:
         return self._spread(panel)[:, None, :] * np.maximum(ratio, 0)[..., None]
 
 
+def _naive() -> object:
+    from statsforecast import models
+
+    return models.Naive(alias="model")
+
+
+def _bounded(values: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(values) < np.finfo(np.float32).max, values, np.nan)
+
+
 def _seen(panel: Panel) -> Float32[np.ndarray, " steps"]:
     return np.where(panel.observed, panel.target, np.float32(np.nan))
 
 
 def _recent(panel: Panel) -> Float32[np.ndarray, "series time"]:
-    """The last 52 steps, or all history where some series was not observed in them."""
+    """The last 52 steps, or all history of a series that was not observed in them."""
     seen = _seen(panel)
     tail = panel.tail(seen, _RECENT)
-    lost = ~np.isfinite(tail).any(axis=1)
+    lost = np.logical_not(np.isfinite(tail).any(axis=1))
     if lost.any():  # nothing observed for a year: all that there is
-        tail = panel.tail(seen, int(panel.history.max()))
+        whole = panel.tail(seen, int(panel.history.max()))
+        padding = np.full((len(panel), whole.shape[1] - _RECENT), np.float32(np.nan))
+        tail = np.where(lost[:, None], whole, np.concatenate([padding, tail], axis=1))
     return tail
 
 
@@ -172,8 +197,4 @@ def _column(level: float) -> str:
     if level == 0.5:
         return "model"
     band = _band(level)
-    return (
-        f"model-{'lo' if level < 0.5 else 'hi'}-{band:g}"
-        if band != int(band)
-        else f"model-{'lo' if level < 0.5 else 'hi'}-{band}"
-    )
+    return f"model-{'lo' if level < 0.5 else 'hi'}-{band}"

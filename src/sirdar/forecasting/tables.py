@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stranger's files and frames as polars tables, and their columns as ids, times and numbers."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from sirdar.errors import DataError, nearest
+
+_SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".txt": "csv"}
+_MAGIC = b"PAR1"
+_TIME_FORMATS = (
+    "%Y-%m-%d",
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%dT%H:%M:%S%.f",
+    "%Y-%m-%dT%H:%M:%SZ",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%dT%H:%M",
+    "%Y-%m",
+)
+_YEARS = (1678, 2261)  # what every kind of frame can hold
+_SECONDS = np.array([f"{_YEARS[0]}-01-01", f"{_YEARS[1] + 1}-01-01"], dtype="datetime64[s]").astype(np.int64)
+_PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_LONGEST_FLOAT32 = float(np.finfo(np.float32).max)
+_NO_NUMBERS = (pl.Date, pl.Datetime, pl.Time, pl.Duration, pl.Binary, pl.Object)
+_NO_IDS = (pl.Binary, pl.Object)
+_SHOWN = 20  # column names in a message
+_UNREADABLE = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    ArithmeticError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+)
+
+
+class Table(NamedTuple):
+    """One file of a table, or the caller's frame."""
+
+    frame: pl.DataFrame
+    where: str  # the words that name it in errors
+    text: bool  # a CSV file, whose columns are all text
+
+
+def read_tables(source: Any) -> tuple[list[Table], str, Any]:  # noqa: ANN401 - any frame
+    """The parts of a table, the words that name the whole in errors, and the narwhals backend to answer in."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        return _files(path), f"{path}: ", None
+    import narwhals as nw  # only frames need it
+
+    try:
+        wrapped = nw.from_native(source, eager_only=False)
+    except (TypeError, AttributeError):
+        msg = f"expected a path or a frame (polars, pandas, Arrow), got {type(source).__name__}"
+        raise DataError(msg) from None
+    try:
+        eager = wrapped.collect() if isinstance(wrapped, nw.LazyFrame) else wrapped
+        return [Table(eager.to_polars(), "", text=False)], "", eager.implementation
+    except _UNREADABLE as error:
+        msg = f"the frame cannot be read as columns of plain values: {_first_line(error)}"
+        raise DataError(msg) from error
+
+
+def load_table(path: Path) -> pl.DataFrame:
+    """A Parquet or CSV file, or a folder of them; CSV columns are text."""
+    try:
+        return pl.concat([table.frame for table in _files(path)], how="vertical_relaxed")
+    except pl.exceptions.PolarsError as error:
+        msg = f"{path}: the types of the columns differ between its files: {_first_line(error)}"
+        raise DataError(msg) from error
+
+
+def _files(path: Path) -> list[Table]:
+    try:
+        if not path.is_dir():
+            if not path.exists():
+                msg = f"{path}: no such file or folder"
+                raise DataError(msg)
+            return [_load_file(path)]
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror})"
+        raise DataError(msg) from error
+    if not files:
+        msg = f"{path}: the folder holds no .parquet or .csv file"
+        raise DataError(msg)
+    tables = [_load_file(file) for file in files]
+    first = tables[0].frame.columns
+    for file, table in zip(files, tables, strict=True):
+        if set(table.frame.columns) != set(first):
+            odd = next(iter(set(table.frame.columns) ^ set(first)))
+            msg = f"{file}: column {odd!r} is in only one of it and {files[0].name}; all need the same columns"
+            raise DataError(msg)
+    return [table._replace(frame=table.frame.select(first)) for table in tables]
+
+
+def _load_file(path: Path) -> Table:
+    kind = _SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        msg = f"{path}: expected a .parquet or .csv file or a folder of them, got {path.suffix or 'no suffix'!r}"
+        raise DataError(msg)
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC))
+        _refuse_disguise(path, kind, head)
+        if kind == "parquet":
+            frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
+        else:
+            # As text first: ids keep their leading zeros, and a bad number is reported with its row.
+            frame = pl.read_csv(path, infer_schema=False, separator=_separator(path), glob=False)
+    except UnicodeDecodeError as error:
+        msg = f"{path}: the text is not UTF-8; save the table as UTF-8 CSV or Parquet"
+        raise DataError(msg) from error
+    except _UNREADABLE as error:
+        msg = f"{path}: not a readable {kind} file (truncated or damaged?): {_first_line(error)}"
+        raise DataError(msg) from error
+    return Table(frame, f"{path}: ", text=kind == "csv")
+
+
+def _refuse_disguise(path: Path, kind: str, head: bytes) -> None:
+    """An empty file, or one whose suffix says something else than its first bytes."""
+    if not head:
+        msg = f"{path}: the file is empty"
+        raise DataError(msg)
+    if kind == "csv" and head == _MAGIC:
+        msg = f"{path}: holds Parquet, not text; rename it to {path.with_suffix('.parquet').name}"
+        raise DataError(msg)
+    if kind == "parquet" and head != _MAGIC:
+        msg = (
+            f"{path}: not Parquet, which begins with PAR1; if it is text, rename it to {path.with_suffix('.csv').name}"
+        )
+        raise DataError(msg)
+
+
+def _separator(path: Path) -> str:
+    with path.open(encoding="utf-8-sig") as file:
+        header = file.readline()
+    return max(",;\t|", key=header.count)
+
+
+def _first_line(error: BaseException) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+
+
+def require_columns(table: Table, names: Iterable[str]) -> None:
+    """Refuses a table that lacks a column, naming those it has and the nearest."""
+    known = table.frame.columns
+    for name in names:
+        if name not in known:
+            listed = ", ".join(" ".join(column.split()) for column in known[:_SHOWN])
+            listed += f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+            msg = f"{table.where}no column {name!r}; the columns are {listed}.{nearest(name, known)}"
+            raise DataError(msg)
+
+
+def place_of(tables: list[Table], row: int) -> str:
+    """A row of the whole, counted from 0, in the words of its part: "row 3 of sales.csv"."""
+    part = 0
+    while row >= tables[part].frame.height:
+        row -= tables[part].frame.height
+        part += 1
+    name = Path(tables[part].where.removesuffix(": ")).name
+    return f"row {row + 1}" + (f" of {name}" if len(tables) > 1 else "")
+
+
+def plain_ids(column: pl.Series, where: str) -> pl.Series:
+    """Series ids as text, all there."""
+    broken = column.dtype.is_float() and bool((column.is_finite() & (column == column.round())).not_().any())
+    if column.dtype.is_nested() or column.dtype.is_temporal() or column.dtype in _NO_IDS or broken:
+        msg = f"{where}column {column.name!r} holds {column.dtype}; series ids must be text or whole numbers"
+        raise DataError(msg)
+    text = column.cast(pl.Int64, strict=False) if column.dtype.is_float() else column
+    text = text.cast(pl.String)
+    empty = text.is_null() | (text == "")
+    if empty.any():
+        msg = f"{where}column {column.name!r} has no value in row {first_row(empty)}; every row needs a series id"
+        raise DataError(msg)
+    return text
+
+
+def plain_times(column: pl.Series, where: str) -> pl.Series:
+    """Dates or timestamps as Datetime without a time zone, all there."""
+    if column.null_count():
+        row = first_row(column.is_null())
+        msg = f"{where}column {column.name!r} has no value in row {row}; every row needs a date"
+        raise DataError(msg)
+    if column.dtype in (pl.Categorical, pl.Enum):
+        column = column.cast(pl.String)
+    if column.dtype == pl.String:
+        column = _parsed(column, where)
+    if column.dtype not in (pl.Date, pl.Datetime):
+        msg = f"{where}column {column.name!r} holds {column.dtype}, not dates; write them as YYYY-MM-DD"
+        raise DataError(msg)
+    _refuse_far(column, where)
+    if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None:
+        column = _wall_clock(column, where)
+    return column.cast(pl.Datetime("us"))
+
+
+def _parsed(column: pl.Series, where: str) -> pl.Series:
+    text = column.str.strip_chars()
+    parsed = pl.Series(column.name, [None] * len(text), dtype=pl.Datetime("us"))
+    for pattern in _TIME_FORMATS:
+        if not parsed.null_count():
+            break
+        parsed = parsed.fill_null(text.str.to_datetime(pattern, time_unit="us", strict=False))
+    if parsed.null_count():
+        row = first_row(parsed.is_null())
+        msg = f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} is not a date; write dates as YYYY-MM-DD"
+        raise DataError(msg)
+    return parsed
+
+
+def _refuse_far(column: pl.Series, where: str) -> None:
+    """Dates that no calendar of demand has, and that other libraries cannot hold."""
+    whole = column.to_physical().cast(pl.Int64)
+    unit = column.dtype.time_unit if isinstance(column.dtype, pl.Datetime) else None
+    seconds = whole // _PER_SECOND[unit] if unit else whole * 86400
+    far = (seconds < _SECONDS[0]) | (seconds >= _SECONDS[1])
+    if far.any():
+        row = first_row(far)
+        date = np.datetime64(int(seconds[row - 1]), "s").astype("datetime64[D]")
+        years = f"{_YEARS[0]} to {_YEARS[1]}"
+        msg = f"{where}column {column.name!r}, row {row}: {date} lies outside the years {years}; correct it"
+        raise DataError(msg)
+
+
+def _wall_clock(column: pl.Series, where: str) -> pl.Series:
+    """Local times without their zone: a day begins at local midnight."""
+    local = column.dt.replace_time_zone(None)
+    if local.n_unique() < column.n_unique():
+        pair = pl.DataFrame({"local": local, "instant": column.to_physical()}).with_row_index("row")
+        twice = pair.filter(pl.col("instant").n_unique().over("local") > 1)
+        row, time = int(twice["row"][0]) + 1, twice["local"][0]
+        msg = (
+            f"{where}column {column.name!r}, row {row}: {time} comes twice, as the clocks of "
+            f"{getattr(column.dtype, 'time_zone', None)} go back; convert the column to UTC"
+        )
+        raise DataError(msg)
+    return local
+
+
+def plain_numbers(column: pl.Series, where: str) -> pl.Series:
+    """A column as finite numbers, null where there is none."""
+    if column.dtype in (pl.Categorical, pl.Enum):
+        column = column.cast(pl.String)
+    if column.dtype.is_nested() or column.dtype in _NO_NUMBERS:
+        msg = f"{where}column {column.name!r} holds {column.dtype}, not numbers"
+        raise DataError(msg)
+    values = _parsed_numbers(column, where) if column.dtype == pl.String else column.cast(pl.Float64, strict=False)
+    too_large = (values.abs() > _LONGEST_FLOAT32).fill_null(value=False) & values.is_not_nan()
+    if too_large.any():
+        row = first_row(too_large)
+        value = f"{values[row - 1]:g} is infinite or too large"
+        msg = f"{where}column {column.name!r}, row {row}: {value}; give a finite number"
+        raise DataError(msg)
+    return values.fill_nan(None)
+
+
+def _parsed_numbers(column: pl.Series, where: str) -> pl.Series:
+    text = column.str.strip_chars().replace(["", "NA", "NaN", "nan", "null"], None)
+    flags = text.str.to_lowercase().replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
+    values = text.cast(pl.Float64, strict=False).fill_null(flags)
+    bad = values.is_null() & text.is_not_null()
+    if bad.any():
+        row = first_row(bad)
+        msg = (
+            f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} is not a number; correct it or leave it empty"
+        )
+        raise DataError(msg)
+    return values
+
+
+def first_row(flags: pl.Series) -> int:
+    """The first flagged row, counted from 1 as people do."""
+    return int(flags.arg_true()[0]) + 1

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plain ensemble: means by hand, and members that are kept as they are."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sirdar.errors import ArgumentError, UnsupportedError
+from sirdar.forecasting.models.ensemble import Ensemble, average
+from sirdar.forecasting.models.mqcnn import MQCNN
+from sirdar.forecasting.models.textbook import Textbook
+from sirdar.predictive import Forecast, Frequency
+from sirdar.testing.forecasters import NullForecaster, example_panel
+
+
+def forecast_of(values: list[float], floor: float = 0.0) -> Forecast:
+    levels = (0.1, 0.5, 0.9)
+    return Forecast(["a"], np.zeros(1, dtype=np.int64), Frequency("W"), levels, np.float32([[values]]), floor)
+
+
+def test_the_average_is_level_by_level() -> None:
+    found = average([forecast_of([0, 1, 2]), forecast_of([4, 6, 8]), forecast_of([2, 2, 5])])
+    assert found.values.tolist() == [[[2, 3, 5]]]
+    assert found.values.dtype == np.float32
+
+
+def test_the_lowest_floor_holds() -> None:
+    assert average([forecast_of([0, 1, 2]), forecast_of([-4, 0, 1], -np.inf)]).floor == -np.inf
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"levels": (0.2, 0.5, 0.8)}, r"levels, got \(0.1, 0.5, 0.9\) and"),
+        ({"values": np.zeros((1, 2, 3), dtype=np.float32)}, "horizon, got 1 and 2"),
+        ({"ids": ["b"]}, "same series"),
+        ({"start": np.ones(1, dtype=np.int64)}, "same periods"),
+    ],
+)
+def test_forecasts_of_different_things_are_not_averaged(change: dict, word: str) -> None:
+    with pytest.raises(ArgumentError, match=word):
+        average([forecast_of([0, 1, 2]), replace(forecast_of([0, 1, 2]), **change)])
+    with pytest.raises(ArgumentError, match="no forecast to average"):
+        average([])
+
+
+def test_it_is_the_mean_of_its_members() -> None:
+    panel = example_panel()
+    members = {"null": NullForecaster(3), "naive": Textbook(3, "seasonal-naive"), "network": MQCNN(3, steps=2, width=8)}
+    found = Ensemble(members).fit(panel).predict(panel)
+    alone = [member.fit(panel).predict(panel).values for member in members.values()]
+    np.testing.assert_allclose(found.values, np.mean(alone, axis=0), rtol=1e-6)
+
+
+def test_ensembles_nest_and_are_stored_under_any_name(tmp_path: Path) -> None:
+    panel = example_panel()
+    inner = Ensemble({"/": Textbook(2, "theta"), "config.json": Textbook(2, "tsb")})
+    outer = Ensemble({"..": inner, "network": MQCNN(2, steps=2, width=8)}).fit(panel)
+    outer.save(tmp_path / "saved")
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+    loaded = Ensemble.load(tmp_path / "saved")
+    assert list(loaded.members) == ["..", "network"]
+    assert np.array_equal(loaded.predict(panel).values, outer.predict(panel).values)
+
+
+def test_a_member_that_could_not_be_loaded_is_not_stored(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="member 'null' is a NullForecaster, which an ensemble cannot store"):
+        Ensemble({"null": NullForecaster(2)}).save(tmp_path / "saved")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_members_must_agree() -> None:
+    with pytest.raises(ArgumentError, match=r"must share one horizon, got \{'a': 2, 'b': 3\}"):
+        Ensemble({"a": NullForecaster(2), "b": NullForecaster(3)})
+    with pytest.raises(ArgumentError, match="at least one member"):
+        Ensemble({})

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Textbook models against direct calls of statsforecast, and what these do not know: gaps and short histories."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import pytest
+from statsforecast import models
+
+from sirdar.errors import ArgumentError
+from sirdar.forecasting.models.textbook import METHODS, Textbook
+from sirdar.forecasting.panel import Panel
+from sirdar.predictive import DECILES
+from sirdar.testing.forecasters import panel_of
+
+DEMAND = np.random.default_rng(2).poisson(6 + 4 * np.sin(np.arange(48) / 12 * 2 * np.pi)).astype(np.float64)
+
+
+def predicted(panel: Panel, method: str, levels: Sequence[float] = DECILES, horizon: int = 5) -> np.ndarray:
+    return Textbook(horizon, method, levels=levels).fit(panel).predict(panel).values
+
+
+def direct(model: object, demand: np.ndarray, level: float, horizon: int = 5) -> np.ndarray:
+    """Quantile of one series straight from statsforecast: a level below 0.5 is the low end of an interval."""
+    band = round(abs(2 * level - 1) * 100, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answer = model.forecast(y=demand, h=horizon, level=[band])
+    return np.maximum(answer["mean" if level == 0.5 else f"{'lo' if level < 0.5 else 'hi'}-{band}"], 0)
+
+
+DIRECT = {
+    "seasonal-naive": lambda season: models.SeasonalNaive(season),
+    "auto-ets": lambda season: models.AutoETS(season_length=season),
+    "theta": lambda season: models.DynamicOptimizedTheta(season_length=season),
+}
+
+
+@pytest.mark.parametrize("method", DIRECT)
+@pytest.mark.parametrize("level", [0.1, 0.5, 0.7])
+def test_it_is_statsforecast_s_own_answer(method: str, level: float) -> None:
+    panel = panel_of([DEMAND], unit="M")  # 48 months bear a season of 12
+    found = predicted(panel, method)[0, :, DECILES.index(level)]
+    np.testing.assert_allclose(found, direct(DIRECT[method](12), DEMAND, level), rtol=1e-5)
+
+
+@pytest.mark.parametrize("levels", [(0.5,), (0.025, 0.975), (1 / 3, 0.5, 0.6, 2 / 3), (0.001, 0.05, 0.97, 0.9995)])
+def test_levels_need_not_be_deciles(levels: tuple[float, ...]) -> None:
+    found = predicted(panel_of([DEMAND], unit="M"), "auto-ets", levels)
+    assert found.shape == (1, 5, len(levels))
+    for index, level in enumerate(levels):
+        np.testing.assert_allclose(
+            found[0, :, index], direct(models.AutoETS(season_length=12), DEMAND, level), rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("method", "model"), [("tsb", models.TSB(alpha_d=0.2, alpha_p=0.2)), ("croston", models.CrostonSBA())]
+)
+def test_an_intermittent_model_moves_the_shape_of_recent_demand_to_its_mean(method: str, model: object) -> None:
+    demand = np.random.default_rng(5).poisson(0.8, 60).astype(np.float64)
+    mean = model.forecast(y=demand, h=5)["mean"]
+    shape = np.quantile(demand[-52:], DECILES) / demand[-52:].mean()
+    np.testing.assert_allclose(predicted(panel_of([demand]), method)[0], mean[:, None] * shape, rtol=1e-5)
+
+
+def test_a_short_series_has_the_spread_of_its_own_past() -> None:
+    short = [3.0, 0.0, np.nan, 8.0, 1.0, 2.0, 9.0, 4.0]  # seven observations
+    found = predicted(panel_of([short, DEMAND]), "auto-ets")[0]
+    np.testing.assert_allclose(found, np.tile(np.nanquantile(short, DECILES), (5, 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gaps_are_filled_with_the_last_value(method: str) -> None:
+    gappy, filled = DEMAND.copy(), DEMAND.copy()
+    gappy[[10, 11, 46, 47]] = np.nan
+    filled[[10, 11]], filled[[46, 47]] = filled[9], filled[45]
+    found, expected = (predicted(panel_of([row]), method)[0] for row in (gappy, filled))
+    if method in {"tsb", "croston"}:  # their spread is of what was observed, their mean of the filled series
+        np.testing.assert_allclose(found.mean() / expected.mean(), 1, atol=0.2)
+    else:
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_what_precedes_the_first_observation_does_not_count() -> None:
+    late = np.concatenate([np.full(7, np.nan), DEMAND])
+    np.testing.assert_array_equal(predicted(panel_of([late]), "theta"), predicted(panel_of([DEMAND]), "theta"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_product_that_never_sold_is_forecast_to_sell_nothing(method: str) -> None:
+    assert (predicted(panel_of([np.zeros(30), DEMAND]), method)[0] == 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_series_is_forecast_alike_alone_and_in_company(method: str) -> None:
+    rng = np.random.default_rng(8)
+    lost = np.concatenate([rng.poisson(5, 20), np.full(60, np.nan)])  # nothing observed for a year
+    rows = [rng.poisson(6, 80), lost, rng.poisson(0.5, 70), [1.0, 2.0]]
+    together = predicted(panel_of(rows), method)
+    alone = np.concatenate([predicted(panel_of([row]), method) for row in rows])
+    np.testing.assert_allclose(together, alone, rtol=1e-6)
+
+
+def test_a_history_too_short_for_the_season_repeats_its_last_value() -> None:
+    # Most series have four years of months, so that the season is 12; the last one has nine months.
+    young = np.arange(1.0, 10.0)
+    panel = panel_of([DEMAND, DEMAND + 1, young], unit="M")
+    found = predicted(panel, "seasonal-naive")[2]
+    np.testing.assert_allclose(found[:, 4], 9)
+    np.testing.assert_allclose(found[:, 8], direct(models.Naive(), young, 0.9), rtol=1e-5)
+    np.testing.assert_allclose(predicted(panel, "seasonal-naive")[0, :, 4], DEMAND[36:41])
+
+
+def test_demand_below_zero_has_no_floor() -> None:
+    panel = panel_of([np.random.default_rng(0).normal(0, 5, 40)])
+    forecast = Textbook(2, "auto-ets").predict(panel)
+    assert forecast.floor == -np.inf
+    assert forecast.values.min() < 0
+
+
+def test_an_explosion_is_not_a_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose answer no float32 can hold is replaced by the last value."""
+    from statsforecast import StatsForecast
+
+    answer = StatsForecast.forecast
+
+    def explode(engine: StatsForecast, **keywords: object) -> pl.DataFrame:
+        found = answer(engine, **keywords)
+        exploded = "Naive" not in type(engine.models[0]).__name__
+        return found.with_columns(pl.col(name) * 1e60 for name in found.columns[2:]) if exploded else found
+
+    monkeypatch.setattr(StatsForecast, "forecast", explode)
+    assert (predicted(panel_of([DEMAND]), "auto-ets")[0, :, 4] == DEMAND[-1]).all()
+
+
+def test_it_writes_no_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    monkeypatch.delenv("NIXTLA_ID_AS_COL", raising=False)
+    predicted(panel_of([DEMAND]), "theta")
+    assert "NIXTLA_ID_AS_COL" not in os.environ
+
+
+def test_wrong_arguments_are_refused_in_a_sentence() -> None:
+    with pytest.raises(ArgumentError, match=r"unknown textbook method 'ets'; known are seasonal-naive, .*\."):
+        Textbook(3, "ets")
+    with pytest.raises(ArgumentError, match="horizon must be a positive integer, got -1"):
+        Textbook(-1)
+    with pytest.raises(ArgumentError, match="levels must rise"):
+        Textbook(3, levels=(0.5, 0.5))
+    with pytest.raises(ArgumentError, match="workers must be a positive integer, got 0"):
+        Textbook(3, workers=0)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calendars told from dates, and finer rows gathered into periods; sums and dates were worked out by hand."""
+
+import datetime as dt
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sirdar.errors import DataError
+from sirdar.forecasting.panel import Panel
+
+MONDAY = dt.date(2024, 1, 1)
+
+
+def days(count: int, step: int = 1, first: dt.date = MONDAY) -> list[dt.date]:
+    return [first + dt.timedelta(days=step * place) for place in range(count)]
+
+
+def months(count: int, step: int = 1, *, end: bool = False) -> list[dt.date]:
+    first = [dt.date(2020 + place * step // 12, place * step % 12 + 1, 1) for place in range(count + 1)]
+    return [day - dt.timedelta(days=1) for day in first[1:]] if end else first[:count]
+
+
+def hours(count: int, step: int = 1) -> list[dt.datetime]:
+    return [dt.datetime(2024, 1, 1) + dt.timedelta(hours=step * place) for place in range(count)]
+
+
+def table(**series: list) -> pl.DataFrame:
+    rows = [(key, time, 1.0) for key, times in series.items() for time in times]
+    frame = pl.DataFrame(rows, schema=["unique_id", "ds", "y"], orient="row")
+    return frame if frame["ds"].dtype == pl.Date else frame.with_columns(pl.col("ds").cast(pl.Datetime("us")))
+
+
+@pytest.mark.parametrize(
+    ("unit", "times"),
+    [
+        ("h", hours(50)),
+        ("D", days(20)),
+        ("W", days(10, 7)),
+        ("W", days(10, 7, dt.date(2024, 1, 7))),
+        ("M", months(14)),
+        ("M", months(14, end=True)),
+        ("Q", months(6, 3)),
+        ("Y", months(4, 12)),
+        ("Y", [dt.date(year, 12, 31) for year in range(2015, 2024)]),
+    ],
+)
+def test_the_frequency_is_told_from_dates_with_gaps(unit: str, times: list) -> None:
+    gappy = [time for place, time in enumerate(times) if place != 2]
+    panel = Panel.read(table(a=times, b=gappy))
+    assert panel.frequency.unit == unit
+    for row, kept in enumerate((times, gappy)):
+        labels, demand = panel.series(row)
+        seen = labels[np.isfinite(demand)]
+        np.testing.assert_array_equal(seen, np.array(kept, dtype="datetime64[s]"))
+        assert len(labels) == len(times)
+
+
+@pytest.mark.parametrize(
+    ("series", "sentence"),
+    [
+        ({"a": days(20), "b": days(6, 7)}, "'a' has daily rows, but series 'b' steps from 2024-01-15 to 2024-01-22"),
+        ({"a": days(120), "b": months(5)}, "mixed frequencies: series 'a' has daily rows, but series 'b'"),
+        ({"a": [*days(10), *days(5, 7, dt.date(2024, 2, 1))]}, "has daily rows, but series 'a' steps from 2024-02-15"),
+        ({"a": hours(50), "b": hours(5, 24)}, "'a' has hourly rows, but series 'b' steps from"),
+        ({"a": months(14), "b": months(5, 3)}, "'a' has monthly rows, but series 'b' steps from"),
+        (
+            {"a": days(9, 7), "b": days(9, 7, dt.date(2024, 1, 7))},
+            r"weekly, but do not all stand on the same weekday \(2024-01-01 in series 'a' and 2024-01-07 in series 'b'\)",
+        ),
+        ({"a": [*days(5, 7), dt.date(2024, 2, 6)]}, "most rows are weekly, but series 'a' steps from 2024-01-29 to"),
+        ({"a": days(9, 7), "b": months(9)}, "most rows are|mixed frequencies"),
+        ({"a": months(5), "b": months(5, end=True)}, "monthly, but do not all stand on the first or the last day"),
+        ({"a": [day.replace(day=15) for day in months(6)]}, "monthly, but do not all stand .* or give freq M"),
+        (
+            {"a": months(5, 3), "b": months(16, 3)[1:], "c": [dt.date(2020, 2, 1), dt.date(2020, 5, 1)]},
+            "quarterly, but",
+        ),
+        ({"a": [time + dt.timedelta(hours=12) for time in hours(6, 24)]}, "daily, but do not all stand at midnight"),
+        ({"a": [dt.datetime(2024, 1, 1), dt.datetime(2024, 1, 1, 0, 15)]}, "2024-01-01 00:15:00; times finer than the"),
+        ({"a": days(2, 10)}, "no series has rows in two neighbouring periods of a daily calendar"),
+        ({"a": days(1), "b": days(1)}, "no series has two rows, so the frequency cannot be inferred; give freq"),
+    ],
+)
+def test_two_rhythms_in_one_table_are_refused(series: dict[str, list], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        Panel.read(table(**series))
+
+
+@pytest.mark.parametrize(("own", "times"), [("W", days(9, 7)), ("M", months(9)), ("D", days(9))])
+def test_a_finer_frequency_than_the_table_has_is_refused(own: str, times: list) -> None:
+    with pytest.raises(DataError, match=f"the dates step by {own}, coarser than freq h; give freq {own} or coarser"):
+        Panel.read(table(a=times), freq="h")
+
+
+def test_a_stated_frequency_settles_what_cannot_be_told() -> None:
+    weekly = Panel.read(table(a=days(9, 7), b=days(9, 7, dt.date(2024, 1, 3))), freq="W")
+    assert weekly.history.tolist() == [9, 9]
+    assert np.nansum(weekly.target) == 18
+    monthly = Panel.read(table(a=[day.replace(day=15) for day in months(6)]), freq="M")
+    assert monthly.history.tolist() == [6]
+    assert monthly.series(0)[0][0] == np.datetime64("2020-01-01")
+    assert Panel.read(table(a=days(1)), freq="D").history.tolist() == [1]
+
+
+def priced() -> pl.DataFrame:
+    """31 days from a Monday: one unit on weekdays at 4, three on Sundays at 2; the table ends on a Wednesday."""
+    rows = [
+        ("a", day, 3.0 if day.isoweekday() == 7 else 1.0, 2.0 if day.isoweekday() == 7 else 4.0) for day in days(31)
+    ]
+    return pl.DataFrame(rows, schema=["unique_id", "ds", "y", "price"], orient="row").with_columns(orders=pl.col("y"))
+
+
+def test_daily_rows_are_summed_by_week_and_prices_weighed_by_units() -> None:
+    panel = Panel.read(priced(), freq="W", price="price", past=["orders"])
+    labels, demand = panel.series(0)
+    # Weeks end on Wednesday as the table does; the first one would hold only Monday to Wednesday.
+    assert labels[-1] == np.datetime64("2024-01-31")
+    np.testing.assert_array_equal(demand, [np.nan, 9, 9, 9, 9])
+    np.testing.assert_allclose(panel.past["price"][1:], (6 * 4 + 3 * 2) / 9, rtol=1e-6)
+    np.testing.assert_array_equal(panel.past["orders"][1:], 9)
+    assert panel.notes == (
+        "rows were summed into weekly periods",
+        "3 rows lie in incomplete periods at the ends, which count as not observed",
+    )
+
+
+def test_an_incomplete_last_month_is_not_observed_and_its_prices_are_not_known_ahead() -> None:
+    frame = (
+        priced()
+        .vstack(priced().with_columns(pl.col("ds").dt.offset_by("31d")))
+        .filter(pl.col("ds") < dt.date(2024, 2, 20))
+    )
+    panel = Panel.read(frame, freq="M", price="price")
+    assert panel.history.tolist() == [1]
+    assert panel.target[0] == 27 + 4 * 3  # 27 weekdays and Saturdays, 4 Sundays
+    assert panel.end.tolist() == [(2024 - 1970) * 12 + 1]
+    assert list(panel.past) == ["price"]
+    assert not panel.future
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_months_make_whole_quarters(end: bool) -> None:  # noqa: FBT001 - a parameter
+    panel = Panel.read(table(a=months(12, end=end)), freq="Q")
+    assert panel.series(0)[1].tolist() == [3, 3, 3, 3]
+
+
+def test_hours_make_days_of_which_the_unfinished_are_not_observed() -> None:
+    panel = Panel.read(table(a=hours(24 * 3 + 5)), freq="D")
+    assert panel.history.tolist() == [3]
+    assert panel.target[:3].tolist() == [24, 24, 24]
+
+
+def test_sales_at_any_hour_make_whole_days() -> None:
+    sales = [dt.datetime(2024, 1, day, hour, 7) for day in (1, 2, 4) for hour in (9, 15)]
+    panel = Panel.read(table(a=sales), freq="D", gaps="zero")
+    np.testing.assert_array_equal(panel.series(0)[1], [2, 2, np.nan, 2])
+
+
+def test_plans_beyond_the_last_demand_do_not_fill_its_week() -> None:
+    frame = table(a=days(24)).with_columns(y=pl.when(pl.col("ds") <= dt.date(2024, 1, 17)).then(pl.col("y")), price=1.0)
+    panel = Panel.read(frame, freq="W", price="price")  # weeks end on Wednesday the 17th, as demand does
+    assert panel.series(0)[0][-1] == np.datetime64("2024-01-17")
+    np.testing.assert_array_equal(panel.series(0)[1], [np.nan, 7, 7])
+    assert list(panel.future) == ["price"]
+
+
+@pytest.mark.parametrize("count", [3, 20])
+def test_no_whole_period_is_refused(count: int) -> None:
+    with pytest.raises(DataError, match="no (weekly|monthly) period is covered by rows to 80 %"):
+        Panel.read(table(a=days(count)), freq="W" if count == 3 else "M")
+
+
+def test_sums_that_no_float32_holds_are_refused() -> None:
+    frame = table(a=days(14)).with_columns(y=3e38)
+    with pytest.raises(DataError, match="target of series 'a' sums to 2.1e\\+39 in a weekly period"):
+        Panel.read(frame, freq="W")

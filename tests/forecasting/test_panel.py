@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cutting, choosing and aligning ragged histories; the expectations are slices of the same lists made by hand."""
+
+import numpy as np
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sirdar.forecasting.panel import Panel
+from sirdar.predictive import Frequency
+
+VALUES = st.one_of(st.integers(-3, 9).map(float), st.just(float("nan")))
+HISTORIES = st.lists(st.lists(VALUES, min_size=1, max_size=8), min_size=1, max_size=5)
+
+
+def panel_of(histories: list[list[float]]) -> Panel:
+    """Series 0, 1, ... with a covariate and a static that name series and step."""
+    lengths = np.array([len(history) for history in histories])
+    owner = np.repeat(np.arange(len(histories)), lengths)
+    offset = np.concatenate([np.arange(length) for length in lengths])
+    return Panel(
+        ids=[f"s{row}" for row in range(len(histories))],
+        frequency=Frequency("D"),
+        start=np.arange(len(histories), dtype=np.int64),
+        indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        history=lengths.astype(np.int64),
+        target=np.concatenate(histories).astype(np.float32),
+        static={"row": np.arange(len(histories), dtype=np.float32)},
+        past={"place": (100 * owner + offset).astype(np.float32)},
+        in_stock=offset % 4 != 3,
+    )
+
+
+@settings(deadline=None)
+@given(histories=HISTORIES, length=st.integers(1, 10), ahead=st.integers(0, 3))
+def test_a_tail_is_aligned_to_the_right(histories: list[list[float]], length: int, ahead: int) -> None:
+    panel = panel_of(histories)
+    tail = panel.tail(panel.target, length, ahead=ahead)
+    assert tail.shape == (len(histories), length + ahead)
+    for row, history in zip(tail, histories, strict=True):
+        expected = ([np.nan] * length + history)[-length:] + [np.nan] * ahead
+        np.testing.assert_array_equal(row, np.array(expected, dtype=np.float32))
+
+
+@settings(deadline=None)
+@given(histories=HISTORIES, data=st.data())
+def test_chosen_series_keep_their_data(histories: list[list[float]], data: st.DataObject) -> None:
+    panel = panel_of(histories)
+    rows = np.array(data.draw(st.lists(st.integers(0, len(histories) - 1), max_size=6, unique=True)), dtype=np.int64)
+    chosen = panel.select(rows)
+    assert chosen.ids == [f"s{row}" for row in rows]
+    for place, row in enumerate(rows):
+        labels, demand = chosen.series(place)
+        np.testing.assert_array_equal(demand, np.array(histories[row], dtype=np.float32))
+        np.testing.assert_array_equal(labels, panel.series(int(row))[0])
+        steps = slice(chosen.indptr[place], chosen.indptr[place + 1])
+        np.testing.assert_array_equal(chosen.past["place"][steps], 100 * row + np.arange(len(histories[row])))
+        assert chosen.static["row"][place] == row
+    flags = np.isin(np.arange(len(histories)), rows)
+    assert panel.select(flags).ids == [f"s{row}" for row in sorted(rows)]
+
+
+@settings(deadline=None)
+@given(histories=HISTORIES, steps=st.integers(1, 10), horizon=st.integers(1, 4))
+def test_what_a_cut_hides_are_the_actuals(histories: list[list[float]], steps: int, horizon: int) -> None:
+    cut = panel_of(histories).cut(steps)
+    actual = cut.actuals(horizon)
+    for row, history in enumerate(histories):
+        begin = max(len(history) - steps, 0)
+        in_stock = [value if place % 4 != 3 else np.nan for place, value in enumerate(history)]
+        expected = (in_stock[begin:] + [np.nan] * horizon)[:horizon]
+        np.testing.assert_array_equal(actual[row], np.array(expected, dtype=np.float32))
+        np.testing.assert_array_equal(cut.series(row)[1], np.array(history[:begin], dtype=np.float32))
+        assert cut.observations()[row] == np.isfinite(in_stock[:begin]).sum()
+    assert (cut.end == cut.start + cut.history).all()
+
+
+def test_quality_says_what_a_planner_asks() -> None:
+    days = pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 1, 20), eager=True)
+    rows = [("steady", day, 2.0) for day in days]
+    rows += [("dead", day, 3.0 if place < 5 else 0.0) for place, day in enumerate(days)]
+    rows += [("new", day, 1.0) for day in days[-4:]]
+    rows += [("never", day, None if place == 0 else 0.0) for place, day in enumerate(days)]
+    quality = Panel.read(pl.DataFrame(rows, schema=["unique_id", "ds", "y"], orient="row")).quality()
+    assert quality == {
+        "series": 4,
+        "frequency": "daily",
+        "first period": "2024-01-01",
+        "last period": "2024-01-20",
+        "periods": 20,
+        "median history": 20.0,
+        "total demand": 40.0 + 15.0 + 4.0,
+        "share of zeros": (15 + 19) / (20 + 20 + 4 + 19),
+        "steps not observed": 1,
+        "new products": 1,
+        "dead products": 2,  # "dead" and "never"
+        "never sold": 1,
+    }
+
+
+def test_demand_that_is_never_negative_is_counted() -> None:
+    assert panel_of([[0.0, 1.0]]).counts
+    assert not panel_of([[0.0, -1.0]]).counts

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From tables to the arrays of a panel; every expectation is a short list worked out by hand."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from sirdar.errors import ArgumentError, DataError
+from sirdar.forecasting.models.textbook import Textbook
+from sirdar.forecasting.panel import Panel
+
+NAN = float("nan")
+
+
+def day(number: int) -> dt.date:
+    return dt.date(2024, 1, number)
+
+
+def frame_of(rows: list[tuple], *more: str) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=["unique_id", "ds", "y", *more], orient="row")
+
+
+@pytest.fixture
+def shop() -> pl.DataFrame:
+    """Days 1 to 5; nobody has a row on day 3 (closed), "b" none on day 4 either; "c" begins late."""
+    rows = [
+        ("a", 1, 1.0),
+        ("a", 2, 2.0),
+        ("a", 4, 4.0),
+        ("a", 5, 5.0),
+        ("b", 1, 7.0),
+        ("b", 2, 0.0),
+        ("c", 4, 9.0),
+        ("c", 5, 9.0),
+    ]
+    return frame_of([(key, day(number), value) for key, number, value in rows])
+
+
+def test_gaps_are_missing_or_zero(shop: pl.DataFrame) -> None:
+    missing = Panel.read(shop)
+    assert missing.history.tolist() == [5, 2, 2]
+    np.testing.assert_array_equal(missing.target, [1, 2, NAN, 4, 5, 7, 0, 9, 9])
+    zero = Panel.read(shop, gaps="zero")
+    assert zero.history.tolist() == [5, 5, 2]
+    np.testing.assert_array_equal(zero.target, [1, 2, NAN, 4, 5, 7, 0, NAN, 0, 0, 9, 9])  # the closed day stays unknown
+
+
+def test_ids_keep_their_leading_zeros_and_files_their_quirks(tmp_path: Path) -> None:
+    text = "\ufeffunique_id;ds;y;size;code\n007;2024-01-01;1,5;2.5;01\n"
+    path = tmp_path / "table.csv"
+    path.write_text(
+        text.replace("1,5", " 1.5 ") + "007;2024-01-02;NA;2.5;01\n08;2024-01-01 00:00:00;2;3;02\n", encoding="utf-8"
+    )
+    panel = Panel.read(path, static=["size", "code"])
+    assert panel.ids == ["007", "08"]
+    np.testing.assert_array_equal(panel.target, [1.5, 2])
+    assert panel.static["size"].tolist() == [2.5, 3.0]
+    assert panel.static["size"].dtype == np.float32
+    assert panel.static["code"].tolist() == ["01", "02"]
+
+
+def test_days_of_a_time_zone_begin_at_its_midnight() -> None:
+    times = pl.datetime_range(
+        dt.datetime(2024, 3, 29), dt.datetime(2024, 4, 2), "1d", time_zone="Europe/Berlin", eager=True
+    )
+    panel = Panel.read(pl.DataFrame({"unique_id": "a", "ds": times, "y": [1, 2, 3, 4, 5]}))
+    assert panel.frequency.unit == "D"  # although one of the days had 23 hours
+    assert panel.series(0)[0][0] == np.datetime64("2024-03-29")
+
+
+@pytest.mark.parametrize("kind", ["polars", "lazy", "pandas", "arrow", "file"])
+def test_the_answer_is_a_frame_of_the_callers_kind(shop: pl.DataFrame, kind: str, tmp_path: Path) -> None:
+    shop.write_parquet(tmp_path / "table.parquet")
+    source: Any = {
+        "polars": lambda: shop,
+        "lazy": shop.lazy,
+        "pandas": lambda: pd.DataFrame(shop.to_dict(as_series=False)),
+        "arrow": shop.to_arrow,
+        "file": lambda: tmp_path / "table.parquet",
+    }[kind]()
+    panel = Panel.read(source)
+    np.testing.assert_array_equal(panel.target, [1, 2, NAN, 4, 5, 7, 0, 9, 9])
+    answer = Textbook(2, "seasonal-naive").fit(panel).predict(panel).to_frame()
+    assert isinstance(answer, {"pandas": pd.DataFrame, "arrow": pa.Table}.get(kind, pl.DataFrame))
+    columns = answer.column_names if kind == "arrow" else list(answer.columns)
+    assert columns[:3] == ["unique_id", "ds", "q0.1"]
+    assert len(answer) == 6
+
+
+def test_what_is_planned_is_known_ahead_and_what_was_sold_is_not() -> None:
+    rows = [("a", day(n), float(n) if n < 5 else None, 10.0 + n, n % 2 == 0, float(n)) for n in range(1, 8)]
+    frame = frame_of(rows, "price", "promotion", "holiday")
+    roles: dict[str, Any] = {"price": "price", "promotion": "promotion", "future": "holiday"}
+    ahead = Panel.read(frame, **roles)
+    assert (ahead.history.tolist(), len(ahead.target)) == ([4], 7)
+    assert sorted(ahead.future) == ["holiday", "price", "promotion"]
+    assert ahead.future["price"].tolist() == [11, 12, 13, 14, 15, 16, 17]
+    assert ahead.future["promotion"].tolist() == [0, 1, 0, 1, 0, 1, 0]
+    sold = Panel.read(frame.filter(pl.col("y").is_not_null()), **roles)
+    assert (sorted(sold.past), sorted(sold.future)) == (["price", "promotion"], ["holiday"])
+
+
+def test_a_price_holds_until_the_next_is_known(shop: pl.DataFrame) -> None:
+    panel = Panel.read(shop.with_columns(price=pl.when(pl.col("y") > 1).then(pl.col("y"))), price="price")
+    np.testing.assert_array_equal(panel.past["price"], [NAN, 2, 2, 4, 5, 7, 7, 9, 9])
+    assert panel.price == "price"
+
+
+def test_what_was_out_of_stock_is_not_observed(shop: pl.DataFrame) -> None:
+    stocked = shop.with_columns(shelf=pl.Series([1.0, 0.0, 1.0, None, 0.5, 1.0, 1.0, 1.0]))
+    panel = Panel.read(stocked, in_stock="shelf")
+    assert panel.observed.tolist() == [True, False, False, True, True, False, True, True, True]
+    with pytest.raises(DataError, match="column 'shelf' says that nothing was ever in stock"):
+        Panel.read(stocked.with_columns(shelf=pl.lit(value=False)), in_stock="shelf")
+
+
+def test_statics_are_text_or_numbers(shop: pl.DataFrame) -> None:
+    frame = shop.with_columns(
+        size=pl.when(pl.col("unique_id") != "b").then(2),
+        group=pl.concat_str(pl.lit("g"), "unique_id"),
+        gone=pl.lit(None),
+    )
+    panel = Panel.read(frame, static=["size", "group", "gone"])
+    np.testing.assert_array_equal(panel.static["size"], np.array([2, NAN, 2], dtype=np.float32))
+    assert panel.static["group"].tolist() == ["ga", "gb", "gc"]
+    assert panel.static["gone"].tolist() == [None] * 3
+    with pytest.raises(
+        DataError, match="static column 'y' has 1.0 and 2.0 in series 'a'; give it one value per series"
+    ):
+        Panel.read(frame.with_columns(z=1.0), target="z", static=["y"])
+
+
+def test_columns_may_be_called_as_the_reader_calls_its_own(shop: pl.DataFrame) -> None:
+    frame = shop.with_columns(id=1.0, time=2.0, target=3.0, period=pl.lit("x"))
+    panel = Panel.read(frame, price="target", past=["id"], future=["time"], static="period")
+    assert panel.past["id"].tolist()[:2] == [1, 1]
+    assert panel.past["target"].tolist()[:2] == [3, 3]
+    assert panel.static["period"].tolist() == ["x"] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"gaps": "none"}, "gaps must be 'missing' or 'zero', got 'none'"),
+        ({"freq": "MS"}, "freq must be one of h, D, W, M, Q, Y, got 'MS'"),
+        ({"prize": "y"}, "unknown column role 'prize'; the roles are .* Did you mean 'price'\\?"),
+        ({"price": "y"}, "column 'y' is given two roles; give it one"),
+        ({"past": ["x", "x"]}, "column 'x' is given two roles"),
+        ({"price": ["x"]}, r"role price must be one column name, got \['x'\]"),
+        ({"static": [3]}, r"role static must be column names, got \[3\]"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_the_file_is_read(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ArgumentError, match=sentence):
+        Panel.read("no such file.csv", **arguments)
+
+
+def test_a_missing_covariate_is_refused_with_the_nearest(shop: pl.DataFrame) -> None:
+    with pytest.raises(DataError, match="no column 'Prices'; the columns are .* Did you mean 'price'\\?"):
+        Panel.read(shop.with_columns(price=1.0), price="Prices")
+
+
+def test_frames_that_cannot_be_read_are_refused(shop: pl.DataFrame) -> None:
+    with pytest.raises(DataError, match="the frame cannot be read as columns of plain values"):
+        Panel.read(shop.lazy().select("nothing"))
+    with pytest.raises(DataError, match=r"expected a path or a frame \(polars, pandas, Arrow\), got dict"):
+        Panel.read(shop.to_dict())
+    with pytest.raises(DataError, match="the table has no rows"):
+        Panel.read(shop.clear())

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The season that a panel can bear: two of it in at least half of the series."""
+
+import numpy as np
+import pytest
+
+from sirdar.forecasting.seasons import season_of
+from sirdar.testing.forecasters import panel_of
+
+
+@pytest.mark.parametrize(
+    ("lengths", "unit", "season"),
+    [
+        ([104, 104], "W", 52),
+        ([104, 103], "W", 1),  # a median of 103.5
+        ([14, 14, 1], "D", 7),
+        ([14, 1, 1], "D", 1),
+        ([48], "h", 24),
+        ([24], "M", 12),
+        ([8], "Q", 4),
+        ([9], "Y", 1),
+    ],
+)
+def test_the_median_history_decides(lengths: list[int], unit: str, season: int) -> None:
+    assert season_of(panel_of([np.ones(length) for length in lengths], unit=unit)) == season
+
+
+def test_steps_after_history_do_not_count() -> None:
+    assert season_of(panel_of([np.ones(104)]).cut(1)) == 1

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forecasters on disk: what is written is read back, and nothing else is ever overwritten."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sirdar.errors import DataError, OutputError
+from sirdar.forecasting import storage
+from sirdar.forecasting.covariates import Encoding
+from sirdar.predictive import Frequency
+
+WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.tensor(1.5)}
+
+
+def test_config_and_weights_come_back(tmp_path: Path) -> None:
+    config = {"model": "m", "frequency": Frequency("M", -1), "levels": (0.1, 0.5)}
+    storage.write(tmp_path / "deep" / "er", config, WEIGHTS)
+    read, weights = storage.read(tmp_path / "deep" / "er", model="m")
+    assert read == {"model": "m", "frequency": {"unit": "M", "offset": -1, "phase": 0}, "levels": [0.1, 0.5]}
+    assert weights.keys() == WEIGHTS.keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in WEIGHTS.items())
+
+
+def test_an_encoding_survives_json(tmp_path: Path) -> None:
+    encoding = Encoding(
+        yearly=True,
+        past=(("p", 0.1, 2.0),),
+        known=(("k", 1e-9, 3.0),),
+        static=(("s", 1.0, 1.0),),
+        categories=(("c", ("x", "ü")),),
+        logged=("p",),
+    )
+    storage.write(tmp_path / "m", {"model": "m", "encoding": encoding}, {})
+    assert storage.as_encoding(storage.read(tmp_path / "m", model="m")[0]["encoding"]) == encoding
+
+
+def test_a_saved_forecaster_is_replaced_whole(tmp_path: Path) -> None:
+    storage.write(tmp_path / "m", {"model": "m", "version": 1}, WEIGHTS)
+    storage.write(tmp_path / "m", {"model": "m", "version": 2}, {})
+    config, weights = storage.read(tmp_path / "m", model="m")
+    assert (config["version"], weights) == (2, {})
+    (tmp_path / "empty").mkdir()
+    storage.write(tmp_path / "empty", {"model": "m"}, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "m"]
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="thesis: exists and is no saved forecaster"):
+        storage.write(tmp_path / "thesis", {"model": "m"}, {})
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="file: exists and is no saved forecaster"):
+        storage.write(tmp_path / "file", {"model": "m"}, {})
+    with pytest.raises(OutputError, match="cannot be written"):
+        storage.write(tmp_path / "file" / "below", {"model": "m"}, {})
+
+
+def test_what_cannot_be_stored_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="cannot be stored"):
+        storage.write(tmp_path / "m", {"model": object()}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["absent", "truncated", "nonsense", "binary", "list"])
+def test_what_is_no_forecaster_is_refused_by_name(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    storage.write(path, {"model": "m"}, WEIGHTS)
+    if damage == "absent":
+        path = tmp_path / "nowhere"
+    if damage == "truncated":
+        (path / "weights.safetensors").write_bytes((path / "weights.safetensors").read_bytes()[:20])
+    if damage in {"nonsense", "binary", "list"}:
+        (path / "config.json").write_bytes({"nonsense": b"{", "binary": b"\xff\xfe", "list": b"[]"}[damage])
+    with pytest.raises(DataError, match=str(path)):
+        storage.read(path, model="m")
+
+
+def test_another_kind_of_forecaster_is_refused(tmp_path: Path) -> None:
+    storage.write(tmp_path / "m", {"model": "textbook"}, {})
+    with pytest.raises(DataError, match="holds a 'textbook' forecaster, not 'mq-cnn'"):
+        storage.read(tmp_path / "m", model="mq-cnn")

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files and columns that are wrong are refused in one sentence that names the file, the column, the row and the value."""
+
+import datetime as dt
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sirdar.errors import DataError
+from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.tables import load_table
+
+GOOD = "unique_id,ds,y\na,2024-01-01,1\na,2024-01-02,2\n"
+
+
+def written(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "table.csv: the file is empty"),
+        ("\n", "table.csv: not a readable csv file"),
+        ("unique_id,ds,y\n", "table.csv: the table has no rows"),
+        ("unique_id,date,y\na,2024-01-01,1\n", "no column 'ds'; the columns are unique_id, date, y."),
+        ("unique_ids,ds,y\na,2024-01-01,1\n", "no column 'unique_id'; .* Did you mean 'unique_ids'\\?"),
+        (GOOD + "a,2024-01-03,three\n", "table.csv: column 'y', row 3: 'three' is not a number"),
+        (
+            GOOD + "a,2024-01-03,inf\n",
+            "table.csv: column 'y', row 3: inf is infinite or too large; give a finite number",
+        ),
+        (GOOD + "a,2024-01-03,1e39\n", "column 'y', row 3: 1e\\+39 is infinite or too large"),
+        (GOOD + "a,03/01/2024,3\n", "column 'ds', row 3: '03/01/2024' is not a date; write dates as YYYY-MM-DD"),
+        (GOOD + "a,2024-02-30,3\n", "column 'ds', row 3: '2024-02-30' is not a date"),
+        (GOOD + "a,9999-12-31,3\n", "column 'ds', row 3: 9999-12-31 lies outside the years 1678 to 2261; correct it"),
+        (GOOD + "a,2224-01-01,3\na,2224-01-02,3\n", None),
+        (GOOD + "a,,3\n", "column 'ds' has no value in row 3; every row needs a date"),
+        (GOOD + ",2024-01-03,3\n", "column 'unique_id' has no value in row 3; every row needs a series id"),
+        (GOOD + "a,2024-01-02,3\n", "series 'a' has 2 rows for 2024-01-02 00:00:00 \\(row 2 and row 3\\); keep one"),
+        ("unique_id,ds,y\na,2024-01-01,\na,2024-01-02,NaN\n", "column 'y' holds no value at all"),
+        (GOOD + "a,2024-01-03,3,4\n", "table.csv: not a readable csv file"),
+        ("unique_id,ds,y\n\xe9,2024-01-01,1\n".encode("latin-1"), "table.csv: not a readable csv file|not UTF-8"),
+        ("\xe9,ds,y\na,2024-01-01,1\n".encode("latin-1"), "table.csv: the text is not UTF-8; save the table as UTF-8"),
+        (b"PAR1\x00\x00PAR1", "table.csv: holds Parquet, not text; rename it to table.parquet"),
+    ],
+)
+def test_bad_text_is_refused(tmp_path: Path, content: str | bytes, sentence: str | None) -> None:
+    path = written(tmp_path / "table.csv", content)
+    if sentence is None:
+        assert len(Panel.read(path)) == 1
+        return
+    with pytest.raises(DataError, match=sentence) as caught:
+        Panel.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_long_life_of_few_rows_is_refused(tmp_path: Path) -> None:
+    rows = "".join(f"s{i},1700-01-01,1\ns{i},1700-01-02,1\ns{i},2250-01-01,1\n" for i in range(6))
+    path = written(tmp_path / "table.csv", "unique_id,ds,y\n" + rows)
+    with pytest.raises(DataError, match="series 's0' has 3 rows over 200885 periods; check its dates"):
+        Panel.read(path)
+
+
+def test_files_in_disguise_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="table.parquet: not Parquet, .* if it is text, rename it to table.csv"):
+        Panel.read(written(tmp_path / "table.parquet", GOOD))
+    with pytest.raises(
+        DataError, match=r"table.xlsx: expected a .parquet or .csv file or a folder of them, got '.xlsx'"
+    ):
+        Panel.read(written(tmp_path / "table.xlsx", GOOD))
+    with pytest.raises(DataError, match="nothing.csv: no such file or folder"):
+        Panel.read(tmp_path / "nothing.csv")
+    with pytest.raises(DataError, match="cannot be read \\(File name too long\\)"):
+        Panel.read(tmp_path / ("x" * 300 + ".csv"))
+
+
+def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
+    load_table(written(tmp_path / "good.csv", GOOD)).write_parquet(tmp_path / "table.parquet")
+    content = (tmp_path / "table.parquet").read_bytes()
+    path = written(tmp_path / "table.parquet", content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"table.parquet: not a readable parquet file \(truncated or damaged\?\)"):
+        Panel.read(path)
+
+
+def test_a_folder_is_one_table(tmp_path: Path) -> None:
+    written(tmp_path / "1.csv", GOOD)
+    written(tmp_path / "2.csv", "ds;unique_id;y\n2024-01-03;a;3\n")
+    written(tmp_path / "notes.md", "no table")
+    assert Panel.read(tmp_path).target.tolist() == [1, 2, 3]
+    pl.DataFrame({"unique_id": ["a"], "ds": [dt.date(2024, 1, 4)], "y": [4]}).write_parquet(tmp_path / "3.parquet")
+    assert Panel.read(str(tmp_path)).target.tolist() == [1, 2, 3, 4]
+
+
+def test_a_folder_names_the_file_that_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the folder holds no .parquet or .csv file"):
+        Panel.read(tmp_path)
+    written(tmp_path / "1.csv", GOOD)
+    written(tmp_path / "2.csv", GOOD)
+    with pytest.raises(DataError, match=r"2 rows for 2024-01-01 00:00:00 \(row 1 of 1.csv and row 1 of 2.csv\)"):
+        Panel.read(tmp_path)
+    written(tmp_path / "2.csv", "unique_id,ds,y\na,2024-01-03,x\n")
+    with pytest.raises(DataError, match="2.csv: column 'y', row 1: 'x' is not a number"):
+        Panel.read(tmp_path)
+    written(tmp_path / "2.csv", "unique_id,ds,sales\na,2024-01-03,1\n")
+    with pytest.raises(DataError, match="2.csv: column '(y|sales)' is in only one of it and 1.csv"):
+        Panel.read(tmp_path)
+
+
+def test_names_that_look_like_patterns_are_names(tmp_path: Path) -> None:
+    folder = tmp_path / "year=2024"
+    folder.mkdir()
+    load_table(written(folder / "sales[1]*.csv", GOOD)).write_parquet(folder / "sales[1]*.parquet")
+    assert Panel.read(folder / "sales[1]*.parquet").target.tolist() == [1, 2]
+    assert load_table(folder / "sales[1]*.csv").columns == ["unique_id", "ds", "y"]
+
+
+def test_a_message_stays_one_line_and_short() -> None:
+    frame = pl.DataFrame({f"column\n{place}": [1] for place in range(500)})
+    with pytest.raises(DataError, match="and 480 more") as caught:
+        Panel.read(frame)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "dtype", "sentence"),
+    [
+        (
+            "unique_id",
+            [1.5, 2.0],
+            pl.Float64,
+            "column 'unique_id' holds Float64; series ids must be text or whole numbers",
+        ),
+        ("unique_id", [[1], [2]], pl.List(pl.Int64), "column 'unique_id' holds List"),
+        ("unique_id", ["", "b"], pl.String, "no value in row 1"),
+        ("ds", [20240101, 20240102], pl.Int64, "column 'ds' holds Int64, not dates; write them as YYYY-MM-DD"),
+        ("ds", [None, None], pl.Null, "column 'ds' has no value in row 1"),
+        ("ds", [2**30, 0], pl.Date, "column 'ds', row 1: 2941767-"),
+        ("y", [b"1", b"2"], pl.Binary, "column 'y' holds Binary, not numbers"),
+        ("y", [float("inf"), 1.0], pl.Float64, "column 'y', row 1: inf is infinite"),
+        ("y", [None, float("nan")], pl.Float64, "column 'y' holds no value at all"),
+    ],
+)
+def test_columns_of_the_wrong_kind_are_refused(column: str, values: list, dtype: pl.DataType, sentence: str) -> None:
+    frame = pl.DataFrame({"unique_id": ["a", "a"], "ds": [dt.date(2024, 1, 1), dt.date(2024, 1, 2)], "y": [1, 2]})
+    bad = (
+        pl.Series(column, values, dtype=pl.Int32).cast(pl.Date)
+        if dtype == pl.Date
+        else pl.Series(column, values, dtype)
+    )
+    with pytest.raises(DataError, match=sentence):
+        Panel.read(frame.with_columns(bad))
+
+
+def test_a_clock_that_goes_back_is_named() -> None:
+    # On 2024-10-27 at 02:00 London's clocks went back to 01:00.
+    times = pl.datetime_range(
+        dt.datetime(2024, 10, 26, 22), dt.datetime(2024, 10, 27, 4), "1h", time_zone="UTC", eager=True
+    )
+    frame = pl.DataFrame({"unique_id": "a", "ds": times.dt.convert_time_zone("Europe/London"), "y": range(len(times))})
+    with pytest.raises(DataError, match="2024-10-27 01:00:00 comes twice, as the clocks of Europe/London go back"):
+        Panel.read(frame)
+    assert len(Panel.read(frame.with_columns(pl.col("ds").dt.convert_time_zone("UTC"))).target) == len(times)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loss against a loop and numpy's pinball loss; the schedule and random state by their definitions."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sirdar.forecasting import training
+from sirdar.predictive import scores
+
+LEVELS = (0.1, 0.5, 0.9)
+
+
+def test_the_loss_is_the_weighted_pinball_loss() -> None:
+    rng = np.random.default_rng(0)
+    quantiles = np.sort(rng.normal(1, 1, (2, 3, 4, 3)), axis=-1)
+    scale, targets = rng.gamma(2, 3, (2, 3)), rng.gamma(2, 3, (2, 3, 4))
+    targets[0, 1, 2] = np.nan
+    begun = np.array([[False, True, True], [True, True, True]])
+    total, weights = 0.0, 0.0
+    for batch, origin in zip(*np.nonzero(begun), strict=True):
+        size = scale[batch, origin]
+        for step in range(4):
+            target = targets[batch, origin, step]
+            if np.isnan(target):
+                continue
+            part = scores.pinball(np.array([[target / size]]), quantiles[batch, origin, step][None, None], LEVELS)
+            total += np.sqrt(size) * 2 * part.mean()
+            weights += np.sqrt(size)
+    tensors = [torch.from_numpy(array) for array in (quantiles, scale, targets, begun)]
+    found = training.quantile_loss(*tensors, LEVELS)
+    assert found.item() == pytest.approx(total / weights)
+
+
+def test_nothing_observed_is_no_loss_and_no_gradient() -> None:
+    quantiles = torch.ones(1, 1, 2, 3, requires_grad=True)
+    unknown = torch.full((1, 1, 2), float("nan"))
+    loss = training.quantile_loss(quantiles, torch.ones(1, 1), unknown, torch.ones(1, 1, dtype=torch.bool), LEVELS)
+    loss.backward()
+    assert loss.item() == 0
+    assert quantiles.grad is not None
+    assert (quantiles.grad == 0).all()
+
+
+def test_random_state_follows_the_seed_within_and_is_restored_after() -> None:
+    before = torch.random.get_rng_state()
+    with training.seeded(5):
+        first = torch.rand(3)
+    with pytest.raises(ZeroDivisionError), training.seeded(5):
+        torch.rand(1) / (1 // 0)
+    assert torch.equal(before, torch.random.get_rng_state())
+    with training.seeded(5):
+        assert torch.equal(first, torch.rand(3))
+    with training.seeded(6):
+        assert not torch.equal(first, torch.rand(3))
+
+
+def test_one_cycle_warms_up_and_comes_down_to_nothing() -> None:
+    shares = [training._one_cycle(step / 100) for step in range(101)]
+    assert shares[0] == pytest.approx(0.04)
+    assert max(shares) == pytest.approx(1)
+    assert np.argmax(shares) == 20
+    assert shares[60] == pytest.approx(0.5)  # half-way through the cosine
+    assert shares[-1] == pytest.approx(0)
+
+
+def test_training_lowers_the_loss_and_reports_progress() -> None:
+    with training.seeded(0):
+        network = nn.Linear(1, 1)
+    done: list[float] = []
+
+    def loss(generator: np.random.Generator) -> torch.Tensor:
+        x = torch.from_numpy(generator.normal(size=(32, 1)).astype(np.float32))
+        return ((network(x) - 0.5 * x) ** 2).mean()
+
+    first = loss(np.random.default_rng(1)).item()
+    training.train(network, loss, steps=200, seed=0, progress=done.append)
+    assert loss(np.random.default_rng(1)).item() < first / 2
+    assert not network.training
+    assert done == pytest.approx(np.arange(1, 201) / 200)

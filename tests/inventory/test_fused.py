@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled step of lost sales against torch's own operations, ties and missing gradients included."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from sirdar.inventory import BaseStock, InventoryProblem, OrderRules, State, simulate
+from sirdar.inventory.fused import has_numba, serve, serve_plainly
+
+pytestmark = pytest.mark.skipif(not has_numba(), reason="numba is not installed")
+UNITS = [torch.tensor(x, dtype=torch.float64) for x in ([[0.0, 5.0], [2.0, 1.5]], [[1.0, 0.0], [1.0, 0.5]])]
+WANTED = torch.tensor([[3.0, 2.0], [3.0, 2.0]], dtype=torch.float64)  # the second row is a tie
+
+
+@pytest.mark.parametrize("used", list(product([False, True], repeat=3))[1:])
+def test_values_and_gradients(used: tuple[bool, ...]) -> None:
+    weights = torch.tensor([[1.0, 2.0], [3.0, 5.0]], dtype=torch.float64)
+    found = []
+    for way in (serve, serve_plainly):
+        given = [x.clone().requires_grad_() for x in (*UNITS, UNITS[0] + 3, UNITS[1] + 9)]
+        outcome = way(given[0], given[1], WANTED, given[2], given[3])
+        sum(((k + 2) * weights * x).sum() for k, x in enumerate(outcome) if used[k]).backward()
+        found.append(([x.detach() for x in outcome], [x.grad if x.grad is not None else 0 * x for x in given]))
+    for mine, other in zip(*(values + grads for values, grads in found), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_strided_and_expanded_tensors_are_read_rightly() -> None:
+    wide = torch.arange(12, dtype=torch.float32).reshape(4, 3)
+    given = [wide.T, wide[:, :1].T.expand(3, 4), wide.T / 2, wide.T, wide.T]
+    for mine, other in zip(serve(*given), serve_plainly(*given), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_the_position_does_not_drift() -> None:
+    # It is carried from step to step; in float32, with fractions, over 2,000 steps.
+    worst = []
+
+    class Watching:
+        def order(self, state: State) -> torch.Tensor:
+            drift = state.position - state.on_hand - state.pipeline.sum(-1)
+            worst.append(drift.abs().max().item())
+            return BaseStock(26.3).order(state)
+
+    demand = torch.rand((20, 2000), generator=torch.Generator().manual_seed(0)) * 10
+    simulate(Watching(), InventoryProblem(1.0, 9.0, 3, rules=OrderRules(case_pack=0.0)), demand)
+    assert max(worst) < 1e-3

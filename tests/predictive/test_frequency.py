@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Periods are counted so that labels and instants agree; dates are read off a calendar."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sirdar.errors import ArgumentError
+from sirdar.predictive import Frequency
+
+FREQUENCIES = [
+    Frequency("h"),
+    Frequency("D"),
+    *[Frequency("W", offset=offset) for offset in range(7)],
+    *[Frequency("M", offset=offset) for offset in (0, -1)],
+    *[Frequency("Q", offset=offset, phase=phase) for offset in (0, -1) for phase in range(3)],
+    *[Frequency("Y", offset=offset, phase=phase) for offset in (0, -1) for phase in (0, 6)],
+]
+
+
+@given(frequency=st.sampled_from(FREQUENCIES), period=st.integers(-3000, 3000))
+def test_a_label_lies_in_its_own_period(frequency: Frequency, period: int) -> None:
+    periods = np.array([period])
+    assert frequency.periods(frequency.labels(periods))[0] == period
+
+
+@given(frequency=st.sampled_from(FREQUENCIES), day=st.integers(-60_000, 60_000), second=st.integers(0, 86_399))
+def test_an_instant_lies_between_the_ends_of_its_period(frequency: Frequency, day: int, second: int) -> None:
+    instant = np.array([day * 86_400 + second], dtype="datetime64[s]")
+    period = frequency.periods(instant)
+    assert frequency.begins(period)[0] <= instant[0] < frequency.begins(period + 1)[0]
+
+
+@pytest.mark.parametrize(
+    ("frequency", "time", "label"),
+    [
+        (Frequency("h"), "1969-12-31T23:59", "1969-12-31T23:00"),
+        (Frequency("D"), "2024-02-29T23:59", "2024-02-29"),
+        (Frequency("W", offset=3), "2024-01-01", "2024-01-07"),  # Thursday + 3: the Sunday that ends the week
+        (Frequency("W", offset=3), "2024-01-07T18:00", "2024-01-07"),
+        (Frequency("W", offset=4), "2024-01-07", "2024-01-08"),
+        (Frequency("M"), "2024-02-29", "2024-02-01"),
+        (Frequency("M", offset=-1), "2024-02-03", "2024-02-29"),
+        (Frequency("Q"), "2024-05-20", "2024-04-01"),
+        (Frequency("Q", offset=-1, phase=1), "2024-05-20", "2024-07-31"),  # quarters from February, May, August, ...
+        (Frequency("Y"), "1969-07-20", "1969-01-01"),
+        (Frequency("Y", offset=-1, phase=6), "2024-06-30", "2024-06-30"),  # a year that ends in June
+    ],
+)
+def test_labels_are_what_a_calendar_says(frequency: Frequency, time: str, label: str) -> None:
+    period = frequency.periods(np.array([time], dtype="datetime64[s]"))
+    assert frequency.labels(period)[0] == np.datetime64(label)
+
+
+def test_seasons_and_names() -> None:
+    weekly = Frequency("W")
+    assert (weekly.season, weekly.name) == (52, "weekly")
+    assert weekly.per_year == pytest.approx(365.25 / 7)
+    assert Frequency("Q").per_year == 4
+
+
+def test_an_unknown_unit_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ArgumentError, match="freq must be one of h, D, W, M, Q, Y, got 'MS'"):
+        Frequency("MS")

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results on disk are whole or absent."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sirdar.errors import DataError, OutputError
+from sirdar.predictive import Forecast, Frequency
+from sirdar.recipes import files
+
+
+def test_a_failed_block_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with files.output_folder(tmp_path / "out") as scratch:
+            (scratch / "half.json").write_text("{")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_later_run_replaces_files_and_keeps_others(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "model").mkdir(parents=True)
+    (out / "mine.txt").write_text("kept")
+    (out / "run.json").write_text("old")
+    with files.output_folder(out) as scratch:
+        (scratch / "run.json").write_text("new")
+        (scratch / "model").mkdir()
+        (scratch / "model" / "config.json").write_text("{}")
+    assert (out / "run.json").read_text() == "new"
+    assert (out / "mine.txt").read_text() == "kept"
+    assert [item.name for item in (out / "model").iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("below", ["file/out", "file"])
+def test_a_folder_that_cannot_be_is_refused_at_once(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("")
+
+    def enter() -> None:
+        with files.output_folder(tmp_path / below):
+            pytest.fail("the block must not run")
+
+    with pytest.raises(OutputError, match="choose another --out"):
+        enter()
+
+
+def test_a_forecast_survives_the_disk(tmp_path: Path) -> None:
+    frequency = Frequency("M", offset=-1)
+    values = np.sort(np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32), axis=2)
+    levels = (0.05, 0.25, 0.5, 0.75, 0.95)
+    forecast = Forecast(["b", "a", "c"], np.array([600, 601, 602]), frequency, levels, values, correlation=0.25)
+    files.write_forecast(forecast, tmp_path / "forecast.parquet")
+    again = files.read_forecast(tmp_path / "forecast.parquet")
+    assert list(again.ids) == ["b", "a", "c"]
+    assert (again.frequency, again.levels, again.floor, again.correlation) == (frequency, levels, -np.inf, 0.25)
+    np.testing.assert_array_equal(again.start, forecast.start)
+    np.testing.assert_array_equal(again.values, values)
+
+
+def test_another_table_is_no_forecast(tmp_path: Path) -> None:
+    import polars as pl
+
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "other.parquet")
+    with pytest.raises(DataError, match="not a forecast"):
+        files.read_forecast(tmp_path / "other.parquet")
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    files.write_json({"a": [float("nan"), np.float32(1.5)], "b": (np.int64(2), float("inf"))}, tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, 1.5], "b": [2, None]}

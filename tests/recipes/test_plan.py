@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job on a small table of seasonal, intermittent and new products."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sirdar.errors import ArgumentError
+from sirdar.forecasting import ladder
+from sirdar.forecasting.models.mqcnn import MQCNN
+from sirdar.inventory import InventoryProblem
+from sirdar.recipes import files
+from sirdar.recipes.plan import Plan, Settings, compare_chips, example_network, plan
+from sirdar.recipes.plan_report import report_of
+from sirdar.recipes.write import write_plan
+
+WEEKS, PRODUCTS = 60, 24
+ROLES = {"price": "price", "static": ["group"]}
+
+
+def quiet(_text: str, _done: float) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    generator = np.random.default_rng(0)
+    start = np.datetime64("2024-01-07")
+    rows = []
+    for product in range(PRODUCTS):
+        begin = 0 if product < PRODUCTS - 3 else WEEKS - 6  # three new products
+        level = 0.3 if product % 4 == 0 else 5.0 * (product + 1)
+        for week in range(begin, WEEKS):
+            price = 2.0 if week < WEEKS - 8 or product != 18 else 1.0
+            rows.append(
+                (f"p{product:02}", (start + 7 * week).item(), float(generator.poisson(level)), price, "ab"[product % 2])
+            )
+    frame = pl.DataFrame(rows, schema=["unique_id", "ds", "y", "price", "group"], orient="row")
+    path = tmp_path_factory.mktemp("table") / "demand.parquet"
+    frame.write_parquet(path)
+    return path
+
+
+def settings_of(table: Path, **changes: object) -> Settings:
+    arguments: dict = {"source": table, "roles": ROLES, "horizon": 4, "windows": 2, "models": ("seasonal-naive", "tsb")}
+    return Settings(**(arguments | changes))
+
+
+@pytest.fixture(scope="module")
+def neural(table: Path) -> Iterator[Plan]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ladder, "MQCNN", partial(MQCNN, steps=20))  # what is tested is the plan, not the accuracy
+        yield plan(settings_of(table, models=("seasonal-naive", "mq-cnn"), windows=1), quiet)
+
+
+def test_every_product_gets_a_forecast_and_an_order(table: Path) -> None:
+    done = plan(settings_of(table), quiet)
+    assert done.backtest.winner in {"tsb", "seasonal-naive"}
+    assert done.forecast.values.shape == (PRODUCTS, 4, 9)
+    assert list(done.forecast.ids) == list(done.orders.plan.ids) == [f"p{i:02}" for i in range(PRODUCTS)]
+    assert (done.orders.plan.quantity >= 0).all()
+    assert done.chips is None  # no network took part
+    assert set(done.seconds) == {"read", "backtest", "forecast", "order", "chips"}
+
+
+def test_the_files_are_whole_and_the_same_for_the_same_seed(table: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        with files.output_folder(tmp_path / name) as scratch:
+            write_plan(plan(settings_of(table), quiet), scratch, quiet)
+    for file in ("forecast.parquet", "orders.parquet"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
+    run = json.loads((tmp_path / "first" / "run.json").read_text())
+    assert run["seed"] == 0
+    assert run["peak_memory_bytes"] > 0
+    assert run["versions"]["torch"].startswith("2.13")
+    assert run["seconds_total"] == pytest.approx(sum(run["seconds"].values()))
+    board = json.loads((tmp_path / "first" / "leaderboard.json").read_text())
+    assert [row["wql"] for row in board["models"]] == sorted(row["wql"] for row in board["models"])
+    again = files.read_forecast(tmp_path / "first" / "forecast.parquet")
+    frame = pl.read_parquet(tmp_path / "first" / "forecast.parquet")
+    assert frame.height == PRODUCTS * 4
+    # The last week seen is 2025-02-23, so the first one forecast ends a week later.
+    assert str(frame["ds"].min()) == "2025-03-02"
+    np.testing.assert_array_equal(again.values.reshape(-1), frame.select(pl.col("^q0.*$")).to_numpy().reshape(-1))
+    assert not list(tmp_path.glob(".*"))  # no scratch folder is left
+
+
+def test_the_network_is_trained_traced_and_saved(neural: Plan, tmp_path: Path) -> None:
+    assert neural.chips is not None
+    assert neural.network is not None
+    assert {row.chip for row in neural.chips.options} >= {"inferentia2", "trainium1", "h100", "graviton3", "this-cpu"}
+    with files.output_folder(tmp_path / "out") as scratch:
+        summary = write_plan(neural, scratch, quiet)
+    assert summary["chips"][0]["price_usd"] > 0
+    ranking = compare_chips(example_network(tmp_path / "out" / "model"), chips=("t4",), volume=1000, batch=64)
+    assert ranking.options[0].chip == "t4"
+
+
+def test_the_report_tells_the_products_that_tell_something(neural: Plan) -> None:
+    report = report_of(neural)
+    fans = {fan.why: fan for fan in report.fans}
+    assert fans["best seller"].id == "p19"  # 100 a week; p20 sells one in three weeks and those after it are new
+    assert fans["new"].id in {"p21", "p22", "p23"}
+    assert fans["price change"].id == "p18"
+    assert fans["price change"].prices is not None
+    assert len(report.leaderboard) == 2
+    assert {point.model for point in report.calibration} >= {"seasonal-naive"}
+
+
+def test_an_order_must_be_covered_by_the_horizon(table: Path) -> None:
+    with pytest.raises(ArgumentError, match="lead time \\+ review period is 5 steps, but the horizon is 4"):
+        settings_of(table, problem=InventoryProblem(lead_time=4))
+
+
+def test_stock_from_a_file_is_used(table: Path, tmp_path: Path) -> None:
+    stock = tmp_path / "stock.csv"
+    stock.write_text("unique_id,on_hand,arriving_1\n" + "".join(f"p{i:02},100000,5\n" for i in range(PRODUCTS)))
+    done = plan(settings_of(table, inventory=stock), quiet)
+    assert done.orders.plan.quantity.sum() == 0  # everything is there for years
+    assert "stock.csv" in done.orders.note
