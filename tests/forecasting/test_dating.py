@@ -168,11 +168,11 @@ def test_plans_beyond_the_last_demand_do_not_fill_its_week() -> None:
 
 @pytest.mark.parametrize("count", [3, 20])
 def test_no_whole_period_is_refused(count: int) -> None:
-    with pytest.raises(DataError, match="no (weekly|monthly) period is covered by rows to 80 %"):
+    with pytest.raises(DataError, match=r"no (weekly|monthly) period is covered by rows to 80 %"):
         Panel.read(table(a=days(count)), freq="W" if count == 3 else "M")
 
 
 def test_sums_that_no_float32_holds_are_refused() -> None:
     frame = table(a=days(14)).with_columns(y=3e38)
-    with pytest.raises(DataError, match="target of series 'a' sums to 2.1e\\+39 in a weekly period"):
+    with pytest.raises(DataError, match=r"target of series 'a' sums to 2.1e\+39 in a weekly period"):
         Panel.read(frame, freq="W")

@@ -59,7 +59,7 @@ def test_ids_keep_their_leading_zeros_and_files_their_quirks(tmp_path: Path) -> 
     )
     panel = Panel.read(path, static=["size", "code"])
     assert panel.ids == ["007", "08"]
-    np.testing.assert_array_equal(panel.target, [1.5, 2])
+    np.testing.assert_array_equal(panel.target, [1.5, NAN, 2])
     assert panel.static["size"].tolist() == [2.5, 3.0]
     assert panel.static["size"].dtype == np.float32
     assert panel.static["code"].tolist() == ["01", "02"]
@@ -131,7 +131,7 @@ def test_statics_are_text_or_numbers(shop: pl.DataFrame) -> None:
     assert panel.static["group"].tolist() == ["ga", "gb", "gc"]
     assert panel.static["gone"].tolist() == [None] * 3
     with pytest.raises(
-        DataError, match="static column 'y' has 1.0 and 2.0 in series 'a'; give it one value per series"
+        DataError, match=r"static column 'y' has 1.0 and 2.0 in series 'a'; give it one value per series"
     ):
         Panel.read(frame.with_columns(z=1.0), target="z", static=["y"])
 
@@ -162,7 +162,7 @@ def test_wrong_arguments_are_refused_before_the_file_is_read(arguments: dict[str
 
 
 def test_a_missing_covariate_is_refused_with_the_nearest(shop: pl.DataFrame) -> None:
-    with pytest.raises(DataError, match="no column 'Prices'; the columns are .* Did you mean 'price'\\?"):
+    with pytest.raises(DataError, match=r"no column 'Prices'; the columns are .* Did you mean 'price'\?"):
         Panel.read(shop.with_columns(price=1.0), price="Prices")
 
 

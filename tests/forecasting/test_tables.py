@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files and columns that are wrong are refused in one sentence that names the file, the column, the row and the value."""
+"""What is wrong with a file or a column is said in one sentence: the file, the column, the row and the value."""
 
 import datetime as dt
 from pathlib import Path
@@ -60,18 +60,18 @@ def test_bad_text_is_refused(tmp_path: Path, content: str | bytes, sentence: str
 def test_a_long_life_of_few_rows_is_refused(tmp_path: Path) -> None:
     rows = "".join(f"s{i},1700-01-01,1\ns{i},1700-01-02,1\ns{i},2250-01-01,1\n" for i in range(6))
     path = written(tmp_path / "table.csv", "unique_id,ds,y\n" + rows)
-    with pytest.raises(DataError, match="series 's0' has 3 rows over 200885 periods; check its dates"):
+    with pytest.raises(DataError, match="series 's0' has 3 rows over 200884 periods; check its dates"):
         Panel.read(path)
 
 
 def test_files_in_disguise_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="table.parquet: not Parquet, .* if it is text, rename it to table.csv"):
+    with pytest.raises(DataError, match=r"table.parquet: not Parquet, .* if it is text, rename it to table.csv"):
         Panel.read(written(tmp_path / "table.parquet", GOOD))
     with pytest.raises(
         DataError, match=r"table.xlsx: expected a .parquet or .csv file or a folder of them, got '.xlsx'"
     ):
         Panel.read(written(tmp_path / "table.xlsx", GOOD))
-    with pytest.raises(DataError, match="nothing.csv: no such file or folder"):
+    with pytest.raises(DataError, match=r"nothing.csv: no such file or folder"):
         Panel.read(tmp_path / "nothing.csv")
     with pytest.raises(DataError, match="cannot be read \\(File name too long\\)"):
         Panel.read(tmp_path / ("x" * 300 + ".csv"))
@@ -95,17 +95,17 @@ def test_a_folder_is_one_table(tmp_path: Path) -> None:
 
 
 def test_a_folder_names_the_file_that_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the folder holds no .parquet or .csv file"):
+    with pytest.raises(DataError, match=r"the folder holds no .parquet or .csv file"):
         Panel.read(tmp_path)
     written(tmp_path / "1.csv", GOOD)
     written(tmp_path / "2.csv", GOOD)
     with pytest.raises(DataError, match=r"2 rows for 2024-01-01 00:00:00 \(row 1 of 1.csv and row 1 of 2.csv\)"):
         Panel.read(tmp_path)
     written(tmp_path / "2.csv", "unique_id,ds,y\na,2024-01-03,x\n")
-    with pytest.raises(DataError, match="2.csv: column 'y', row 1: 'x' is not a number"):
+    with pytest.raises(DataError, match=r"2.csv: column 'y', row 1: 'x' is not a number"):
         Panel.read(tmp_path)
     written(tmp_path / "2.csv", "unique_id,ds,sales\na,2024-01-03,1\n")
-    with pytest.raises(DataError, match="2.csv: column '(y|sales)' is in only one of it and 1.csv"):
+    with pytest.raises(DataError, match=r"2.csv: column '(y|sales)' is in only one of it and 1.csv"):
         Panel.read(tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_a_message_stays_one_line_and_short() -> None:
         ("unique_id", ["", "b"], pl.String, "no value in row 1"),
         ("ds", [20240101, 20240102], pl.Int64, "column 'ds' holds Int64, not dates; write them as YYYY-MM-DD"),
         ("ds", [None, None], pl.Null, "column 'ds' has no value in row 1"),
-        ("ds", [2**30, 0], pl.Date, "column 'ds', row 1: 2941767-"),
+        ("ds", [2**30, 0], pl.Date, "column 'ds', row 1: 2941775-04-07 lies outside"),
         ("y", [b"1", b"2"], pl.Binary, "column 'y' holds Binary, not numbers"),
         ("y", [float("inf"), 1.0], pl.Float64, "column 'y', row 1: inf is infinite"),
         ("y", [None, float("nan")], pl.Float64, "column 'y' holds no value at all"),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores against utilsforecast, small cases by hand, and right forecasts of simulated demand."""
 
+from statistics import NormalDist
+
 import numpy as np
 import polars as pl
 import pytest
@@ -134,8 +136,6 @@ def zero_inflated(share: float, count: int = 40_000) -> tuple[np.ndarray, np.nda
     """Demand that is 0 with a probability of `share` and else lognormal, beside the quantiles of that very law."""
     rng = np.random.default_rng(11)
     demand = np.where(rng.random(count) < share, 0.0, rng.lognormal(2.0, 1.0, count))
-    from statistics import NormalDist
-
     exact = [
         0.0 if level <= share else float(np.exp(2 + NormalDist().inv_cdf((level - share) / (1 - share))))
         for level in DECILES
@@ -167,9 +167,16 @@ def test_a_right_forecast_of_counts_covers_eighty_percent() -> None:
     cumulative = np.sort(rng.poisson(30, 400_000))
     exact = np.quantile(cumulative, DECILES).astype(np.float64)
     found = scores.coverage(actual, np.tile(exact, (len(actual), 1, 1)), DECILES)
-    assert (
-        0.8 <= found <= scores.closed_coverage(actual, np.full_like(actual, exact[0]), np.full_like(actual, exact[-1]))
-    )
+    low, high = np.full_like(actual, exact[0]), np.full_like(actual, exact[-1])
+    assert 0.8 <= found <= scores.closed_coverage(actual, low, high)
+
+
+@pytest.mark.xfail(
+    reason="an atom is seen from two equal quantiles on; to count a lone zero as one changes all results"
+)
+def test_a_right_forecast_with_a_single_zero_quantile_covers_eighty_percent() -> None:
+    actual, quantiles = zero_inflated(0.15)
+    assert scores.coverage(actual, quantiles, DECILES) == pytest.approx(0.8, abs=0.025)
 
 
 def test_a_forecast_too_narrow_covers_too_little() -> None:
@@ -190,5 +197,5 @@ def test_the_correlation_of_sample_paths_is_found_again(correlation: float) -> N
     forecast = Forecast(["a"], np.zeros(1, dtype=np.int64), Frequency("W"), levels, values, correlation=correlation)
     actual = forecast.sample(4000, seed=5)[0].T
     found = scores.lag_one_correlation(actual, np.repeat(values, 4000, axis=0), levels)
-    # Spearman's correlation of a Gaussian copula is 6/pi asin(rho/2), within 0.02 of rho; flattened tails take a little.
+    # Spearman's correlation of a Gaussian copula is 6/pi asin(rho/2), within 0.02 of rho.
     assert found == pytest.approx(correlation, abs=0.05)

@@ -27,8 +27,8 @@ def test_stock_is_read_in_the_order_of_the_forecast(tmp_path: Path) -> None:
     assert stock.on_hand.tolist() == [1.5, 3, 0]
     assert stock.pipeline.tolist() == [[0, 4], [0, 0], [0, 0]]
     assert note == (
-        "Stock was read from stock.csv; 1 products have no row there and count as empty, and 1 of its rows are products "
-        "without a forecast."
+        "Stock was read from stock.csv; 1 products have no row there and count as empty, and 1 of its rows are "
+        "products without a forecast."
     )
 
 

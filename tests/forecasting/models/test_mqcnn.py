@@ -15,6 +15,7 @@ from sirdar.errors import ArgumentError, DataError
 from sirdar.forecasting import training
 from sirdar.forecasting.models.mqcnn import MQCNN, MQCNNNetwork
 from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.windows import Windows
 from sirdar.testing.forecasters import changed_future, example_panel, panel_of
 
 TIME, HORIZON, LEVELS = 20, 4, 9
@@ -244,6 +245,10 @@ def test_the_inference_module_is_the_forecast() -> None:
     module, example = model.inference(batch=5)
     assert module(*example).shape == (5, 3, 9)
     assert not module.training
+    inputs = Windows(panel, model.encoding, model.length, 3).inputs(np.arange(len(panel)))
+    assert [part.shape[1:] for part in inputs] == [part.shape[1:] for part in example]
+    with torch.inference_mode():
+        np.testing.assert_allclose(module(*inputs).numpy(), model.predict(panel).values, rtol=1e-6)
 
 
 def test_wrong_use_is_refused_in_a_sentence() -> None:

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each verb on a small table: what it prints, what it writes, and that both say the same."""
+
+import json
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sirdar import cli
+
+LEVELS = [f"q0.{place}" for place in range(1, 10)]
+
+
+@pytest.fixture(scope="module")
+def demand(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    days = pl.date_range(pl.date(2024, 1, 7), pl.date(2024, 12, 29), "1w", eager=True)
+    frames = [
+        pl.DataFrame({"sku": f"{n:03}", "week": days, "units": [(n + w) % 4 for w in range(len(days))]})
+        for n in range(4)
+    ]
+    path = tmp_path_factory.mktemp("demand") / "demand.csv"
+    pl.concat(frames).write_csv(path)
+    return path
+
+
+COLUMNS = ["--column", "id=sku", "--column", "time=week", "--column", "target=units"]
+
+
+def run(arguments: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a verb prints on stdout."""
+    monkeypatch.setattr(sys, "argv", ["sirdar", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    captured = capsys.readouterr()
+    assert stop.value.code == 0, captured.err
+    return captured.out
+
+
+def test_backtest_prints_what_it_writes(
+    demand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a" / "out"
+    command = ["backtest", demand, *COLUMNS, "--models", "seasonal-naive,tsb", "--horizon", 3]
+    printed = json.loads(run([*command, "--out", out, "--json"], monkeypatch, capsys))
+    assert printed == json.loads((out / "leaderboard.json").read_text())
+    assert {row["model"] for row in printed["models"]} == {"seasonal-naive", "tsb"}
+    assert printed["data"]["series"] == 4
+    shown = run(command, monkeypatch, capsys)
+    assert "Backtest: 3 origins, horizon 3" in shown
+    assert "weekly" in shown
+
+
+def test_forecast_then_order(
+    demand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["forecast", demand, *COLUMNS, "--model", "tsb", "--horizon", 4]
+    facts = json.loads(run([*command, "--out", tmp_path / "first", "--json"], monkeypatch, capsys))
+    assert (facts["model"], facts["series"], facts["horizon"]) == ("tsb", 4, 4)
+    assert "4 series, 4 steps, 9 levels" in run([*command, "--out", tmp_path / "second"], monkeypatch, capsys)
+    files = [tmp_path / name / "forecast.parquet" for name in ("first", "second")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    table = pl.read_parquet(files[0])
+    assert table.columns == ["unique_id", "ds", *LEVELS]
+    assert table["unique_id"].unique(maintain_order=True).to_list() == ["000", "001", "002", "003"]
+    assert str(table["ds"].min()) == "2025-01-05"  # the Sunday after the last one
+
+    stock = tmp_path / "stock.csv"
+    stock.write_text("unique_id,on_hand\n000,1000\n001,0\n")
+    order = ["order", files[0], "--inventory", stock, "--out", tmp_path / "orders"]
+    totals = json.loads(run([*order, "--json"], monkeypatch, capsys))
+    orders = pl.read_parquet(tmp_path / "orders" / "orders.parquet")
+    assert orders["unique_id"].to_list() == ["000", "001", "002", "003"]
+    assert orders["quantity"][0] == 0
+    assert orders["quantity"][1] > 0
+    assert totals["quantity"] == pytest.approx(orders["quantity"].sum())
+    assert "2 products have no row there" in totals["stock"]
+    assert "Stock was read from stock.csv" in run(order, monkeypatch, capsys)
+
+
+def test_plan_without_a_network_writes_every_file(
+    demand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["plan", demand, *COLUMNS, "--models", "seasonal-naive,tsb", "--horizon", 3, "--out", tmp_path / "out"]
+    shown = run(command, monkeypatch, capsys)
+    assert "report.html" in shown
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written >= {"forecast.parquet", "orders.parquet", "leaderboard.json", "run.json", "report.html"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--chip", "t5"], "no chip is called 't5'; there are a100, a10g,"),
+        (["--chip", "nothing.toml"], "nothing.toml cannot be read as TOML"),
+        (["--volume", "0"], "volume must be a positive integer, got 0"),
+        (["--batch=-1"], "batch must be a positive integer, got -1"),
+        (["nothing"], "nothing: not a saved forecaster"),
+    ],
+)
+def test_chips_refuses_what_it_does_not_know(
+    arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sirdar", "chips", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert f"sirdar: {sentence}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--lead-time", "0"], "lead time must be a positive integer, got 0"),
+        (["--holding-cost=-0.1"], "holding_cost must not be negative, got -0.1"),
+        ([], "demand.csv: not a forecast that `sirdar forecast` or `sirdar plan` wrote"),
+    ],
+)
+def test_order_refuses_what_is_no_forecast(
+    demand: Path,
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sirdar", "order", str(demand), "--out", str(tmp_path / "out"), *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
