@@ -66,7 +66,7 @@ LIKELY = {
 @st.composite
 def columns(draw: st.DrawFn, name: str, rows: int) -> pl.Series:
     """A column of a likely type, or of any."""
-    likely = name in LIKELY and draw(st.integers(0, 9)) > 0
+    likely = name in LIKELY and draw(st.integers(0, 19)) > 0
     dtype = draw(st.sampled_from(list(LIKELY[name] if likely else DTYPES)))
     if dtype in (pl.Date, pl.Datetime) and draw(st.integers(0, 9)) == 0:
         far = draw(st.lists(st.sampled_from(FAR), min_size=rows, max_size=rows))
@@ -81,7 +81,7 @@ def columns(draw: st.DrawFn, name: str, rows: int) -> pl.Series:
     else:
         tame = name == "y" and likely and draw(st.integers(0, 3))
         strategy = st.integers(0, 9).map(str if dtype == pl.String else int) if tame else DTYPES[dtype]
-    if draw(st.integers(0, 9)) == 0:
+    if draw(st.integers(0, 19)) == 0:
         strategy = st.one_of(st.none(), strategy)
     values = draw(st.lists(strategy, min_size=rows, max_size=rows))
     return pl.Series(name, values, dtype=dtype, strict=False)
@@ -100,6 +100,8 @@ def tables(draw: st.DrawFn) -> pl.DataFrame:
 def arguments(draw: st.DrawFn) -> dict[str, Any]:
     """Arguments of `Panel.read`, right or wrong."""
     result: dict[str, Any] = {}
+    if draw(st.integers(0, 2)) == 0:
+        return {"gaps": "zero"}
     if draw(st.booleans()):
         result["freq"] = draw(st.sampled_from([None, "h", "D", "W", "M", "Q", "Y", "w", "MS", ""]))
     if draw(st.booleans()):

@@ -58,13 +58,15 @@ class Encoding:
     @classmethod
     def fit(cls, panel: Panel) -> "Encoding":
         """Centres and spreads over the panel's history."""
-        columns = {**panel.past, **panel.future}
+        # Of a panel that was cut, past covariates after the cut are not known yet.
+        past = {name: np.where(panel.in_history, column, np.float32(np.nan)) for name, column in panel.past.items()}
+        columns = {**past, **panel.future}
         numeric = {name: column for name, column in panel.static.items() if column.dtype != object}
         logged = tuple(name for name, column in {**columns, **numeric}.items() if _skewed(column))
         longest = int(panel.history.max())
         return cls(
             yearly=longest >= SEASONS_BEFORE_CALENDAR * panel.frequency.per_year,
-            past=tuple(_moments(name, column, name in logged) for name, column in panel.past.items()),
+            past=tuple(_moments(name, column, name in logged) for name, column in past.items()),
             known=tuple(_moments(name, column, name in logged) for name, column in panel.future.items()),
             static=tuple(_moments(name, column, name in logged) for name, column in numeric.items()),
             categories=tuple(

@@ -107,18 +107,21 @@ class Panel:
         return np.repeat(np.arange(len(self)), np.diff(self.indptr))
 
     @property
+    def in_history(self) -> Bool[np.ndarray, " steps"]:
+        """Steps that are history."""
+        owner = self.step_series
+        return np.arange(len(self.target)) - self.indptr[:-1][owner] < self.history[owner]
+
+    @property
     def observed(self) -> Bool[np.ndarray, " steps"]:
         """Steps whose demand may be learned from: observed, in stock, and history."""
-        seen = np.isfinite(self.target)
-        if self.in_stock is not None:
-            seen &= self.in_stock
-        offset = np.arange(len(self.target)) - self.indptr[:-1][self.step_series]
-        return seen & (offset < self.history[self.step_series])
+        seen = np.isfinite(self.target) & self.in_history
+        return seen if self.in_stock is None else seen & self.in_stock
 
     @property
     def counts(self) -> bool:
         """Whether demand is never negative: then neither are its forecasts."""
-        return not bool((self.target < 0).any())
+        return not bool((self.target[self.in_history] < 0).any())
 
     def cut(self, steps: int) -> "Panel":
         """The panel as it stood `steps` earlier: those targets turn into the future, known covariates stay."""

@@ -101,15 +101,15 @@ def transform(
 ) -> tuple[Float[np.ndarray, " step"], Float[np.ndarray, " step"]]:
     """The probability transform as an interval: F(y-) and F(y), equal where the forecast has no atom at y.
 
-    An atom is a run of at least two equal quantiles. It begins half-way to the level before it, or at 0 when it
-    includes the first level, and ends half-way to the next level, or at 1. Outside the outermost levels the transform
-    is 0 or 1.
+    An atom is a run of at least two equal quantiles, or a lowest quantile of zero where demand was zero. It begins
+    half-way to the level before it, or at 0 when it includes the first level, and ends half-way to the next level, or
+    at 1. Outside the outermost levels the transform is 0 or 1.
     """
     level = np.asarray(levels, dtype=np.float64)
     edges = np.concatenate([[0.0], (level[1:] + level[:-1]) / 2, [1.0]])
     y = actual[:, None]
     less, at_most = (quantiles < y).sum(axis=1), (quantiles <= y).sum(axis=1)
-    atom = at_most - less >= 2
+    atom = (at_most - less >= 2) | ((actual == 0) & (less == 0) & (at_most >= 1))
     padded = np.concatenate([[0.0], level, [1.0]])
     rows = np.arange(len(actual))
     left = quantiles[rows, np.clip(less - 1, 0, len(level) - 1)]
@@ -127,9 +127,10 @@ def crossing_rate(quantiles: Quantiles) -> float:
 
 
 def lag_one_correlation(actual: Actual, quantiles: Quantiles, levels: Sequence[float]) -> float:
-    """Correlation of the probability transforms of neighbouring steps: what `Forecast.correlation` should be.
+    """Correlation of the normal scores of neighbouring steps: what `Forecast.correlation` should be.
 
-    Spearman-like, on the middle of each transform interval, pooled over series.
+    From the rank correlation r of the middles of the transform intervals, pooled over series, as the Gaussian copula
+    with that rank correlation: ``2 sin(pi r / 6)`` (Pearson 1907).
     """
     known = np.isfinite(actual)
     middle = np.full(actual.shape, np.nan)
@@ -139,4 +140,5 @@ def lag_one_correlation(actual: Actual, quantiles: Quantiles, levels: Sequence[f
     both = np.isfinite(first) & np.isfinite(second)
     if both.sum() < 3 or first[both].std() == 0 or second[both].std() == 0:
         return 0.0
-    return float(np.clip(np.corrcoef(first[both], second[both])[0, 1], -0.95, 0.95))
+    rank = np.corrcoef(first[both], second[both])[0, 1]
+    return float(np.clip(2 * np.sin(np.pi * rank / 6), -0.95, 0.95))

@@ -144,9 +144,11 @@ class Textbook:
 
     def _around(self, panel: Panel, point: np.ndarray) -> np.ndarray:
         """Quantiles for a model that states only a mean: the shape of recent demand, moved to that mean."""
-        mean = np.nanmean(_recent(panel), axis=1)
-        ratio = np.where(mean[:, None] > 0, point / np.where(mean > 0, mean, 1)[:, None], 0.0)
-        return self._spread(panel)[:, None, :] * np.maximum(ratio, 0)[..., None]
+        mean = np.nanmean(_recent(panel), axis=1)[:, None]
+        spread = self._spread(panel)[:, None, :]
+        ratio = np.maximum(point / np.where(mean > 0, mean, 1), 0)
+        # A mean that is not positive cannot be scaled: there the shape is moved instead.
+        return np.where(mean[..., None] > 0, spread * ratio[..., None], spread + (point - mean)[..., None])
 
 
 def _naive() -> object:
