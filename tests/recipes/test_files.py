@@ -73,3 +73,13 @@ def test_another_table_is_no_forecast(tmp_path: Path) -> None:
 def test_json_has_no_nan(tmp_path: Path) -> None:
     files.write_json({"a": [float("nan"), np.float32(1.5)], "b": (np.int64(2), float("inf"))}, tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, 1.5], "b": [2, None]}
+
+
+def test_parents_that_were_made_go_with_a_failed_block(tmp_path: Path) -> None:
+    def fail() -> None:
+        with files.output_folder(tmp_path / "a" / "b" / "c"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sirdar.errors import ArgumentError
+from sirdar.errors import ArgumentError, DataError
 from sirdar.forecasting import ladder
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.inventory import InventoryProblem
@@ -123,3 +123,11 @@ def test_stock_from_a_file_is_used(table: Path, tmp_path: Path) -> None:
     done = plan(settings_of(table, inventory=stock), quiet)
     assert done.orders.plan.quantity.sum() == 0  # everything is there for years
     assert "stock.csv" in done.orders.note
+
+
+def test_a_bad_stock_file_is_refused_before_the_backtest(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "stock.csv").write_text("unique_id,on_hand\nelsewhere,5\n")
+    steps: list[str] = []
+    with pytest.raises(DataError, match="none of its products"):
+        plan(settings_of(table, inventory=tmp_path / "stock.csv"), lambda text, _: steps.append(text))
+    assert set(steps) == {"read"}

@@ -178,13 +178,14 @@ class Panel:
         total = np.bincount(owner[observed], self.target[observed], len(self))
         last = self.tail(np.where(observed, self.target, np.nan), recent)
         seen = (np.arange(len(self.target)) - self.indptr[:-1][owner] + self.start[owner])[observed]
-        first, end = self.frequency.labels(np.array([seen.min(), self.end.max() - 1])).astype("datetime64[D]")
+        begin = int(seen.min()) if len(seen) else int(self.start.min())
+        first, end = self.frequency.labels(np.array([begin, self.end.max() - 1])).astype("datetime64[D]")
         return {
             "series": len(self),
             "frequency": self.frequency.name,
             "first period": str(first),
             "last period": str(end),
-            "periods": int(self.end.max() - seen.min()),
+            "periods": int(self.end.max() - begin),
             "median history": float(np.median(self.history)),
             "total demand": float(total.sum()),
             "share of zeros": float((self.target[observed] == 0).mean()) if observed.any() else 0.0,

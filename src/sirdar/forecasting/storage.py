@@ -55,7 +55,8 @@ def read(path: Path, *, model: str) -> tuple[dict[str, Any], dict[str, torch.Ten
         config = json.loads((path / "config.json").read_text())
         weights = load_file(path / "weights.safetensors")
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        msg = f"{path}: not a saved forecaster ({error})"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        msg = f"{path}: not a saved forecaster ({reason})"
         raise DataError(msg) from error
     if not isinstance(config, dict) or config.get("model") != model:
         kind = config.get("model") if isinstance(config, dict) else None

@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import polars as pl
 
 from sirdar.errors import DataError, OutputError
 from sirdar.forecasting.backtest import Backtest
-from sirdar.forecasting.reading import load_table
+from sirdar.forecasting.tables import load_table
 from sirdar.predictive import Forecast, Frequency
 from sirdar.recipes.plan import Orders
 
@@ -36,6 +36,7 @@ def output_folder(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: at once, before any work, when `path` cannot be written.
     """
+    made = [parent for parent in path.parents if not parent.exists()]  # nearest first
     try:
         if path.exists() and not path.is_dir():
             msg = f"{path}: exists and is no folder; choose another --out"
@@ -50,8 +51,12 @@ def output_folder(path: Path) -> Iterator[Path]:
     try:
         yield scratch
         _move(scratch, path)
+        made = []
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # somebody else put something there meanwhile
+                parent.rmdir()
 
 
 def _move(scratch: Path, path: Path) -> None:

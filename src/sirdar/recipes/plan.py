@@ -160,6 +160,8 @@ def plan(settings: Settings, progress: Progress) -> Plan:
 
     with timed("read"):
         panel = read(settings)
+        if settings.inventory is not None:  # a bad file is refused before the long work
+            read_stock(settings.inventory, panel.ids, settings.problem)
     with timed("backtest"):
         evaluation = evaluate(settings, panel, within("backtest"))
     with timed("forecast"):
