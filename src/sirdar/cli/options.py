@@ -117,10 +117,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
     table = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    # A pipe or a file has no width; rich would take 80 columns and cut the names.
+    Console(width=None if console.is_terminal else max(console.width, 120)).print(table)
 
 
 def problem(holding_cost: float, lost_sale_cost: float, lead_time: int, review_period: int) -> Any:  # noqa: ANN401

@@ -8,7 +8,6 @@ from sirdar.forecasting.panel import Panel
 from sirdar.recipes.files import order_totals
 from sirdar.recipes.plan import Orders
 from sirdar.report.plan import duration, number
-from sirdar.units import kwh
 
 
 def quality(panel: Panel) -> None:
@@ -47,18 +46,17 @@ def chips(ranking: Ranking) -> None:
     marks = {"cheapest": ranking.cheapest, "greenest": ranking.greenest, "fastest": ranking.fastest}
     rows = [
         [
-            " ".join([row.chip, *[f"[{mark}]" for mark, chip in marks.items() if chip == row.chip]]).replace(
-                "[", "\\["
-            ),
+            row.chip,
             row.instance or "–",
             row.dtype,
             duration(row.seconds),
-            f"{number(kwh(row.energy_low_j) * 1000)}–{number(kwh(row.energy_high_j) * 1000)}",
+            f"{number(row.energy_j)} ({number(row.energy_low_j)} to {number(row.energy_high_j)})",
             "–" if row.price_usd is None else f"${number(row.price_usd)}",
             number(row.grams_co2),
             "yes" if row.fits else "no",
+            " ".join(mark for mark, chip in marks.items() if chip == row.chip),
         ]
         for row in ranking.options
     ]
-    columns = ["chip", "instance", "dtype", "time", "energy, Wh", "price", "g CO2", "fits"]
+    columns = ["chip", "instance", "dtype", "time", "energy, J", "price", "g CO2", "fits", ""]
     print_table("Chips (roofline estimates)", columns, rows)
