@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from sirdar.inventory import BaseStock as BaseStock
     from sirdar.inventory import CappedBaseStock as CappedBaseStock
     from sirdar.inventory import InventoryProblem as InventoryProblem
+    from sirdar.inventory import LearnedPolicy as LearnedPolicy
     from sirdar.inventory import ProjectedInventory as ProjectedInventory
     from sirdar.inventory import Stock as Stock
     from sirdar.inventory import simulate as simulate
+    from sirdar.numerics import quantise as quantise
     from sirdar.predictive import Forecast as Forecast
     from sirdar.units import Cost as Cost
     from sirdar.workload.trace import trace as trace
@@ -33,6 +35,7 @@ _HOME = {
     "Ensemble": "sirdar.forecasting.models.ensemble",
     "Forecast": "sirdar.predictive",
     "InventoryProblem": "sirdar.inventory",
+    "LearnedPolicy": "sirdar.inventory",
     "MQCNN": "sirdar.forecasting.models.mqcnn",
     "Panel": "sirdar.forecasting.panel",
     "ProjectedInventory": "sirdar.inventory",
@@ -42,6 +45,7 @@ _HOME = {
     "advise": "sirdar.chips",
     "backtest": "sirdar.forecasting.backtest",
     "estimate": "sirdar.chips",
+    "quantise": "sirdar.numerics",
     "simulate": "sirdar.inventory",
     "trace": "sirdar.workload.trace",
 }

@@ -32,7 +32,7 @@ def test_one_option_by_hand() -> None:
     chip = rented("four", chips=4, price=3.6, watts=100.0)
     latency_s = estimate(GRAPH, chip).latency_s
     # 1,001 examples in batches of 8 are 126 runs; four chips take 32 turns; 3.6 dollars an hour are 0.001 a second.
-    (option,) = advise(GRAPH, volume=1001, batch=8, chips=[chip]).options
+    (option,) = advise(GRAPH, per_day=1001, batch=8, chips=[chip]).options
     assert option.seconds == pytest.approx(32 * latency_s)
     assert option.price_usd == pytest.approx(32 * latency_s * 0.001)
     assert option.energy_j == pytest.approx(126 * latency_s * 100.0)
@@ -44,7 +44,7 @@ def test_one_option_by_hand() -> None:
 
 def test_marks_go_to_the_least() -> None:
     chips = [rented("cheap", 1, 1.0, 300.0), rented("green", 1, 2.0, 10.0), rented("fast", 8, 90.0, 300.0)]
-    ranking = advise(GRAPH, volume=1e6, batch=8, chips=chips)
+    ranking = advise(GRAPH, per_day=1e6, batch=8, chips=chips)
     assert (ranking.cheapest, ranking.greenest, ranking.fastest) == ("cheap", "green", "fast")
     assert [option.chip for option in ranking.options] == ["cheap", "green", "fast"]  # by price
     (green,) = [row for row in ranking.to_rows() if row["greenest"]]
@@ -53,7 +53,7 @@ def test_marks_go_to_the_least() -> None:
 
 def test_what_cannot_do_the_job_is_listed_last_and_wins_nothing() -> None:
     chips = [rented("tiny", 1, 0.01, 1.0, memory=1000.0), rented("roomy", 1, 1.0, 100.0)]
-    ranking = advise(GRAPH, volume=1000, batch=8, chips=chips)
+    ranking = advise(GRAPH, per_day=1000, batch=8, chips=chips)
     assert (ranking.cheapest, ranking.greenest, ranking.fastest) == ("roomy", "roomy", "roomy")
     last = ranking.options[-1]
     assert (last.chip, last.fits, last.eligible) == ("tiny", False, False)
@@ -61,13 +61,13 @@ def test_what_cannot_do_the_job_is_listed_last_and_wins_nothing() -> None:
 
 
 def test_a_latency_limit_disqualifies() -> None:
-    ranking = advise(GRAPH, volume=1000, batch=8, chips=["trainium1"], latency_s=1e-9)
+    ranking = advise(GRAPH, per_day=1000, batch=8, chips=["trainium1"], latency_s=1e-9)
     assert (ranking.cheapest, ranking.options[0].fast_enough) == (None, False)
     assert "more than the 1e-09 s allowed" in ranking.options[0].notes[-1]
 
 
 def test_without_a_price_there_is_none_and_it_is_said() -> None:
-    ranking = advise(GRAPH, volume=1000, batch=8, chips=["trainium2"])
+    ranking = advise(GRAPH, per_day=1000, batch=8, chips=["trainium2"])
     (option,) = ranking.options
     assert (option.price_usd, option.instance, ranking.cheapest) == (None, None, None)
     assert ranking.greenest == "trainium2"
@@ -75,20 +75,20 @@ def test_without_a_price_there_is_none_and_it_is_said() -> None:
 
 
 def test_the_format_used_instead_is_said() -> None:
-    (option,) = advise(GRAPH, volume=1000, batch=8, chips=["t4"]).options
+    (option,) = advise(GRAPH, per_day=1000, batch=8, chips=["t4"]).options
     assert option.dtype == "fp16"
     assert "t4 does not compute in bf16; fp16 is used" in option.notes
 
 
 def test_assumed_power_has_bounds_and_is_said() -> None:
-    (option,) = advise(GRAPH, volume=1000, batch=8, chips=["inferentia2"]).options
+    (option,) = advise(GRAPH, per_day=1000, batch=8, chips=["inferentia2"]).options
     assert option.energy_low_j < option.energy_j < option.energy_high_j
     assert option.power_assumed
     assert any("is an assumption: no figure is published" in note for note in option.notes)
 
 
 def test_the_whole_catalogue_answers_in_plain_json() -> None:
-    ranking = advise(GRAPH, volume=1e6, batch=8)
+    ranking = advise(GRAPH, per_day=1e6, batch=8)
     rows = json.loads(json.dumps(ranking.to_rows(), allow_nan=False))
     assert {row["chip"] for row in rows} == set(names())
     for mark in ("cheapest", "greenest", "fastest"):
@@ -99,19 +99,19 @@ def test_the_whole_catalogue_answers_in_plain_json() -> None:
 def test_unknown_operators_are_an_assumption() -> None:
     x, y = TensorSpec((4,), "fp32", "x"), TensorSpec((4,), "fp32", "y")
     sorts = Graph((Operator("sort", "unknown", (x,), (y,), attributes={"target": "aten.sort"}),), (x,), ("y",))
-    ranking = advise(sorts, volume=1, batch=1, chips=["trainium1"])
+    ranking = advise(sorts, per_day=1, batch=1, chips=["trainium1"])
     assert "The work of 1 operators is not counted: sort (aten.sort)." in ranking.assumptions
 
 
 def test_starting_operators_is_said_where_most_time_goes_into_it() -> None:
-    (small,) = advise(example_graph(1, 8), volume=1000, batch=1, chips=["h100"]).options
+    (small,) = advise(example_graph(1, 8), per_day=1000, batch=1, chips=["h100"]).options
     assert small.bound == "overhead"
     assert any("a larger batch costs less" in note for note in small.notes)
 
 
 def test_another_region_has_another_grid() -> None:
     here, there = (
-        advise(GRAPH, volume=1e3, batch=8, chips=["l4"], region=region) for region in ("us-east-1", "eu-north-1")
+        advise(GRAPH, per_day=1e3, batch=8, chips=["l4"], region=region) for region in ("us-east-1", "eu-north-1")
     )
     assert there.options[0].grams_co2 < here.options[0].grams_co2 / 10  # Sweden
     assert there.options[0].price_usd is None  # prices are listed for us-east-1 alone
@@ -121,8 +121,8 @@ def test_another_region_has_another_grid() -> None:
     ("arguments", "sentence"),
     [
         ({"batch": 0}, "batch must be a positive integer, got 0"),
-        ({"volume": math.nan}, "volume must be a finite number > 0, got nan"),
-        ({"volume": -4.0}, "volume must be a finite number > 0, got -4.0"),
+        ({"per_day": math.nan}, "per_day must be a finite number > 0, got nan"),
+        ({"per_day": -4.0}, "per_day must be a finite number > 0, got -4.0"),
         ({"latency_s": 0.0}, "latency_s must be a finite number > 0, got 0.0"),
         ({"region": "eu-nort-1"}, r"region 'eu-nort-1' is not known.*Did you mean 'eu-north-1'\?"),
         ({"chips": []}, "chips must name at least one chip, got none"),
@@ -132,7 +132,7 @@ def test_another_region_has_another_grid() -> None:
 )
 def test_nonsense_is_refused(arguments: dict[str, object], sentence: str) -> None:
     with pytest.raises(ArgumentError, match=sentence):
-        advise(GRAPH, **{"volume": 1000.0, "batch": 8, **arguments})  # type: ignore[arg-type]
+        advise(GRAPH, **{"per_day": 1000.0, "batch": 8, **arguments})  # type: ignore[arg-type]
 
 
 def test_energy_and_carbon() -> None:
@@ -140,3 +140,8 @@ def test_energy_and_carbon() -> None:
     assert energy(chip, 10.0, chips=3).mid_j == 6000.0
     assert grams_co2(3.6e6, "us-east-1") == pytest.approx(415.755)
     assert all(row.source and row.date for row in grid().values())
+
+
+def test_the_batch_is_that_of_the_graph_when_it_is_not_given() -> None:
+    given = advise(GRAPH, per_day=1000, batch=GRAPH.inputs[0].shape[0], chips=["t4"])
+    assert advise(GRAPH, per_day=1000, chips=["t4"]).options == given.options

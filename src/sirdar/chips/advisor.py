@@ -106,8 +106,8 @@ class Ranking:
 def advise(
     graph: Graph,
     *,
-    volume: float | int,
-    batch: int,
+    per_day: float | int,
+    batch: int | None = None,
     chips: Iterable[str | Path | Chip] | None = None,
     dtype: str = "bf16",
     region: str = "us-east-1",
@@ -117,8 +117,8 @@ def advise(
 
     Args:
         graph: the network, traced with `batch` examples.
-        volume: examples to compute in all, such as one night's forecasts.
-        batch: examples in one run of the graph.
+        per_day: examples to compute, such as one night's forecasts.
+        batch: examples in one run of the graph; the first axis of its first input where None.
         chips: names, paths of TOML files or chips; the whole catalogue where None.
         dtype: number format to run in; a chip that lacks it uses the next one it has and says so.
         region: for prices and the grid.
@@ -128,15 +128,15 @@ def advise(
         ArgumentError: an argument is out of range, or a chip, format or region is unknown.
         DataError: a chip's own file is wrong.
     """
-    require_positive_integer(batch, "batch")
-    _require_positive(volume, "volume")
+    batch = require_positive_integer(_first_axis(graph) if batch is None else batch, "batch")
+    _require_positive(per_day, "per_day")
     if latency_s is not None:
         _require_positive(latency_s, "latency_s")
     sheets = [chip if isinstance(chip, Chip) else load(chip) for chip in (names() if chips is None else chips)]
     if not sheets:
         msg = "chips must name at least one chip, got none"
         raise ArgumentError(msg)
-    runs = math.ceil(volume / batch)
+    runs = math.ceil(per_day / batch)
     options = [_option(graph, chip, dtype, region, runs, latency_s) for chip in sheets]
     able = [option for option in options if option.eligible]
     priced = [option for option in able if option.price_usd is not None]
@@ -145,7 +145,7 @@ def advise(
         cheapest=_least(priced, lambda option: option.price_usd or 0.0),
         greenest=_least(able, lambda option: option.grams_co2),
         fastest=_least(able, lambda option: option.seconds),
-        assumptions=_assumptions(graph, volume, batch, region),
+        assumptions=_assumptions(graph, per_day, batch, region),
     )
 
 
@@ -210,6 +210,14 @@ def _notes(chip: Chip, option: Option, dtype: str, region: str, limit_s: float |
     if not option.fast_enough:
         notes.append(f"one batch takes {option.latency_s:.3g} s, more than the {limit_s:g} s allowed")
     return tuple(notes)
+
+
+def _first_axis(graph: Graph) -> int:
+    shapes = [spec.shape for spec in graph.inputs if spec.shape]
+    if not shapes:
+        msg = "the graph has no input with an axis to take the batch from; give batch"
+        raise ArgumentError(msg)
+    return shapes[0][0]
 
 
 def _assumptions(graph: Graph, volume: float | int, batch: int, region: str) -> tuple[str, ...]:

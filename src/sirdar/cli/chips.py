@@ -20,6 +20,10 @@ def chips(
     volume: Annotated[int, typer.Option(help="Series to forecast.")] = 1_000_000,
     batch: Annotated[int, typer.Option(help="Series in one run of the network.")] = 4096,
     dtype: Annotated[str, typer.Option(help="Number format; a chip without it takes the next one it has.")] = "bf16",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for chips.json; nothing is written if omitted.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the default network's weights; costs do not depend on them.")] = 0,
     as_json: options.AsJson = False,
 ) -> None:
     """Estimate time, energy, price and carbon on every chip of the catalogue, before running on any.
@@ -28,17 +32,21 @@ def chips(
     """
     from sirdar.chips import load
     from sirdar.errors import require_positive_integer
-    from sirdar.recipes.files import finite
+    from sirdar.recipes.files import finite, output_folder, write_json
     from sirdar.recipes.plan import compare_chips, example_network
 
     require_positive_integer(volume, "volume")  # what is wrong is refused before the network is built
     require_positive_integer(batch, "batch")
     for name in chip or ():
         load(name)
-    network = example_network(model)
+    network = example_network(model, seed)
     ranking = compare_chips(network, chips=tuple(chip) if chip else None, volume=volume, batch=batch, dtype=dtype)
+    content = finite({"chips": ranking.to_rows(), "assumptions": list(ranking.assumptions)})
+    if out is not None:
+        with output_folder(out) as scratch:
+            write_json(content, scratch / "chips.json")
     if as_json:
-        options.print_json(finite({"chips": ranking.to_rows(), "assumptions": list(ranking.assumptions)}))
+        options.print_json(content)
         return
     from sirdar.cli import show
 

@@ -140,7 +140,7 @@ def compare_chips(
     for chip in chips or ():
         load(chip)  # an unknown name is refused before the network is traced
     module, example = network.inference(batch)
-    return advise(trace(module, example), volume=float(volume), batch=batch, chips=chips, dtype=dtype)
+    return advise(trace(module, example), per_day=volume, batch=batch, chips=chips, dtype=dtype)
 
 
 def plan(settings: Settings, progress: Progress) -> Plan:
@@ -186,9 +186,9 @@ def _network(settings: Settings, winner: Forecaster, panel: Panel) -> MQCNN | No
     return _untrained(settings.horizon, settings.seed, panel)
 
 
-def example_network(folder: Path | None) -> MQCNN:
+def example_network(folder: Path | None, seed: int = 0) -> MQCNN:
     """A network that was saved, or one of default size for the bundled panel."""
-    return MQCNN.load(folder) if folder else _untrained(Settings.horizon, Settings.seed, read(Settings()))
+    return MQCNN.load(folder) if folder else _untrained(Settings.horizon, seed, read(Settings()))
 
 
 def _untrained(horizon: int, seed: int, panel: Panel) -> MQCNN:

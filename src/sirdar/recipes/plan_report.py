@@ -115,17 +115,18 @@ def telling_products(plan: Plan) -> list[Fan]:
     busy, change = sold >= np.quantile(sold, 0.8), _price_change(plan)
     late, early = recent[:, -_RECENT:].mean(axis=1), recent[:, :-_RECENT].mean(axis=1)
     wanted = [
-        ("best seller", sold),
+        ("best seller", sold.copy()),
         ("intermittent", np.where(old & (zeros >= 0.5) & (zeros <= 0.8), (recent > 0).sum(axis=1), -1)),
         ("new", np.where(new & (panel.history >= 3), sold, -1)),
         ("price change", np.where(old & (zeros < 0.2) & busy, change, -1)),
         ("rising", np.where(old & busy, (late + 1) / (early + 1) - 1, -1)),
         ("fading", np.where(old & busy & (late > 0), (early + 1) / (late + 1) - 1, -1)),
     ]
-    fans, chosen = [], set()
+    fans, chosen = [], set[int]()
     for why, merit in wanted:
+        merit[list(chosen)] = -1  # each product once
         row = int(np.argmax(merit))
-        if merit[row] > 0 and row not in chosen:
+        if merit[row] > 0:
             chosen.add(row)
             fans.append(_fan(plan, row, why))
     return fans
