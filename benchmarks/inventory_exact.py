@@ -8,21 +8,17 @@ as computed by another program. Writes `results/inventory/exact.json`.
 
 import argparse
 import csv
-import json
-import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
+
+from store import bar, store
 
 from sirdar.inventory import InventoryProblem, exact
 from sirdar.inventory.distributions import poisson
 
 POLICIES = ("optimal", "myopic", "myopic2", "best_base_stock")
-RESULT = Path(__file__).parent / "results" / "inventory" / "exact.json"
 
 
 def main() -> None:
@@ -40,7 +36,7 @@ def main() -> None:
     solve({"L": "1", "p": "4"})
     compile_s = time.perf_counter() - began
     cells = [solve(row) for row in rows]
-    store(cells, compile_s)
+    report(cells, compile_s)
 
 
 def solve(row: dict[str, str]) -> dict[str, float]:
@@ -70,7 +66,7 @@ def solve(row: dict[str, str]) -> dict[str, float]:
     return cell
 
 
-def store(cells: list[dict[str, float]], compile_s: float) -> None:
+def report(cells: list[dict[str, float]], compile_s: float) -> None:
     """Write the result in the format of all benchmarks."""
 
     def worst(ending: str, policies: tuple[str, ...]) -> float:
@@ -93,31 +89,13 @@ def store(cells: list[dict[str, float]], compile_s: float) -> None:
             10.0,
         ),
     ]
-    result = {
-        "claim": "Exact lost-sales costs: Zipkin's Table 3 to 0.005, L = 4 in seconds",
-        "command": "python benchmarks/inventory_exact.py --data DIR",
-        "commit": subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip(),
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "measured": {
-            "compile_or_load_s": round(compile_s, 2),
-            "largest_unrounded": worst("_from_printed", POLICIES),
-            "cells": cells,
-        },
-        "bars": bars,
+    measured = {
+        "compile_or_load_s": round(compile_s, 2),
+        "largest_unrounded": worst("_from_printed", POLICIES),
+        "cells": cells,
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    for row in bars:
-        print(f"{row['name']}: {row['value']:.6g} (target {row['target']:g}, met: {row['met']})")
-
-
-def bar(name: str, value: float, target: float) -> dict[str, object]:
-    """One bar that is to stay below its target."""
-    value = round(value, 9)
-    return {"name": name, "value": value, "target": target, "better": "lower", "met": value <= target}
+    claim = "Exact lost-sales costs: Zipkin's Table 3 to 0.005, L = 4 in seconds"
+    store("inventory/exact", claim, "python benchmarks/inventory_exact.py --data DIR", measured, bars)
 
 
 if __name__ == "__main__":

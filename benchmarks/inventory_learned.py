@@ -8,16 +8,11 @@ minutes of one core. Writes `results/inventory/learned.json`; with --steps below
 """
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import time
-from datetime import date
-from pathlib import Path
 
 import numpy as np
 import torch
+from store import bar, store
 
 from sirdar.inventory import (
     Episode,
@@ -36,7 +31,6 @@ CELLS = [(lead, cost) for lead in (1, 2, 3, 4) for cost in (4.0, 9.0, 19.0, 39.0
 MEAN = 5.0
 STEPS = 12_000
 PATHS, TIME, WARM_UP = 96, 36, 8
-RESULT = Path(__file__).parent / "results" / "inventory" / "learned.json"
 
 
 def main() -> None:
@@ -51,11 +45,7 @@ def main() -> None:
     policy = train(arguments.steps, arguments.seed, np.array(optima))
     training_s = time.perf_counter() - began
     cells = [evaluate(policy, *cell, optimum) for cell, optimum in zip(CELLS, optima, strict=True)]
-    bars = make_bars(cells, training_s)
-    for row in bars:
-        print(f"{row['name']}: {row['value']:.4g} (target {row['target']:g}, met: {row['met']})")
-    if arguments.steps >= STEPS:
-        store(cells, bars, training_s, arguments.steps)
+    report(cells, training_s, arguments.steps)
 
 
 def cell_problem(lead: int, cost: float) -> InventoryProblem:
@@ -105,41 +95,30 @@ def evaluate(policy: LearnedPolicy, lead: int, cost: float, optimum: float) -> d
     }
 
 
-def make_bars(cells: list[dict[str, float]], training_s: float) -> list[dict[str, object]]:
-    """What was promised."""
+def report(cells: list[dict[str, float]], training_s: float, steps: int) -> None:
+    """Store the bars and the cells; a shortened run is only printed."""
     gaps = [cell["gap_percent"] for cell in cells]
     beaten = sum(cell["gap_percent"] < cell["capped_base_stock_gap_percent"] for cell in cells)
-    rows = [
-        ("mean gap to the optimum over 16 cells, per cent", sum(gaps) / len(gaps), 0.15, "lower"),
-        ("worst gap to the optimum, per cent", max(gaps), 0.5, "lower"),
-        ("cells in which it costs less than the best capped base-stock policy", float(beaten), 16.0, "higher"),
-        ("training, seconds", training_s, 1200.0, "lower"),
+    bars = [
+        bar("mean gap to the optimum over 16 cells, per cent", sum(gaps) / len(gaps), 0.15),
+        bar("worst gap to the optimum, per cent", max(gaps), 0.5),
+        bar(
+            "cells in which it costs less than the best capped base-stock policy", float(beaten), 16.0, better="higher"
+        ),
+        bar("training, seconds", training_s, 1200.0),
     ]
-    return [
-        {"name": n, "value": round(v, 4), "target": t, "better": b, "met": v <= t if b == "lower" else v >= t}
-        for n, v, t, b in rows
-    ]
-
-
-def store(cells: list[dict[str, float]], bars: list[dict[str, object]], training_s: float, steps: int) -> None:
-    """Write the result in the format of all benchmarks."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    result = {
-        "claim": "One learned policy within 0.15 % of the exact optimum on 16 lost-sales problems, whole orders",
-        "command": "python benchmarks/inventory_learned.py",
-        "commit": commit,
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, 1 thread",
-        "measured": {
-            "training_s": round(training_s, 1),
-            "steps": steps,
-            "product_steps": steps * PATHS * TIME * len(CELLS),
-            "cells": cells,
-        },
-        "bars": bars,
+    if steps < STEPS:
+        print(bars)
+        return
+    measured = {
+        "training_s": round(training_s, 1),
+        "steps": steps,
+        "product_steps": steps * PATHS * TIME * len(CELLS),
+        "threads": 1,
+        "cells": cells,
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    claim = "One learned policy within 0.15 % of the exact optimum on 16 lost-sales problems, whole orders"
+    store("inventory/learned", claim, "python benchmarks/inventory_learned.py", measured, bars)
 
 
 if __name__ == "__main__":

@@ -11,26 +11,21 @@ with the same policy, turn by turn in the same process, and both must find the s
 import argparse
 import copy
 import importlib.util
-import json
-import os
-import platform
-import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
+from store import bar, store
 
 from sirdar.inventory import BaseStock, InventoryProblem, OrderRules, simulate
 
 LEAD, TIME, LEVEL, PRODUCTS = 4, 50, 28.0, 32_768
-RESULT = Path(__file__).parent / "results" / "inventory" / "simulator.json"
 
 
 def main() -> None:
@@ -51,7 +46,7 @@ def main() -> None:
     speeds = measure(contestants, arguments.runs)
     for name, speed in speeds.items():
         print(f"{name}: {speed / 1e6:.2f} million product-steps/s")
-    store(speeds, arguments.threads)
+    report(speeds, arguments.threads)
 
 
 def ours(level: torch.Tensor, demand: torch.Tensor) -> torch.Tensor:
@@ -126,34 +121,20 @@ def measure(contestants: dict[str, Callable[[torch.Tensor], torch.Tensor]], runs
     return best
 
 
-def store(speeds: dict[str, float], threads: int) -> None:
-    """Write the result in the format of all benchmarks."""
-    rows = [
-        ("forward, product-steps/s", speeds["ours, forward"], 1e7),
-        ("forward and backward, product-steps/s", speeds["ours, forward and backward"], 4e6),
-    ]
-    if "rival, forward and backward" in speeds:
-        ratio = speeds["ours, forward and backward"] / speeds["rival, forward and backward"]
-        rows.append(("times as fast as the rival, forward and backward", ratio, 8.0))
-        rows.append(("times as fast as the rival, forward", speeds["ours, forward"] / speeds["rival, forward"], 8.0))
+def report(speeds: dict[str, float], threads: int) -> None:
+    """Store speeds, and ratios where the rival ran."""
+    forward, both = speeds["ours, forward"], speeds["ours, forward and backward"]
     bars = [
-        {"name": name, "value": round(value, 2), "target": target, "better": "higher", "met": value >= target}
-        for name, value, target in rows
+        bar("forward, product-steps/s", forward, 1e7, better="higher"),
+        bar("forward and backward, product-steps/s", both, 4e6, better="higher"),
     ]
-    for row in bars:
-        print(f"{row['name']}: {row['value']:.4g} (target {row['target']:g}, met: {row['met']})")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    result = {
-        "claim": "The differentiable simulator runs 10 million product-steps/s forward, 4 million with backward",
-        "command": "python benchmarks/inventory_simulator.py --rival DIR",
-        "commit": commit,
-        "date": date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {threads} threads",
-        "measured": {name: round(speed) for name, speed in speeds.items()},
-        "bars": bars,
-    }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    if "rival, forward" in speeds:
+        ratios = both / speeds["rival, forward and backward"], forward / speeds["rival, forward"]
+        bars.append(bar("times as fast as the rival, forward and backward", ratios[0], 8.0, better="higher"))
+        bars.append(bar("times as fast as the rival, forward", ratios[1], 8.0, better="higher"))
+    measured = {name: round(speed) for name, speed in speeds.items()} | {"threads": threads}
+    claim = "The differentiable simulator runs 10 million product-steps/s forward, 4 million with backward"
+    store("inventory/simulator", claim, "python benchmarks/inventory_simulator.py --rival DIR", measured, bars)
 
 
 if __name__ == "__main__":
