@@ -75,7 +75,7 @@ def test_training_lowers_the_loss_and_reports_progress() -> None:
         return ((network(x) - 0.5 * x) ** 2).mean()
 
     first = loss(np.random.default_rng(1)).item()
-    training.train(network, loss, steps=200, seed=0, progress=done.append)
+    training.train(network, training.Run(loss, 200, 0, progress=done.append), training.Training())
     assert loss(np.random.default_rng(1)).item() < first / 2
     assert not network.training
     assert done == pytest.approx(np.arange(1, 201) / 200)

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from sirdar.errors import ArgumentError
-from sirdar.inventory import BaseStock, InventoryProblem, OrderRules, ProjectedInventory, Stock, Trade, simulate
+from sirdar.inventory import (
+    BaseStock,
+    InventoryProblem,
+    OrderRules,
+    ProjectedInventory,
+    RandomLeadTime,
+    Stock,
+    Trade,
+    simulate,
+    simulate_slowly,
+)
 from sirdar.inventory.sample_paths import expect
 
 
@@ -66,9 +76,34 @@ def test_broken_and_impossible_limits_are_refused(demand: ModuleType) -> None:
     poor = InventoryProblem(1.0, 9.0, 1, trade=Trade(unit_cost=3.0), rules=OrderRules(budget=15.0))
     with pytest.raises(ArgumentError, match="the policy spent 60 in one step, but the budget is 15"):
         simulate(BaseStock(10.0), poor, ones)
+    with pytest.raises(ArgumentError, match=r": 5 too much in step 0, most of it for series 1 \(12\)"):
+        simulate(BaseStock(np.array([8.0, 12.0])), tight, ones)
+    with pytest.raises(ArgumentError, match=r"exceeded by 4 before anything is ordered.* most of it series 0 with 12"):
+        simulate(BaseStock(1.0), tight, ones, Stock([12.0, 7.0]))  # whoever orders
     policy = ProjectedInventory(demand.normal_forecast([5.0, 5.0], [1.0, 1.0], horizon=2))
     with pytest.raises(ArgumentError, match=r"of 15 is exceeded by 10 before .* most of it series 1 with 22"):
         policy.plan(tight, Stock([3.0, 20.0], [[0.0], [2.0]]))
     free = InventoryProblem(1.0, 9.0, 1, rules=OrderRules(budget=15.0))
     with pytest.raises(ArgumentError, match="a budget of 15 says nothing while unit_cost is 0"):
         policy.plan(free, Stock.empty(2))
+
+
+@pytest.mark.parametrize("lead_time", [2, RandomLeadTime((0.2, 0.5, 0.3))])
+def test_shelves_bound_every_policy_and_both_simulators_agree(lead_time: int | RandomLeadTime) -> None:
+    shelf = np.array([9.0, 30.0, np.inf])
+    problem = InventoryProblem(1.0, 9.0, lead_time, rules=OrderRules(minimum=2.0, case_pack=2.0, shelf=shelf))
+    demand = np.random.default_rng(0).poisson(4.0, (2, 3, 15)).astype(np.float64)
+    fast, slow = (run(BaseStock(25.0), problem, demand) for run in (simulate, simulate_slowly))
+    orders, sold = fast.trajectory.orders.numpy(), fast.trajectory.sold.numpy()
+    np.testing.assert_allclose(orders, slow.trajectory.orders)
+    position = orders.cumsum(-1) - sold.cumsum(-1) + sold
+    assert (position <= shelf[:, None]).all()
+    assert (position[:, 0].max(axis=-1) >= 8.0).all()  # filled, but for less than a pack of two
+    assert (position[:, 2].max(axis=-1) >= 25.0).all()
+
+
+def test_a_plan_keeps_the_shelves(demand: ModuleType) -> None:
+    forecast = demand.certain_forecast([[4.0, 3.0], [3.0, 5.0]])
+    problem = InventoryProblem(0.1, 9.0, 1, rules=OrderRules(shelf=np.array([20.0, 6.0])))
+    plan = ProjectedInventory(forecast, samples=3).plan(problem, Stock([4.0, 3.0]))
+    assert plan.quantity.tolist() == [3.0, 3.0]  # five are wanted of the second, for which its shelf has no room

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sirdar.errors import ArgumentError
 from sirdar.inventory import InventoryProblem, OrderRules, RandomLeadTime, Stock, Trade
@@ -28,6 +30,18 @@ from sirdar.inventory.terms import permitted
         ({"holding_cost": 0.0, "lost_sale_cost": 0.0}, r"the critical ratio must lie in \(0, 1\), got nan"),
         ({"discount": 0.0}, r"discount must be one number in \(0, 1\], got 0.0"),
         ({"holding_cost": np.ones(2), "lost_sale_cost": np.ones(3)}, "values per series must be equally many"),
+        (
+            {"rules": OrderRules(np.array([1.0, 20.0]), 12.0, capacity=40.0, volume=2.0)},
+            "the least order of series 1, 24 units, fills 48 of room, but the capacity is 40: 8 too much",
+        ),
+        (
+            {"rules": OrderRules(case_pack=12.0, shelf=np.array([20.0, 10.0]))},
+            "the least order of series 1 is 12 units, but its shelf holds 10: 2 too much",
+        ),
+        (
+            {"rules": OrderRules(case_pack=0.0, minimum=5.0, budget=14.0), "trade": Trade(unit_cost=3.0)},
+            "the least order of series 0, 5 units, costs 15, but the budget is 14: 1 too much",
+        ),
         ({"holding_cost": np.ones((2, 2))}, r"got an array of shape \(2, 2\)"),
     ],
 )
@@ -39,6 +53,10 @@ def test_bad_problems_are_refused(arguments: dict[str, Any], sentence: str) -> N
 def test_bad_terms_are_refused() -> None:
     with pytest.raises(ArgumentError, match="unit_cost must not be negative, got -1"):
         Trade(unit_cost=-1.0)
+    with pytest.raises(ArgumentError, match="shelf must be above 0, got 0 for series 1"):
+        OrderRules(shelf=np.array([1.0, 0.0]))
+    with pytest.raises(ArgumentError, match="shelf must be finite, got nan"):
+        OrderRules(shelf=float("nan"))
     with pytest.raises(ArgumentError, match="capacity must be a number above 0"):
         OrderRules(capacity=0.0)
     with pytest.raises(ArgumentError, match=r"which sum to 0.9"):
@@ -134,3 +152,26 @@ def test_what_is_no_number_is_refused() -> None:
     with pytest.raises(ArgumentError, match="lead_time must be a whole number of steps, got True"):
         require_integers(True, "lead_time", least=0)
     assert InventoryProblem(1, 4).critical_ratio == 0.8  # whole numbers are numbers too
+
+
+@given(
+    asked=st.floats(0, 100),
+    position=st.floats(0, 60),
+    minimum=st.sampled_from([0.0, 5.0]),
+    pack=st.sampled_from([0.0, 1.0, 6.0]),
+    shelf=st.sampled_from([12.0, 40.0, np.inf]),
+)
+def test_orders_never_overfill_a_shelf(
+    asked: float, position: float, minimum: float, pack: float, shelf: float
+) -> None:
+    rules = OrderRules(minimum, pack, shelf=shelf)
+    free = permitted(np.array([asked]), rules)[0]
+    placed = permitted(np.array([asked]), rules, np.array([position]))[0]
+    assert placed <= free
+    assert placed <= max(shelf - position, 0.0) + 1e-5
+    assert placed == 0 or placed >= rules.least - 1e-5
+    if free <= shelf - position:
+        assert placed == free
+    if pack:
+        assert placed % pack == pytest.approx(0, abs=1e-6)
+        assert placed + pack > min(free, shelf - position) or placed == 0  # not a pack too few

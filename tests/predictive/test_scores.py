@@ -83,6 +83,20 @@ def test_mase_is_that_of_utilsforecast(season: int) -> None:
     assert found == pytest.approx(oracle)
 
 
+def test_sql_is_twice_the_scaled_loss_of_utilsforecast() -> None:
+    history = np.random.default_rng(1).gamma(2.0, 5.0, (6, 20))
+    times = np.tile(np.arange(-20, 0), 6)
+    train = pl.DataFrame({"unique_id": np.repeat(np.arange(6), 20), "ds": times, "y": history.reshape(-1)})
+    names = [f"q{i}" for i in range(9)]
+    table = frame({"y": ACTUAL} | {name: QUANTILES[..., i] for i, name in enumerate(names)})
+    levels = np.array(DECILES)
+    oracle = losses.scaled_mqloss(table, models={"m": names}, quantiles=levels, seasonality=4, train_df=train)
+    scale = scores.seasonal_scale(history, 4)
+    assert scores.sql(ACTUAL, QUANTILES, DECILES, scale) == pytest.approx(2 * oracle["m"].mean())
+    median = QUANTILES[..., 4:5]
+    assert scores.sql(ACTUAL, median, (0.5,), scale) == pytest.approx(scores.mase(ACTUAL, median[..., 0], scale))
+
+
 def test_the_scale_of_mase_by_hand() -> None:
     history = np.array([[1, 3, np.nan, 4, 9], [np.nan, np.nan, np.nan, np.nan, 2], [5, 5, 5, 5, 5]])
     # Changes known: 1 -> 3 and 4 -> 9, so (2 + 5) / 2; none; all nothing. A season of 3: 1 -> 4 and 3 -> 9.

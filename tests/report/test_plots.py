@@ -42,6 +42,14 @@ SPECS = {
         [{"name": HOSTILE, "part": "Order", "units": 3, "place": 1}],
         [{"name": HOSTILE, "part": "Expected demand", "units": 2}],
     ),
+    "stock": plots.stock([{"t": day, "stock": 3, "order": 2, "demand": 1.5} for day in DAYS]),
+    "trade-off": plots.trade_off(
+        [
+            {"name": HOSTILE, "place": i, "service": i / 3, "cost": 9, "label": "1", "tone": "best", "true": i == 1}
+            for i in range(3)
+        ],
+        [{"name": HOSTILE, "service": 0.5, "cost": 7, "label": "1"}],
+    ),
     "dots": _dots(1.0, 2.0),
     "dots far apart": _dots(1e-5, 3.0),
 }

@@ -20,7 +20,12 @@ Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made i
 Horizon = Annotated[int, typer.Option(help="Steps to forecast.")]
 Windows = Annotated[int, typer.Option(help="Origins of the backtest.")]
 Models = Annotated[
-    str | None, typer.Option(help="Rungs, comma-separated: seasonal-naive, auto-ets, theta, tsb, croston, mq-cnn.")
+    str | None,
+    typer.Option(
+        help="Rungs, comma-separated, of: seasonal-naive, auto-ets, theta, ces, auto-arima, tsb, croston, adida, "
+        "add-ons, sqrf, feed-forward, mq-rnn, mq-cnn, mq-transformer, ladder. "
+        "By default seasonal-naive, auto-ets, theta, tsb, croston, mq-cnn."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Of everything random; the same seed gives the same files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -132,6 +137,15 @@ def problem(holding_cost: float, lost_sale_cost: float, lead_time: int, review_p
 
     require_positive_integer(lead_time, "lead time")
     return InventoryProblem(holding_cost, lost_sale_cost, lead_time, review_period)
+
+
+def traded(problem: Any, trade: tuple[float, float, float], rules: tuple[float, float]) -> Any:  # noqa: ANN401
+    """The same problem with price, unit cost and order cost, and with minimum and case pack."""
+    from dataclasses import replace
+
+    from sirdar.inventory import OrderRules, Trade
+
+    return replace(problem, trade=Trade(*trade), rules=OrderRules(*rules))
 
 
 def smallest_problem() -> Any:  # noqa: ANN401 - importing its type would load numpy for --help

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results as tables in a terminal."""
 
+import sys
+from typing import Any
+
 from sirdar.chips import Ranking
 from sirdar.cli.options import print_table
 from sirdar.forecasting.backtest import Backtest
@@ -28,10 +31,12 @@ def leaderboard(evaluation: Backtest) -> None:
             f"{score.closed_coverage_80:.1%}",
             f"{score.crossing_rate:.1%}",
             duration(score.seconds),
+            duration(score.cpu_seconds),
+            f"{score.peak_memory_bytes / 2**20:,.0f} MiB",
         ]
         for score in evaluation.scores
     ]
-    columns = ["model", "WQL", "MASE", "80 % coverage", "closed", "crossing", "time"]
+    columns = ["model", "WQL", "MASE", "80 % coverage", "closed", "crossing", "time", "CPU", "memory"]
     print_table(f"Backtest: {len(evaluation.origins)} origins, horizon {evaluation.horizon}", columns, rows)
 
 
@@ -39,6 +44,27 @@ def orders(made: Orders) -> None:
     """Totals of the orders."""
     rows = [[name.replace("_", " "), number(value)] for name, value in order_totals(made).items()]
     print_table("Orders", ["sum over products", "value"], rows)
+
+
+def simulation(made: dict[str, Any]) -> None:
+    """The cost table of a replay, the policy asked for first; then its assumptions."""
+    costs = ("holding", "lost_margin", "purchase", "ordering", "total")
+    rows = [
+        [
+            row["policy"],
+            *[number(row[name]) for name in costs],
+            *[f"{row[name]:.1%}" for name in ("fill_rate", "cycle_service_level")],
+            number(row["turns"]),
+            "–" if row["share_of_foresight"] is None else f"{row['share_of_foresight']:.1%}",
+        ]
+        for row in made["policies"]
+    ]
+    title = f"{made['series']:,} series, {made['window']} steps, {made['first_step']} to {made['last_step']}"
+    names = ["holding", "lost margin", "purchase", "ordering", "total", "fill", "cycles", "turns"]
+    print_table(title, ["policy", *names, "share"], rows)
+    chosen = [f"{row['policy']}: {row['words']}" for row in made["policies"]]
+    for sentence in (*chosen, *made["notes"]):
+        sys.stdout.write(f"* {sentence}\n")
 
 
 def chips(ranking: Ranking) -> None:

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rolling-origin evaluation: every model is trained anew at each origin and scored on what followed."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +9,12 @@ from jaxtyping import Float32
 
 from sirdar.errors import ArgumentError, DataError, require_positive_integer
 from sirdar.forecasting.forecaster import Forecaster
-from sirdar.forecasting.ladder import ENSEMBLE, NAIVE
+from sirdar.forecasting.ladder import ENSEMBLE, LADDER, NAIVE
+from sirdar.forecasting.meter import Meter
 from sirdar.forecasting.models.ensemble import average
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.seasons import season_of
-from sirdar.predictive import Forecast, scores
+from sirdar.predictive import Forecast, msis, scores
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,8 @@ class Score:
     """One row of the leaderboard; shares are in 0 ... 1.
 
     `coverage_80` counts ties at the ends of the interval by their share, see `predictive.scores.coverage`;
-    `closed_coverage_80` counts them whole.
+    `closed_coverage_80` counts them whole. `sql` and `msis_80` (of the interval from 0.1 to 0.9) are scaled as `mase`.
+    `cpu_seconds` and `peak_memory_bytes` are explained in `meter.Meter`.
     """
 
     model: str
@@ -33,6 +33,10 @@ class Score:
     closed_coverage_80: float
     crossing_rate: float
     seconds: float
+    cpu_seconds: float
+    peak_memory_bytes: int
+    sql: float
+    msis_80: float
     wql_by_origin: tuple[float, ...]
 
 
@@ -88,6 +92,7 @@ def backtest(
     windows: int = 3,
     stride: int | None = None,
     ensemble: bool = True,
+    season: int | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Backtest:
     """Scores models on the last `windows` origins of a panel.
@@ -99,7 +104,9 @@ def backtest(
         panel: the history.
         windows: number of origins.
         stride: steps between origins; the horizon when None, so that no step is scored twice.
-        ensemble: also score the average of all models but the seasonal naive, when there are at least two.
+        ensemble: also score the average of all models but the seasonal naive and the ladder, when there are at least
+            two.
+        season: steps in a season, for the scale of MASE; that of the calendar when None.
         progress: called with a text and the share of work done.
 
     Raises:
@@ -108,13 +115,13 @@ def backtest(
     """
     require_positive_integer(windows, "windows")
     built = {name: _built(model) for name, model in models.items()}
-    members = [name for name in built if name != NAIVE]
+    members = [name for name in built if name not in {NAIVE, LADDER}]
     ensemble = ensemble and len(members) > 1
     horizon = _shared_horizon(built, ensemble=ensemble)
     stride = horizon if stride is None else require_positive_integer(stride, "stride")
     _refuse_short(panel, horizon, windows, stride)
-    season = season_of(panel)
-    clock = _Clock(dict.fromkeys([*built, ENSEMBLE] if ensemble else built, 0.0))
+    season = season_of(panel) if season is None else require_positive_integer(season, "season")
+    meters = {name: Meter() for name in ([*built, ENSEMBLE] if ensemble else built)}
     origins = []
     for window in range(windows):
         past = panel.cut(horizon + (windows - 1 - window) * stride)
@@ -126,32 +133,20 @@ def backtest(
         for index, (name, model) in enumerate(built.items()):
             if progress is not None:
                 progress(f"origin {window + 1}/{windows}: {name}", (window + index / len(built)) / windows)
-            with clock.running(name):
+            with meters[name].running():
                 forecasts[name] = model.fit(past).predict(past)
         if ensemble:
-            with clock.running(ENSEMBLE):
+            with meters[ENSEMBLE].running():
                 forecasts[ENSEMBLE] = average([forecasts[name] for name in members])
         origins.append(_origin(past, horizon, season, forecasts))
     if ensemble:
-        clock.seconds[ENSEMBLE] += sum(clock.seconds[name] for name in members)
+        for name in members:
+            meters[ENSEMBLE].add(meters[name])
     if progress is not None:
         progress("scores", 1.0)
     result = Backtest([], origins, season, horizon)
-    rows = [_score(name, result, seconds) for name, seconds in clock.seconds.items()]
+    rows = [_score(name, result, meter) for name, meter in meters.items()]
     return Backtest(sorted(rows, key=lambda row: (np.isnan(row.wql), row.wql)), origins, season, horizon)
-
-
-@dataclass(frozen=True)
-class _Clock:
-    """Seconds spent by each model."""
-
-    seconds: dict[str, float]
-
-    @contextmanager
-    def running(self, name: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        self.seconds[name] += time.perf_counter() - begin
 
 
 def _built(model: Forecaster | Callable[[], Forecaster]) -> Forecaster:
@@ -201,7 +196,7 @@ def _origin(past: Panel, horizon: int, season: int, forecasts: dict[str, Forecas
     return Origin(str(last), past.ids, past.actuals(horizon), scores.seasonal_scale(history, season), forecasts)
 
 
-def _score(model: str, result: Backtest, seconds: float) -> Score:
+def _score(model: str, result: Backtest, meter: Meter) -> Score:
     actual, values, levels = result._pooled(model)
     scale = np.concatenate([origin.scale for origin in result.origins])
     median = np.concatenate([origin.forecasts[model].median() for origin in result.origins])
@@ -210,19 +205,21 @@ def _score(model: str, result: Backtest, seconds: float) -> Score:
         model,
         wql=scores.wql(actual, values, levels),
         mase=scores.mase(actual, median, scale),
-        coverage_80=_coverage_80(actual, values, levels, scores.coverage),
-        closed_coverage_80=_coverage_80(
+        coverage_80=_between(actual, values, levels, scores.coverage),
+        closed_coverage_80=_between(
             actual, values, levels, lambda y, q, _: scores.closed_coverage(y, q[..., 0], q[..., -1])
         ),
         crossing_rate=scores.crossing_rate(values),
-        seconds=seconds,
+        seconds=meter.seconds,
+        cpu_seconds=meter.cpu_seconds,
+        peak_memory_bytes=meter.peak_bytes,
+        sql=scores.sql(actual, values, levels, scale),
+        msis_80=_between(actual, values, levels, lambda y, q, _: msis(y, q[..., 0], q[..., -1], scale, alpha=0.2)),
         wql_by_origin=tuple(by_origin),
     )
 
 
-def _coverage_80(
-    actual: np.ndarray, values: np.ndarray, levels: tuple[float, ...], measure: Callable[..., float]
-) -> float:
+def _between(actual: np.ndarray, values: np.ndarray, levels: tuple[float, ...], measure: Callable[..., float]) -> float:
     """The measure on the levels from 0.1 to 0.9; NaN when these are not forecast."""
     inside = [index for index, level in enumerate(levels) if 0.1 <= level <= 0.9]
     if not inside or levels[inside[0]] != 0.1 or levels[inside[-1]] != 0.9:

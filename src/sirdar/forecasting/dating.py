@@ -61,15 +61,15 @@ def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regula
     """The table's frequency, and the coarser one if asked for.
 
     Args:
-        frame: columns id, time and target.
+        frame: columns id (Enum), time and target, in the order of the first two.
         where: words that name the table in errors.
         freq: the frequency asked for, or None for the table's own.
         regular: rows stand for every period (not only those with sales), so two rhythms in one table are a mistake.
     """
     require_freq(freq)
     last = frame.filter(pl.col("target").is_not_null()).select(pl.col("time").max()).to_series().to_numpy()
-    frame = frame.select("id", "time").sort("id", "time")
-    same = (frame["id"] == frame["id"].shift(1)).fill_null(value=False).to_numpy()[1:]
+    codes = frame["id"].to_physical().to_numpy()
+    same = codes[1:] == codes[:-1]
     rows = _Rows(frame["id"], frame["time"].to_numpy().astype("datetime64[us]"), same)
     unit = _unit(rows)
     if unit is None:
@@ -219,6 +219,20 @@ def _words(time: np.datetime64) -> str:
     return str(time.astype("datetime64[s]")).replace("T", " ").removesuffix(" 00:00:00")
 
 
+def in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame sorted by id and time; by one number in place of two columns, which takes a third of the time."""
+    codes, times = (frame[name].to_physical().to_numpy().astype(np.int64) for name in ("id", "time"))
+    values = np.unique(times)
+    key = codes * len(values) + np.searchsorted(values, times)
+    return frame if (key[1:] >= key[:-1]).all() else frame[pl.Series(key).arg_sort()]
+
+
+def repeats(frame: pl.DataFrame, column: str) -> bool:
+    """Whether a frame that is sorted by id and this column has two equal rows."""
+    codes, times = (frame[name].to_physical().to_numpy() for name in ("id", column))
+    return bool(((codes[1:] == codes[:-1]) & (times[1:] == times[:-1])).any())
+
+
 def resample(
     frame: pl.DataFrame,
     calendar: Calendar,
@@ -230,14 +244,14 @@ def resample(
     """Rows gathered by (id, period); a first or last period that is covered by less than 80 % counts as not observed.
 
     Args:
-        frame: columns id, time, target, the covariates and any others, of which the first value is kept.
+        frame: as for `infer_frequency`, with the covariates and any others, of which the first value is kept.
         calendar: of the rows, and of the panel.
         where: words that name the table in errors.
         covariates: names of those averaged, of those summed, and of the price, which is averaged by units.
         regular: rows stand for every period, so that one row per period means that nothing is gathered.
     """
     frame = frame.with_columns(pl.Series("period", calendar.wanted.periods(frame["time"].to_numpy())))
-    several = frame.select("id", "period").is_duplicated().any()
+    several = repeats(frame, "period")
     if not several and (regular or calendar.own == calendar.wanted):
         return frame, []
     averaged, summed, price = covariates
@@ -255,7 +269,7 @@ def resample(
         measures.append((_by_units(column).fill_null(mean) if column == price else mean).alias(column))
     static = [c for c in frame.columns if c not in {"id", "time", "period", "target", *averaged, *summed}]
     measures += [pl.col(column).drop_nulls().first() for column in static]
-    frame = frame.sort("id", "time").group_by("id", "period", maintain_order=True).agg(measures)
+    frame = frame.group_by("id", "period", maintain_order=True).agg(measures)
     _refuse_sums(frame, ("target", *summed), name, where)
     return frame, notes
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from sirdar.errors import ArgumentError, DataError, nearest
-from sirdar.forecasting.dating import covariate, infer_frequency, require_freq, resample
+from sirdar.forecasting.dating import covariate, in_order, infer_frequency, repeats, require_freq, resample
 from sirdar.forecasting.panel import Roles
 from sirdar.forecasting.tables import (
     Table,
@@ -100,7 +100,7 @@ def _named(roles: Roles, role: str, *, single: bool = False) -> tuple[str, ...]:
 
 
 def _checked(tables: list[Table], columns: Columns, where: str) -> pl.DataFrame:
-    """One table with columns id (text), time (Datetime), target and covariates (Float64), checked row by row.
+    """One table with columns id (Enum), time (Datetime), target and covariates (Float64), checked row by row, in order.
 
     From here on covariates go by marked names, so that one called "id" or "period" does no harm.
     """
@@ -129,24 +129,26 @@ def _checked(tables: list[Table], columns: Columns, where: str) -> pl.DataFrame:
             msg = f"{where}static column {name!r} is text in one file and a number in another; store it alike"
             raise DataError(msg)
     checked = pl.concat(parts)
+    # Whatever groups or sorts by series is many times faster on ordered codes than on text.
+    checked = checked.with_columns(pl.col("id").cast(pl.Enum(checked["id"].unique().sort())))
     if checked["target"].null_count() == checked.height:
         msg = f"{where}column {columns.target!r} holds no value at all"
         raise DataError(msg)
-    _refuse_repeats(checked, tables, where)
-    return checked
+    ordered = in_order(checked)
+    if repeats(ordered, "time"):
+        _refuse_repeats(checked, tables, where)
+    return ordered
 
 
 def _refuse_repeats(checked: pl.DataFrame, tables: list[Table], where: str) -> None:
-    twice = checked.select("id", "time").is_duplicated()
-    if twice.any():
-        row = first_row(twice) - 1
-        key, time = checked["id"][row], checked["time"][row]
-        rows = (checked["id"].eq(key) & checked["time"].eq(time)).arg_true().to_list()
-        msg = (
-            f"{where}series {key!r} has {len(rows)} rows for {time} ({place_of(tables, rows[0])} and "
-            f"{place_of(tables, rows[1])}); keep one row per series and time, or sum them first"
-        )
-        raise DataError(msg)
+    row = first_row(checked.select("id", "time").is_duplicated()) - 1
+    key, time = checked["id"][row], checked["time"][row]
+    rows = (checked["id"].eq(key) & checked["time"].eq(time)).arg_true().to_list()
+    msg = (
+        f"{where}series {key!r} has {len(rows)} rows for {time} ({place_of(tables, rows[0])} and "
+        f"{place_of(tables, rows[1])}); keep one row per series and time, or sum them first"
+    )
+    raise DataError(msg)
 
 
 def _plain_static(column: pl.Series, where: str) -> pl.Series:
@@ -159,8 +161,9 @@ def _plain_static(column: pl.Series, where: str) -> pl.Series:
 
 def _arrays(frame: pl.DataFrame, columns: Columns, *, zero: bool, where: str) -> dict[str, Any]:
     """Ragged arrays of a frame with columns id, period, target and covariates."""
-    frame = frame.sort("id", "period")
-    ids, first_row, count = np.unique(frame["id"].to_numpy(), return_index=True, return_counts=True)
+    runs = frame.select(pl.col("id").rle()).unnest("id")
+    ids, count = runs["value"].cast(pl.String).to_numpy(), runs["len"].to_numpy().astype(np.int64)
+    first_row = np.cumsum(count) - count
     period = frame["period"].to_numpy().astype(np.int64)
     target = frame["target"].to_numpy().astype(np.float64)
     last_observed = int(period[np.isfinite(target)].max())
@@ -204,20 +207,25 @@ def _refuse_sparse(ids: np.ndarray, lengths: np.ndarray, count: np.ndarray, wher
 
 
 def _static(frame: pl.DataFrame, columns: Columns, where: str, *, text: bool) -> dict[str, np.ndarray]:
-    """One value per series, in the order of the sorted ids; numbers in CSV files where every value is one."""
+    """One value per series, in the order of the ids; numbers in CSV files where every value is one."""
     result = {}
+    codes = frame["id"].to_physical().to_numpy()
+    first = np.flatnonzero(np.diff(codes, prepend=-1))
     for name in columns.static:
-        column = pl.col(covariate(name))
-        several = frame.group_by("id").agg(column.drop_nulls().unique(maintain_order=True)).sort("id")
-        varying = several.filter(column.list.len() > 1)
-        if varying.height:
-            values = varying[covariate(name)][0].to_list()
+        column = frame[covariate(name)]
+        values = column.cast(pl.Categorical).to_physical() if column.dtype == pl.String else column
+        values = values.cast(pl.Float64).to_numpy()
+        varying = np.flatnonzero(np.fmin.reduceat(values, first) < np.fmax.reduceat(values, first))
+        if len(varying):
+            several = frame.filter(pl.col("id").to_physical() == codes[first[varying[0]]])
+            odd = several[covariate(name)].drop_nulls().unique(maintain_order=True)
             msg = (
-                f"{where}static column {name!r} has {values[0]!r} and {values[1]!r} in series {varying['id'][0]!r}; "
+                f"{where}static column {name!r} has {odd[0]!r} and {odd[1]!r} in series {several['id'][0]!r}; "
                 "give it one value per series, or another role"
             )
             raise DataError(msg)
-        one = several[covariate(name)].list.first()
+        known = np.minimum.reduceat(np.where(np.isfinite(values), np.arange(len(values)), len(values)), first)
+        one = column.extend_constant(None, 1)[known]
         if text and one.is_not_null().any() and one.str.contains(_NUMBER).all():
             one = plain_numbers(one.alias(name), where)
         result[name] = one.cast(pl.Float32 if one.dtype.is_numeric() else pl.String).to_numpy()

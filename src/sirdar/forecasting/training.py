@@ -3,18 +3,60 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-BATCH = 128
+from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.forecasting.checkpoint import Checkpoint
+from sirdar.numerics.adamw import AdamW
+
+Precision = Literal["fp32", "bf16", "bf16-sr", "bf16-nearest"]
+CHECKS = 20  # of the validation loss, and checkpoints, over a whole training
 _WARM_UP = 0.2
-_LEARNING_RATE = 3e-3
 _WEIGHT_DECAY = 1e-2
 _CLIP = 1.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained.
+
+    Args:
+        batch: windows in a step.
+        learning_rate: its peak.
+        patience: stop when this many validations in a row (of 20 evenly spaced ones) bring no better loss, and keep the
+            best weights; the last `horizon` steps of every series are then held out. None: all steps, all history.
+        precision: "fp32"; "bf16": matrix products in bf16, weights in fp32; "bf16-sr": weights in bf16 alone, updated
+            with stochastic rounding (`numerics.AdamW`); "bf16-nearest": likewise, to see what it loses.
+        checkpoint: a folder; a training that was killed goes on from there, to the same result.
+
+    Raises:
+        ArgumentError: a number is out of its range, or the precision has no such name.
+    """
+
+    batch: int = 128
+    learning_rate: float = 3e-3
+    patience: int | None = None
+    precision: Precision = "fp32"
+    checkpoint: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        require_positive_integer(self.batch, "batch")
+        if self.patience is not None:
+            require_positive_integer(self.patience, "patience")
+        if not 0 < self.learning_rate < math.inf:
+            msg = f"learning_rate must be above zero, got {self.learning_rate!r}"
+            raise ArgumentError(msg)
+        if self.precision not in get_args(Precision):
+            msg = f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}"
+            raise ArgumentError(msg)
 
 
 def quantile_loss(
@@ -55,26 +97,82 @@ def _one_cycle(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP)))
 
 
-def train(
-    network: nn.Module,
-    batch_loss: Callable[[np.random.Generator], Tensor],
-    *,
-    steps: int,
-    seed: int,
-    progress: Callable[[float], None] | None = None,
-) -> None:
-    """AdamW under a one-cycle learning rate for a fixed number of steps."""
-    generator = np.random.default_rng(seed)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _one_cycle(step / steps))
-    network.train()
-    for step in range(steps):
-        loss = batch_loss(generator)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
-        optimiser.step()
-        schedule.step()
-        if progress is not None:
-            progress((step + 1) / steps)
+@dataclass(frozen=True)
+class Run:
+    """One training: what is drawn at every step, and what it is judged by.
+
+    Args:
+        batch_loss: the loss of a batch that the generator picks.
+        steps: optimiser steps.
+        seed: each step's batch and dropout follow from it and the step's number alone, so that a run can be resumed.
+        validate: the loss on what was held out; None without early stopping.
+        progress: called with the share of training done.
+        key: names the run among checkpoints: equal for equal data and arguments.
+    """
+
+    batch_loss: Callable[[np.random.Generator], Tensor]
+    steps: int
+    seed: int
+    validate: Callable[[], float] | None = None
+    progress: Callable[[float], None] | None = None
+    key: str = ""
+
+
+def train(network: nn.Module, run: Run, options: Training) -> None:
+    """AdamW under a one-cycle learning rate, from the last checkpoint if there is one."""
+    if options.precision in {"bf16-sr", "bf16-nearest"}:
+        network.to(torch.bfloat16)
+    optimiser = _optimiser(network, run.seed, options)
+    place = Checkpoint(network, optimiser, options.checkpoint, run.key)
+    begin = place.resume()
+    every = max(1, run.steps // CHECKS)
+    with seeded(run.seed):
+        network.train()
+        for step in range(begin, run.steps):
+            _update(network, optimiser, run, options, step)
+            if (step + 1) % every == 0 or step + 1 == run.steps:
+                if _checked(network, run, options, place):
+                    break
+                place.write(step + 1)
+            if run.progress is not None:
+                run.progress((step + 1) / run.steps)
+    place.finish()
+    network.float().eval()
+
+
+def autocast(precision: Precision) -> torch.autocast | nullcontext[None]:
+    """Within it matrix products run in the precision's type."""
+    return nullcontext() if precision == "fp32" else torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+def _optimiser(network: nn.Module, seed: int, options: Training) -> torch.optim.Optimizer:
+    rate = options.learning_rate
+    if options.precision in {"fp32", "bf16"}:
+        return torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY)
+    rounding = "stochastic" if options.precision == "bf16-sr" else "nearest"
+    return AdamW(network.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY, rounding=rounding, seed=seed)
+
+
+def _update(network: nn.Module, optimiser: torch.optim.Optimizer, run: Run, options: Training, step: int) -> None:
+    rate = options.learning_rate * _one_cycle(step / run.steps)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    generator = np.random.default_rng((run.seed, step))
+    torch.default_generator.manual_seed(int(generator.integers(2**62)))
+    with autocast(options.precision):
+        loss = run.batch_loss(generator)
+    optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
+    optimiser.step()
+
+
+def _checked(network: nn.Module, run: Run, options: Training, place: Checkpoint) -> bool:
+    """Whether validation says that training is over."""
+    if run.validate is None or options.patience is None:
+        return False
     network.eval()
+    with torch.inference_mode(), autocast(options.precision):
+        place.judge(run.validate())
+    network.train()
+    return place.stale >= options.patience

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sirdar.forecasting.covariates import Encoding, calendar_features
@@ -49,6 +49,24 @@ class Windows:
             torch.from_numpy(self._known(rows, back)),
             torch.from_numpy(self._static[rows]),
         )
+
+    def channels(self) -> tuple[int, int, int]:
+        """How many past, known and static covariates a network is given."""
+        sample = self.inputs(np.arange(min(1, len(self.panel))))
+        return sample.past.shape[-1], sample.known.shape[-1], sample.static.shape[-1]
+
+    def draw(self, rows: np.ndarray, count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Random series, at most `count`, and how far before the end of history the window of each ends."""
+        chosen = generator.choice(rows, size=min(count, len(rows)), replace=False)
+        # Longer histories than a window: a random end, so that all of them are seen.
+        slack = np.maximum(self.panel.history[chosen] - self.length, 0)
+        return chosen, generator.integers(0, slack + 1)
+
+    def launches(self, rows: np.ndarray, back: np.ndarray | int = 0) -> Bool[Tensor, "batch time"]:
+        """The step before a series began, where others were there already: from it a new product is forecast."""
+        new = self.panel.start[rows] > self.panel.start.min()
+        before = self.length - (self.panel.history[rows] - back) - 1
+        return torch.from_numpy((np.arange(self.length) == before[:, None]) & new[:, None])
 
     def targets(self, rows: np.ndarray, back: np.ndarray | int = 0) -> Float[Tensor, "batch time horizon"]:
         """The demand that followed every step of the window; NaN where not observed."""

@@ -14,11 +14,14 @@ from sirdar.inventory.policies.base_stock import BaseStock as BaseStock
 from sirdar.inventory.policies.capped_base_stock import CappedBaseStock as CappedBaseStock
 from sirdar.inventory.policies.constant_order import ConstantOrder as ConstantOrder
 from sirdar.inventory.policies.critical_fractile import CriticalFractile as CriticalFractile
+from sirdar.inventory.policies.demand_context import demand_context as demand_context
 from sirdar.inventory.policies.fixed_lot import FixedLot as FixedLot
 from sirdar.inventory.policies.min_max import MinMax as MinMax
 from sirdar.inventory.policies.myopic import Myopic as Myopic
 from sirdar.inventory.policies.never_order import NeverOrder as NeverOrder
+from sirdar.inventory.policies.perfect_foresight import PerfectForesight as PerfectForesight
 from sirdar.inventory.policies.projected_inventory import ProjectedInventory as ProjectedInventory
+from sirdar.inventory.policies.rolling import Rolling as Rolling
 from sirdar.inventory.policy import Policy as Policy
 from sirdar.inventory.policy import State as State
 from sirdar.inventory.problem import InventoryProblem as InventoryProblem

@@ -42,6 +42,15 @@ def require_bound(value: object, name: str) -> float:
     return float(value)
 
 
+def require_bounds(value: object, name: str) -> float | np.ndarray:
+    """A limit above 0, infinity allowed, or one per series: a float, or a read-only float64 array [series]."""
+    array = np.array(value, dtype=np.float64)
+    checked = require_numbers(np.where(np.isposinf(array), 1.0, array), name)
+    _refuse(np.asarray(checked), np.asarray(checked) <= 0, name, "must be above 0")
+    array.flags.writeable = False
+    return array if array.ndim else float(array)
+
+
 def _refuse(array: np.ndarray, wrong: np.ndarray | np.bool_, name: str, rule: str) -> None:
     if not bool(wrong.any()):
         return

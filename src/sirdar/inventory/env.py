@@ -92,7 +92,7 @@ class Shelves:
         """One step of all episodes: rewards, and the cost split with units sold and lost."""
         quantity = np.asarray(actions, dtype=np.float64).reshape(self.count) * self.most
         rules = self.problem.take(self.series).rules if self.problem.series is not None else self.problem.rules
-        placed = permitted(quantity, rules)
+        placed = permitted(quantity, rules, self.on_hand + self.lanes.sum(axis=1))
         self.lanes[np.arange(self.count), self.lead[self.series]] += placed
         # An episode that is over takes one step more before it begins anew: its last demand serves.
         wanted = self.demand[self.series, self.start + np.minimum(self.step, self.length - 1)]

@@ -30,12 +30,20 @@ def within_limits(solve: Callable[[Series], Series], problem: InventoryProblem, 
     """Orders that keep capacity and budget.
 
     Args:
-        solve: the orders that the series want at given prices per unit.
+        solve: the orders that the series want at given prices per unit; none at a price that no sale is worth.
         problem: its rules are kept.
         position: units on hand and under way of each series.
 
     Raises:
         ArgumentError: what is there already exceeds the capacity; or there is a budget, but nothing costs anything.
+    """
+    return solve(shadow_prices(solve, problem, position))
+
+
+def shadow_prices(solve: Callable[[Series], Series], problem: InventoryProblem, position: Series) -> Series:
+    """The prices per unit at which orders keep capacity and budget: arguments and errors are those of `within_limits`.
+
+    Zero where nothing binds. If the orders do not fall steadily as prices rise, the limits are kept all the same.
     """
     limits = []
     if math.isfinite(problem.rules.budget):
@@ -44,43 +52,53 @@ def within_limits(solve: Callable[[Series], Series], problem: InventoryProblem, 
         volume = np.broadcast_to(problem.rules.volume, position.shape)
         limits.append((volume, _room(problem, volume * position)))
     steps = int(np.max(problem.review_period)) if problem.backlog else 1
-    dearest = float(np.max(problem.lost_sale_cost)) * steps + 1.0
-    return _search(solve, np.zeros(len(position)), limits, dearest)
+    dearest = float(np.max(problem.lost_sale_cost)) * steps + float(np.max(problem.trade.price)) + 1.0
+    return _search(solve, np.zeros(len(position)), limits, dearest)[0]
 
 
 def require_within(problem: InventoryProblem, stock: Stock, orders: Array, sold: Array) -> None:
     """Refuse a simulation whose policy broke a shared limit: [*batch, series, time], numpy."""
     rules = problem.rules
     series = orders.shape[-2]
-    spent = (orders * _column(problem.trade.unit_cost, series)).sum(-2)
-    if bool((spent > rules.budget * (1 + SLACK)).any()):
-        msg = f"the policy spent {float(spent.max()):g} in one step, but the budget is {rules.budget:g}"
-        raise ArgumentError(msg)
     before = stock.on_hand + stock.columns(problem).sum(axis=-1)
+    _room(problem, np.broadcast_to(rules.volume, before.shape) * before)
+    _refuse_more(orders * _column(problem.trade.unit_cost, series), rules.budget, "spent {:g} in one step", "budget")
     position = before[:, None] + orders.cumsum(-1) - sold.cumsum(-1) + sold
-    filled = (position * _column(rules.volume, series)).sum(-2)
-    if bool((filled > rules.capacity * (1 + SLACK)).any()):
-        msg = f"the policy filled {float(filled.max()):g} of room, but the capacity is {rules.capacity:g}"
-        raise ArgumentError(msg)
+    _refuse_more(position * _column(rules.volume, series), rules.capacity, "filled {:g} of room", "capacity")
+
+
+def _refuse_more(used: Array, limit: float, did: str, name: str) -> None:
+    """Refuse [*batch, series, time] that sums to more than a limit over the series in some step."""
+    total = used.sum(-2)
+    if not bool((total > limit * (1 + SLACK)).any()):
+        return
+    at = np.unravel_index(int(np.argmax(total)), total.shape)
+    worst = used[(*at[:-1], slice(None), at[-1])]
+    most = int(np.argmax(worst))
+    msg = (
+        f"the policy {did.format(float(total[at]))}, but the {name} is {limit:g}: {float(total[at]) - limit:g} too "
+        f"much in step {int(at[-1])}, most of it for series {most} ({worst[most]:g})"
+    )
+    raise ArgumentError(msg)
 
 
 def _search(
     solve: Callable[[Series], Series], price: Series, limits: list[tuple[np.ndarray, float]], dearest: float
-) -> Series:
-    """Orders at the least multiple of the first limit's weights that keeps it, the other limits being kept inside."""
+) -> tuple[Series, Series]:
+    """Prices and orders at the least multiple of the first limit's weights that keeps it, the others being kept."""
     if not limits:
-        return solve(price)
+        return price, solve(price)
     (weights, room), rest = limits[0], limits[1:]
-    orders = _search(solve, price, rest, dearest)
-    if float(weights @ orders) <= room + SLACK:
-        return orders
+    found = _search(solve, price, rest, dearest)
+    if float(weights @ found[1]) <= room + SLACK:
+        return found
     low, high = 0.0, dearest / float(weights[weights > 0].min())
-    kept = np.zeros_like(orders)
+    kept = _search(solve, price + high * weights, rest, dearest)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        orders = _search(solve, price + middle * weights, rest, dearest)
-        if float(weights @ orders) <= room + SLACK:
-            high, kept = middle, orders
+        found = _search(solve, price + middle * weights, rest, dearest)
+        if float(weights @ found[1]) <= room + SLACK:
+            high, kept = middle, found
         else:
             low = middle
     return kept

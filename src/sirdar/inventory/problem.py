@@ -12,6 +12,7 @@ These are the lead times of Zipkin (2008), "Old and New Methods for Lost-Sales I
 56(5): an order placed before the demand of step t meets the demand of step t + lead_time.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +72,36 @@ class InventoryProblem:
                 "lost_sale_cost and holding_cost must both be above 0"
             )
             raise ArgumentError(msg)
+        self._require_room()
+
+    def _require_room(self) -> None:
+        """Refuse a limit that not even the least order of a series would keep."""
+        rules = self.rules
+        least = np.asarray(rules.least)
+        beyond = np.atleast_1d(least - rules.shelf)
+        if beyond.max() > 0:
+            worst = int(np.argmax(beyond))
+            least, shelf = (np.broadcast_to(x, beyond.shape)[worst] for x in (least, rules.shelf))
+            msg = (
+                f"the least order of series {worst} is {least:g} units, but its shelf holds {shelf:g}: "
+                f"{beyond[worst]:g} too much"
+            )
+            raise ArgumentError(msg)
+        if math.isinf(rules.capacity) and math.isinf(rules.budget):
+            return
+        for limit, each, fills, name in (
+            (rules.capacity, rules.volume, "fills {:g} of room", "capacity"),
+            (rules.budget, self.trade.unit_cost, "costs {:g}", "budget"),
+        ):
+            used = np.atleast_1d(least * each)
+            worst = int(np.argmax(used))
+            if used[worst] > limit:
+                units = np.broadcast_to(least, used.shape)[worst]
+                msg = (
+                    f"the least order of series {worst}, {units:g} units, {fills.format(used[worst])}, but the {name} "
+                    f"is {limit:g}: {used[worst] - limit:g} too much"
+                )
+                raise ArgumentError(msg)
 
     @property
     def series(self) -> int | None:
@@ -96,12 +127,17 @@ class InventoryProblem:
         in Supply Chains", chapter 7. With R = 1 it is the newsvendor's ratio. `ProjectedInventory` minimises the cost
         along sample paths instead, which also counts what is carried before it sells; the two agree for R = 1.
         """
-        overage = self.review_period * self.carrying_cost
         # A unit that waits is paid for in every step, so underage too is counted over the period.
         underage = self.review_period * self.lost_sale_cost if self.backlog else self.lost_sale_cost
         with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = np.asarray(np.divide(underage, np.add(underage, overage)))
+            ratio = np.asarray(np.divide(underage, self.critical_cost))
         return ratio if ratio.ndim else float(ratio)
+
+    @property
+    def critical_cost(self) -> Values:
+        """The denominator of the critical ratio: what a unit too many and one too few cost together."""
+        overage = self.review_period * self.carrying_cost
+        return (self.review_period * self.lost_sale_cost if self.backlog else self.lost_sale_cost) + overage
 
     @property
     def longest_lead_time(self) -> int:
@@ -118,7 +154,7 @@ class InventoryProblem:
         """The problem of some series."""
         values = _rows(vars(self), rows)
         values["trade"] = Trade(**_rows(vars(self.trade), rows))
-        rules = {name: value for name, value in vars(self.rules).items() if name != "free"}  # "free" is derived
+        rules = {name: value for name, value in vars(self.rules).items() if name in OrderRules.__dataclass_fields__}
         values["rules"] = OrderRules(**_rows(rules, rows))
         return InventoryProblem(**values)
 

@@ -41,7 +41,7 @@ def simulate_slowly(
         state = State(on_hand.copy(), seen, problem, step, [done["sold"][..., t] for t in range(step)])
         asked = np.asarray(policy.order(state), dtype=np.float64)
         require_order(asked, step)
-        asked = permitted(asked, problem.rules)
+        asked = permitted(asked, problem.rules, on_hand + due[..., step:].sum(axis=-1))
         for cell in cells:
             order = asked[cell] if step % reviews[cell[-1]] == 0 else 0.0
             due[(*cell, step + lead[(*cell, step)])] += order

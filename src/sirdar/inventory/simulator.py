@@ -80,7 +80,7 @@ def _run(
         order = nothing
         if isinstance(due, Tensor) or due:
             state = State(on_hand, pipeline.visible, problem, step, sold, position)
-            order = _placed(policy.order(state), problem.rules, on_hand, step)
+            order = _placed(policy.order(state), problem.rules, position, step)
             order = order * due if isinstance(due, Tensor) else order
         arriving = pipeline.turn(order)
         if problem.backlog:
@@ -99,11 +99,11 @@ def _serve_in_turn(on_hand: Tensor, arriving: Tensor, wanted: Tensor) -> tuple[T
     return on_hand.relu() + arriving - after.relu(), after
 
 
-def _placed(order: Any, rules: OrderRules, like: Tensor, step: int) -> Tensor:  # noqa: ANN401
-    """The order as it is placed: a tensor, not negative, rounded up to what is permitted."""
-    asked = torch.as_tensor(order, dtype=like.dtype, device=like.device)
+def _placed(order: Any, rules: OrderRules, position: Tensor, step: int) -> Tensor:  # noqa: ANN401
+    """The order as it is placed: a tensor, not negative, rounded up to what is permitted, cut to its shelf."""
+    asked = torch.as_tensor(order, dtype=position.dtype, device=position.device)
     require_order(asked.detach(), step)
     if rules.free:
         return asked
-    placed = permitted(asked, rules)
+    placed = permitted(asked, rules, position)
     return asked + (placed - asked).detach() if asked.requires_grad else placed

@@ -10,7 +10,9 @@ from jaxtyping import Float
 
 from sirdar.errors import ArgumentError
 from sirdar.inventory.backend import Array, Values, match, round_up
-from sirdar.inventory.checks import require_bound, require_numbers
+from sirdar.inventory.checks import require_bound, require_bounds, require_numbers
+
+_ENDLESS = 1e15  # units that no shelf holds: infinity has no multiples
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,7 @@ class OrderRules:
         capacity: room for stock on hand and on order, shared by all series, in units of `volume`.
         budget: money for one round of orders, shared by all series.
         volume: room that one unit takes; a scalar or one value per series.
+        shelf: the most units of a series on hand and on order together; a scalar or one value per series.
     """
 
     minimum: Values = 0.0
@@ -49,17 +52,27 @@ class OrderRules:
     capacity: float = math.inf
     budget: float = math.inf
     volume: Values = 1.0
+    shelf: Values = math.inf
 
     def __post_init__(self) -> None:
         for name in ("minimum", "case_pack", "volume"):
             object.__setattr__(self, name, require_numbers(getattr(self, name), name))
         for name in ("capacity", "budget"):
             object.__setattr__(self, name, require_bound(getattr(self, name), name))
+        object.__setattr__(self, "shelf", require_bounds(self.shelf, "shelf"))
 
     @cached_property
     def free(self) -> bool:
         """Whether any quantity that is not negative may be ordered."""
-        return not (np.any(np.asarray(self.minimum) > 0) or np.any(np.asarray(self.case_pack) > 0))
+        some = np.any(np.asarray(self.minimum) > 0) or np.any(np.asarray(self.case_pack) > 0)
+        return not (some or np.any(np.isfinite(self.shelf)))
+
+    @property
+    def least(self) -> Values:
+        """The smallest order there is, apart from none; 0 where any quantity may be ordered."""
+        minimum, pack = np.asarray(self.minimum), np.asarray(self.case_pack)
+        size = np.where(pack > 0, pack, 1.0)
+        return np.where(pack > 0, np.ceil(np.maximum(minimum, pack) / size - 1e-9) * size, minimum)
 
 
 @dataclass(frozen=True)
@@ -102,12 +115,13 @@ class RandomLeadTime:
         return np.random.default_rng(seed).choice(len(chances), size=shape, p=chances / chances.sum()).astype(np.int64)
 
 
-def permitted(quantity: Array, rules: OrderRules) -> Array:
+def permitted(quantity: Array, rules: OrderRules, position: Array | None = None) -> Array:
     """The least quantity that covers the one asked for and keeps minimum and case pack; zero stays zero.
 
     Args:
         quantity: numpy array or torch tensor [..., series], not negative.
         rules: limits shared by several series are not looked at here: they need a price, see `sirdar.inventory.limits`.
+        position: units on hand and on order. With it, no more than the largest permitted quantity that the shelf holds.
     """
     if rules.free:
         return quantity
@@ -117,4 +131,11 @@ def permitted(quantity: Array, rules: OrderRules) -> Array:
     size = match(np.where(pack > 0, pack, 1.0), quantity)
     raised = quantity + (match(minimum, quantity) - quantity).clip(min=0)
     whole = round_up(raised / size) * size
-    return wanted * (packed * whole + (1 - packed) * raised)
+    placed = wanted * (packed * whole + (1 - packed) * raised)
+    if position is None or not np.any(np.isfinite(rules.shelf)):
+        return placed
+    shelf = match(np.minimum(rules.shelf, _ENDLESS), quantity)
+    room = (shelf - position).clip(min=0)
+    fits = packed * ((room + 1e-6) // size * size) + (1 - packed) * room
+    fits = fits * (fits >= match(np.asarray(rules.least) - 1e-6, quantity))
+    return placed - (placed - fits).clip(min=0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good a forecast was: pinball loss, WQL, MASE and coverage, as fev and the Chronos benchmarks define them.
+"""How good a forecast was: pinball loss, WQL, SQL, MASE and coverage, as fev and the Chronos benchmarks define them.
 
 Steps whose demand is NaN (not observed) are left out everywhere.
 """
@@ -44,16 +44,32 @@ def seasonal_scale(history: Float[np.ndarray, "series time"], season: int) -> Fl
     return np.where(count > 0, np.where(known, change, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
 
 
-def mase(actual: Actual, median: Actual, scale: Float[np.ndarray, " series"]) -> float:
-    """Mean absolute scaled error, averaged over series; those whose scale is 0 or unknown are left out."""
-    error = np.abs(actual - median)
+def scaled_mean(loss: Actual, actual: Actual, scale: Float[np.ndarray, " series"]) -> float:
+    """Mean loss of each series over its observed steps, divided by its scale, then the mean over series.
+
+    Series whose scale is 0 or unknown, or of which nothing was observed, are left out; NaN when none remains.
+    """
     known = np.isfinite(actual)
     count = known.sum(axis=1)
     usable = (count > 0) & np.isfinite(scale) & (scale > 0)
     if not usable.any():
         return float("nan")
-    mean = np.where(known, error, 0).sum(axis=1)[usable] / count[usable]
+    mean = np.where(known, loss, 0).sum(axis=1)[usable] / count[usable]
     return float((mean / scale[usable]).mean())
+
+
+def mase(actual: Actual, median: Actual, scale: Float[np.ndarray, " series"]) -> float:
+    """Mean absolute scaled error, averaged over series; those whose scale is 0 or unknown are left out."""
+    return scaled_mean(np.abs(actual - median), actual, scale)
+
+
+def sql(actual: Actual, quantiles: Quantiles, levels: Sequence[float], scale: Float[np.ndarray, " series"]) -> float:
+    """Scaled quantile loss of fev (Shchur et al. 2025): ``2 pinball / scale``, mean over levels, steps and series.
+
+    With the median as the only level this is `mase`. fev pools the steps of all series; here every series counts once,
+    which differs only where steps are missing. Give `seasonal_scale` as the scale.
+    """
+    return scaled_mean(2 * pinball(actual, quantiles, levels).mean(axis=2), actual, scale)
 
 
 def closed_coverage(actual: Actual, low: Actual, high: Actual) -> float:

@@ -17,6 +17,7 @@ from sirdar.forecasting.backtest import Backtest, backtest
 from sirdar.forecasting.bundled import ONLINE_RETAIL, ROLES
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.ensemble import Ensemble
+from sirdar.forecasting.models.ladder import Ladder
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.panel import Panel
 from sirdar.inventory import InventoryProblem, OrderPlan, ProjectedInventory, Stock
@@ -48,7 +49,7 @@ class Settings:
     roles: dict[str, Any] = field(default_factory=dict)
     horizon: int = 6
     windows: int = 3
-    models: tuple[str, ...] = ladder.RUNGS
+    models: tuple[str, ...] = ladder.DEFAULTS
     problem: InventoryProblem = field(default_factory=InventoryProblem)
     inventory: Path | None = None
     seed: int = 0
@@ -108,8 +109,9 @@ def train(settings: Settings, winner: str, panel: Panel, progress: Progress) -> 
     def build(name: str) -> Forecaster:
         return ladder.build(name, settings.horizon, seed=settings.seed, progress=lambda done: progress(name, done))
 
+    apart = {ladder.NAIVE, ladder.LADDER}
     if winner == ladder.ENSEMBLE:
-        forecaster = Ensemble({name: build(name) for name in settings.models if name != ladder.NAIVE})
+        forecaster = Ensemble({name: build(name) for name in settings.models if name not in apart})
     else:
         forecaster = build(winner)
     return forecaster.fit(panel)
@@ -178,7 +180,8 @@ def plan(settings: Settings, progress: Progress) -> Plan:
 
 def _network(settings: Settings, winner: Forecaster, panel: Panel) -> MQCNN | None:
     """The trained network, if one took part: the winner, a member of it, or else one of the same shape."""
-    for model in (winner, *(winner.members.values() if isinstance(winner, Ensemble) else ())):
+    ensemble = winner.ensemble if isinstance(winner, Ladder) else winner
+    for model in (winner, *(ensemble.members.values() if isinstance(ensemble, Ensemble) else ())):
         if isinstance(model, MQCNN):
             return model
     if "mq-cnn" not in settings.models:

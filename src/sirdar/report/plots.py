@@ -172,6 +172,54 @@ def dots(rows: Rows, what: str) -> Spec:
     return _spec(alt.layer(span, point, text), height=_tall(len(rows)))
 
 
+def stock(rows: Rows) -> Spec:
+    """Stock after each step as an area, what was ordered as bars and what was wanted as a line, over time.
+
+    Args:
+        rows: t, stock, order and demand.
+    """
+    span = [row["t"] for row in rows]
+    large = max(max(row["stock"], row["order"], row["demand"]) for row in rows) >= _LARGE
+    x, base = _time(span, labels=True), alt.Chart(_data(rows))
+    layers = [
+        base.mark_area(color=MUTE, opacity=0.45, interpolate="step-after").encode(x=x, y=_units("stock", large=large)),
+        base.mark_bar(color=ACCENT, width=4).encode(x=x, y=_units("order", large=large)),
+        base.mark_line(color=INK, strokeWidth=1.5).encode(x=x, y=_units("demand", large=large)),
+        _hover(base, x, ("stock:Q", "Left"), ("order:Q", "Ordered"), ("demand:Q", "Wanted")),
+    ]
+    return _spec(alt.layer(*layers), height=222)
+
+
+def trade_off(curves: Rows, marks: Rows) -> Spec:
+    """Cost against the share of demand served, one line per policy, and policies without a curve as named points.
+
+    Args:
+        curves: name, place (rising along the line), service (0..1), cost, label (what was varied), tone, and true
+            (whether decided at the true cost).
+        marks: name, service, cost and label.
+    """
+    top = max(row["cost"] for row in curves + marks) * 1.08 or 1.0
+    axis = alt.Axis(format=".0%", tickCount=5)
+    x = alt.X("service:Q", title="Share of demand served", axis=axis, scale=alt.Scale(zero=False, padding=24))
+    style = "~s" if top >= _LARGE else ",~f"
+    y = alt.Y("cost:Q", title="Cost", scale=alt.Scale(domain=[0, top]), axis=alt.Axis(tickCount=5, format=style))
+    tips = [alt.Tooltip(f"{key}:N", title=title) for key, title in (("name", "Policy"), ("label", "Decided at"))]
+    tips += [
+        alt.Tooltip("service:Q", title="Served", format=".1%"),
+        alt.Tooltip("cost:Q", title="Cost", format=",.0f"),
+    ]
+    line = alt.Chart(_data(curves)).encode(x=x, y=y, tooltip=tips)
+    point = alt.Chart(_data(marks)).encode(x=x, y=y, tooltip=tips)
+    layers = [
+        line.mark_line(strokeWidth=2).encode(detail="name:N", color=_tone(), order=alt.Order("place:Q")),
+        line.mark_circle(size=34, opacity=1).encode(color=_tone()),
+        line.transform_filter("datum.true").mark_point(size=150, strokeWidth=2).encode(color=_tone()),
+        point.mark_point(shape="diamond", size=80, filled=True, color=WARM, opacity=1),
+        point.mark_text(dy=-12, fontSize=12, color=INK).encode(text="name:N"),
+    ]
+    return _spec(alt.layer(*layers), height=_HEIGHT)
+
+
 def _room(rows: Rows) -> float:
     """By what factor an axis must reach beyond its largest value for the longest label to fit, on a phone."""
     return 1.1 + 0.05 * max((len(row["label"]) for row in rows), default=0)

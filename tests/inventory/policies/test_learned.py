@@ -17,6 +17,7 @@ from sirdar.inventory import (
     RandomLeadTime,
     State,
     Stock,
+    Trade,
     Training,
     direct_backprop,
     exact,
@@ -79,6 +80,64 @@ def test_a_context_may_change_from_step_to_step() -> None:
     assert orders[0] != orders[1]
 
 
+@pytest.mark.parametrize("head", ["order", "level"])
+def test_every_order_keeps_the_rules_and_the_limits_that_series_share(head: str) -> None:
+    volume, cost = np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0])
+    rules = OrderRules(
+        np.array([0.0, 5.0, 7.0]), np.array([1.0, 2.0, 0.0]), capacity=80.0, budget=40.0, volume=volume, shelf=15.0
+    )
+    problem = InventoryProblem(1.0, np.array([4.0, 9.0, 19.0]), 2, trade=Trade(unit_cost=cost), rules=rules)
+    demand = np.random.default_rng(1).poisson(5.0, (2, 3, 6)).astype(np.float64)
+    policy = LearnedPolicy(np.array([4.0, 5.0, 6.0]), width=2, head=head)
+    for mode in (policy.train(), policy.eval()):  # while it trains, too
+        ledger = simulate(mode, problem, demand)
+        orders, sold = (x.detach().numpy() for x in (ledger.trajectory.orders, ledger.trajectory.sold))
+        position = orders.cumsum(-1) - sold.cumsum(-1) + sold
+        assert (position <= 15.0 + 1e-4).all()
+        assert ((orders * cost[:, None]).sum(-2) <= 40.0 + 1e-4).all()
+        assert ((position * volume[:, None]).sum(-2) <= 80.0 + 1e-4).all()
+        assert (orders.sum((0, 2)) > 0).any()
+        np.testing.assert_allclose(orders[:, 1] % 2, 0, atol=1e-5)
+        placed = orders > 0
+        assert (orders[:, 1][placed[:, 1]] >= 6.0 - 1e-5).all()  # five at least, in packs of two
+        assert (orders[:, 2][placed[:, 2]] >= 7.0 - 1e-5).all()
+
+
+def test_room_that_binds_is_priced_and_the_gradient_flows() -> None:
+    def orders(capacity: float) -> torch.Tensor:
+        rules = OrderRules(case_pack=0.0, capacity=capacity)
+        return policy.order(State(torch.ones(2), torch.ones(2, 1), InventoryProblem(1.0, COSTS, 1, rules=rules)))
+
+    policy = LearnedPolicy(5.0, width=1)
+    free, tight = orders(1e6), orders(12.0)  # four units fill it already
+    assert float(free.detach().sum()) > 8.0 >= float(tight.detach().sum()) - 1e-4
+    tight.sum().backward()
+    assert all(float(weight.grad.abs().sum()) > 0 for weight in policy.parameters() if weight.grad is not None)
+
+
+def test_a_scale_may_change_from_step_to_step_and_weights_may_be_given_other_data() -> None:
+    scale = np.array([[1.0, 2.0], [10.0, 20.0]])
+    policy = LearnedPolicy(scale, width=1).eval()
+    problem = InventoryProblem(1.0, 9.0, 1, rules=FREE)
+    small, large = (policy.order(State(np.zeros(2), np.zeros((2, 1)), problem, step)) for step in (0, 1))
+    np.testing.assert_allclose(large, 10 * small, rtol=1e-5)  # with nothing in stock only the scale differs
+    other = policy.given(scale[1:])
+    np.testing.assert_allclose(other.order(State(np.zeros(2), np.zeros((2, 1)), problem)), large, rtol=1e-6)
+    assert other.moving is policy.moving
+    part = policy.take(np.array([1]))
+    np.testing.assert_allclose(part.order(State(np.zeros(1), np.zeros((1, 1)), problem, 1)), large[1:], rtol=1e-6)
+
+
+def test_a_level_is_what_the_order_raises_the_stock_to() -> None:
+    policy = LearnedPolicy(5.0, width=1, head="level").eval()
+    policy.moving.weight.data.zero_()  # blind to the stock: then it is a base-stock policy
+    problem = InventoryProblem(1.0, 9.0, 1, rules=FREE)
+    state = State(np.array([0.0, 1.0, 500.0]), np.array([[0.0], [2.0], [0.0]]), problem)
+    level, second, none = policy.order(state)
+    assert second == pytest.approx(level - 3.0, abs=1e-5)
+    assert none == 0.0
+
+
 def test_gradients_reach_every_weight() -> None:
     policy = LearnedPolicy(5.0, width=2)
     drawn = episode(0)
@@ -110,6 +169,8 @@ def test_weights_on_disk(tmp_path: Path) -> None:
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(ArgumentError, match="scale must be above 0 for every series, got 0"):
         LearnedPolicy(np.array([1.0, 0.0]), width=2)
+    with pytest.raises(ArgumentError, match="head must be 'order' or 'level', got 'both'"):
+        LearnedPolicy(1.0, width=1, head="both")
     with pytest.raises(ArgumentError, match="width must be a positive integer, got 0"):
         LearnedPolicy(1.0, width=0)
     with pytest.raises(ArgumentError, match="made for lead times up to 1, got 2"):

@@ -17,6 +17,7 @@ from sirdar.inventory import (
     RandomLeadTime,
     State,
     Stock,
+    Trade,
 )
 from sirdar.inventory.policies import projected_inventory
 
@@ -64,6 +65,8 @@ def test_a_short_forecast_is_refused_with_the_length_it_needs(demand: ModuleType
         policy.plan(InventoryProblem(), Stock.empty(2))
     with pytest.raises(ArgumentError, match="got RandomLeadTime; use its longest"):
         policy.plan(InventoryProblem(lead_time=RandomLeadTime((0.5, 0.5))), Stock.empty(1))
+    with pytest.raises(ArgumentError, match="does not weigh a fixed order cost, got order_cost 5; use MinMax"):
+        policy.plan(InventoryProblem(lead_time=0, trade=Trade(order_cost=5.0)), Stock.empty(1))
     with pytest.raises(ArgumentError, match="samples must be a positive integer, got 0"):
         ProjectedInventory(policy.forecast, samples=0)
 

@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plain ensemble: the mean of the members' quantiles, level by level (Vincent averaging)."""
+"""An ensemble: the mean of the members' quantiles, level by level (Vincent averaging), plain or weighted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sirdar.errors import ArgumentError, DataError, UnsupportedError
-from sirdar.forecasting import storage
+from sirdar.forecasting import ladder, storage
 from sirdar.forecasting.forecaster import Forecaster
-from sirdar.forecasting.models.mqcnn import MQCNN
-from sirdar.forecasting.models.textbook import Textbook
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive import Forecast
 
-_KINDS: dict[str, type] = {"mq-cnn": MQCNN, "textbook": Textbook}
 
-
-def average(forecasts: list[Forecast]) -> Forecast:
+def average(forecasts: list[Forecast], weights: Sequence[float] | None = None) -> Forecast:
     """The mean of quantiles; a mean of rising rows rises, so nothing can cross.
 
+    Args:
+        forecasts: of the same series, steps and levels.
+        weights: one per forecast, none negative; all equal when None.
+
     Raises:
-        ArgumentError: there is none, or they differ in levels, horizon or series.
+        ArgumentError: there is none, they differ in levels, horizon or series, or the weights do not fit.
     """
     if not forecasts:
         msg = "there is no forecast to average"
@@ -29,10 +29,21 @@ def average(forecasts: list[Forecast]) -> Forecast:
     first = forecasts[0]
     for other in forecasts[1:]:
         _refuse_different(first, other)
-    stacked = np.stack([forecast.values for forecast in forecasts])
-    values = np.asarray(stacked.mean(axis=0, dtype=np.float64), dtype=np.float32)
+    total = np.zeros(first.values.shape)
+    for share, forecast in zip(_shares(weights, len(forecasts)), forecasts, strict=True):
+        total += share * forecast.values
+    values = np.maximum.accumulate(total, axis=2).astype(np.float32)  # monotone but for rounding
     floor = min(forecast.floor for forecast in forecasts)
     return Forecast(first.ids, first.start, first.frequency, first.levels, values, floor, native=first.native)
+
+
+def _shares(weights: Sequence[float] | None, count: int) -> np.ndarray:
+    """The weights, summing to one."""
+    given = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
+    if given.shape != (count,) or not bool((given >= 0).all()) or not 0 < given.sum() < np.inf:
+        msg = f"weights must be {count} numbers, none negative and not all zero, got {weights}"
+        raise ArgumentError(msg)
+    return given / given.sum()
 
 
 def _refuse_different(first: Forecast, other: Forecast) -> None:
@@ -52,9 +63,10 @@ class Ensemble:
 
     Args:
         members: at least one forecaster by name, all of one horizon and the same levels.
+        weights: one per member, none negative; all equal when None.
     """
 
-    def __init__(self, members: Mapping[str, Forecaster]) -> None:
+    def __init__(self, members: Mapping[str, Forecaster], weights: Sequence[float] | None = None) -> None:
         if not members:
             msg = "an ensemble needs at least one member"
             raise ArgumentError(msg)
@@ -63,6 +75,7 @@ class Ensemble:
             msg = f"the members of an ensemble must share one horizon, got {horizons}"
             raise ArgumentError(msg)
         self.members = dict(members)
+        self.weights = tuple(_shares(weights, len(members)).tolist())
         self.horizon = next(iter(horizons.values()))
 
     def fit(self, panel: Panel) -> "Ensemble":
@@ -73,7 +86,7 @@ class Ensemble:
 
     def predict(self, panel: Panel) -> Forecast:
         """The average of the members' quantiles."""
-        return average([member.predict(panel) for member in self.members.values()])
+        return average([member.predict(panel) for member in self.members.values()], self.weights)
 
     def save(self, path: str | Path) -> None:
         """Writes one folder per member under `path`, numbered, since a member's name need not be a file's.
@@ -82,7 +95,7 @@ class Ensemble:
             UnsupportedError: a member is of a kind that `load` could not build.
         """
         kinds = [[name, _kind(name, member)] for name, member in self.members.items()]
-        storage.write(Path(path), {"model": "ensemble", "members": kinds}, {})
+        storage.write(Path(path), {"model": "ensemble", "members": kinds, "weights": self.weights}, {})
         for number, member in enumerate(self.members.values()):
             member.save(Path(path) / f"member-{number}")
 
@@ -92,19 +105,17 @@ class Ensemble:
         config, _ = storage.read(Path(path), model="ensemble")
         members = {}
         for number, (name, kind) in enumerate(config["members"]):
-            if kind not in _KINDS:
-                msg = f"{path}: holds a member of unknown kind {kind!r}; known are {', '.join(_KINDS)}"
-                raise DataError(msg)
-            members[name] = _KINDS[kind].load(Path(path) / f"member-{number}")
-        return cls(members)
-
-
-_KINDS["ensemble"] = Ensemble
+            try:
+                members[name] = ladder.class_of(kind).load(Path(path) / f"member-{number}")
+            except UnsupportedError as error:
+                msg = f"{path}: holds a member of unknown kind {kind!r}: {error}"
+                raise DataError(msg) from error
+        return cls(members, config.get("weights"))
 
 
 def _kind(name: str, member: Forecaster) -> str:
-    for kind, build in _KINDS.items():
-        if isinstance(member, build):
-            return kind
-    msg = f"member {name!r} is a {type(member).__name__}, which an ensemble cannot store; known are {', '.join(_KINDS)}"
-    raise UnsupportedError(msg)
+    kind = ladder.kind_of(member)
+    if kind is None:
+        msg = f"member {name!r} is a {type(member).__name__}, which an ensemble cannot store"
+        raise UnsupportedError(msg)
+    return kind

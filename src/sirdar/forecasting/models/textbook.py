@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first rung: one textbook model per series, by statsforecast, all with quantiles.
 
-Seasonal naive, AutoETS (Hyndman et al. 2008), the dynamic optimised theta model (Fiorucci et al. 2016) and, for
-intermittent demand, TSB (Teunter, Syntetos & Babai 2011) and Croston in Syntetos & Boylan's form (2005).
+Seasonal naive, AutoETS (Hyndman et al. 2008), the dynamic optimised theta model (Fiorucci et al. 2016), complex
+exponential smoothing (Svetunkov, Kourentzes & Ord 2022), AutoARIMA (Hyndman & Khandakar 2008) and, for intermittent
+demand, TSB (Teunter, Syntetos & Babai 2011), Croston in Syntetos & Boylan's form (2005) and ADIDA (Nikolopoulos et al.
+2011).
 """
 
 import os
@@ -26,10 +28,13 @@ METHODS = {
     "seasonal-naive": "the value one season ago, or the last one where history is too short for that",
     "auto-ets": "exponential smoothing, chosen by AICc",
     "theta": "dynamic optimised theta",
+    "ces": "complex exponential smoothing, chosen by AICc",
+    "auto-arima": "ARIMA, chosen by AICc; slow, the more so with a long season",
     "tsb": "Teunter-Syntetos-Babai for intermittent demand",
     "croston": "Croston's method in Syntetos and Boylan's form",
+    "adida": "intermittent demand aggregated to its mean interval, smoothed, disaggregated",
 }
-_INTERMITTENT = {"tsb", "croston"}
+_INTERMITTENT = {"tsb", "croston", "adida"}
 _SHORTEST = 8  # observations; below it the spread cannot be estimated and models of it explode
 _RECENT = 52
 
@@ -41,17 +46,25 @@ class Textbook:
         horizon: steps to forecast.
         method: one of `METHODS`.
         levels: quantile levels.
+        season: steps in a season; when None, that of the panel's calendar, once its histories can bear it.
         workers: processes; all cores when None.
     """
 
     def __init__(
-        self, horizon: int, method: str = "auto-ets", *, levels: Sequence[float] = DECILES, workers: int | None = None
+        self,
+        horizon: int,
+        method: str = "auto-ets",
+        *,
+        levels: Sequence[float] = DECILES,
+        season: int | None = None,
+        workers: int | None = None,
     ) -> None:
         self.horizon = require_positive_integer(horizon, "horizon")
         if method not in METHODS:
             msg = f"unknown textbook method {method!r}; known are {', '.join(METHODS)}.{nearest(method, METHODS)}"
             raise ArgumentError(msg)
         self.method, self.levels = method, require_levels(levels)
+        self.season = None if season is None else require_positive_integer(season, "season")
         self.workers = None if workers is None else require_positive_integer(workers, "workers")
 
     def fit(self, panel: Panel) -> "Textbook":  # noqa: ARG002 - the protocol's shape
@@ -79,7 +92,8 @@ class Textbook:
 
     def save(self, path: str | Path) -> None:
         """Writes config.json into the folder `path`; there are no weights."""
-        arguments = {"horizon": self.horizon, "method": self.method, "levels": self.levels, "workers": self.workers}
+        names = ("horizon", "method", "levels", "season", "workers")
+        arguments = {name: getattr(self, name) for name in names}
         storage.write(Path(path), {"model": "textbook", "arguments": arguments}, {})
 
     @classmethod
@@ -126,13 +140,16 @@ class Textbook:
     def _model(self, panel: Panel) -> object:
         from statsforecast import models
 
-        season = season_of(panel)
+        season = self.season or season_of(panel)
         table: dict[str, Any] = {
             "seasonal-naive": lambda: models.SeasonalNaive(season, alias="model") if season > 1 else _naive(),
             "auto-ets": lambda: models.AutoETS(season_length=season, alias="model"),
             "theta": lambda: models.DynamicOptimizedTheta(season_length=season, alias="model"),
+            "ces": lambda: models.AutoCES(season_length=season, alias="model"),
+            "auto-arima": lambda: models.AutoARIMA(season_length=season, approximation=True, alias="model"),
             "tsb": lambda: models.TSB(alpha_d=0.2, alpha_p=0.2, alias="model"),
             "croston": lambda: models.CrostonSBA(alias="model"),
+            "adida": lambda: models.ADIDA(alias="model"),
         }
         return table[self.method]()
 

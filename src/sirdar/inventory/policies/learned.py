@@ -20,24 +20,31 @@ from torch import Tensor, nn
 
 from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.inventory.backend import round_nearest
+from sirdar.inventory.limits import shadow_prices, shared
 from sirdar.inventory.policy import State
 from sirdar.inventory.problem import InventoryProblem
-from sirdar.inventory.terms import RandomLeadTime
+from sirdar.inventory.terms import RandomLeadTime, permitted
+
+_LEAST_RATIO = 1e-3  # beneath it a price leaves nothing to order for
 
 
 @final
 class LearnedPolicy(nn.Module):
     """A multilayer perceptron from the state of a series to its order.
 
-    While it trains it orders any quantity; afterwards whole units, unless the problem allows fractions.
+    It keeps the problem's rules at every step: the nearest quantity that minimum, case pack and shelf permit; capacity
+    and budget that series share by a price, which the network sees as a lower critical ratio. While it trains,
+    gradients pass the rounding unchanged; a problem that allows fractions is rounded nowhere.
 
     Args:
-        scale: units of demand in a usual step of each series: stock and orders are counted in it. A number or one per
-            series.
+        scale: units of demand in a usual step of each series: stock and orders are counted in it. A number, one per
+            series, or one per step and series [time, series].
         width: longest lead time that the network is made for, in steps.
         context: more about each series, already scaled to a size of about 1: [series, channel], or with one row per
             step [time, series, channel].
         hidden: widths of the hidden layers.
+        head: what the network says: the "order" itself, or the "level" up to which stock on hand and under way is
+            raised, which takes less training where demand is steady.
         seed: of the first weights.
     """
 
@@ -48,15 +55,17 @@ class LearnedPolicy(nn.Module):
         context: Float[np.ndarray, "*time series channel"] | None = None,
         hidden: tuple[int, ...] = (64, 64),
         seed: int = 0,
+        head: str = "order",
     ) -> None:
         super().__init__()
         require_positive_integer(width, "width")
-        if not bool((np.asarray(scale) > 0).all()) or not bool(np.isfinite(scale).all()):
-            msg = f"scale must be above 0 for every series, got {np.min(scale):g}"
+        if head not in ("order", "level"):
+            msg = f"head must be 'order' or 'level', got {head!r}"
             raise ArgumentError(msg)
+        self.head = head
         self.width = width
         self.hidden = hidden
-        self.scale = torch.as_tensor(scale, dtype=torch.float32)
+        self.scale = _checked(scale)
         self.context = None if context is None else torch.as_tensor(context, dtype=torch.float32)
         steady = 3 + width + 1
         passing = 0 if self.context is None else self.context.shape[-1]
@@ -69,19 +78,49 @@ class LearnedPolicy(nn.Module):
         self._offset: tuple[InventoryProblem, int, Tensor] | None = None
 
     def order(self, state: State) -> Float[Any, "*batch series"]:
-        """The network's answer, as the kind of array in which the state came."""
-        quantity = self(state)
+        """The network's answer within the problem's rules and limits, as the kind of array in which the state came."""
+        prices = self._prices(state) if shared(state.problem) else None
+        quantity = self(state, prices)
         if not self.training:
-            # The nearest permitted quantity: rounding up, as the problem's rules would, orders half a pack too much.
-            quantity = _nearest(quantity.detach(), state.problem)
+            quantity = _permitted(quantity.detach(), state)
+        elif not state.problem.rules.free:  # what is placed is counted; gradients pass as if nothing had been rounded
+            quantity = quantity + (_permitted(quantity, state) - quantity).detach()
         if isinstance(state.on_hand, np.ndarray):
             return quantity.detach().numpy().astype(state.on_hand.dtype)
         return quantity.to(state.on_hand.dtype)
 
-    def forward(self, state: State) -> Float[Tensor, "*batch series"]:
-        """Quantities, not rounded."""
-        first = self.moving(self._seen(state)) + self._described(state)
-        return nn.functional.softplus(self.rest(first)[..., 0] + 1.0) * self.scale
+    def forward(
+        self, state: State, unit_price: Float[Tensor, "*batch series"] | None = None
+    ) -> Float[Tensor, "*batch series"]:
+        """Quantities, not rounded; with a price on units, those that are wanted at it: it lowers the critical ratio."""
+        described = self._described(state) if unit_price is None else self._describe(state.problem, unit_price)
+        first = self.moving(self._seen(state)) + described
+        units = nn.functional.softplus(self.rest(first)[..., 0] + 1.0) * self._scale(state.step)
+        if self.head == "level":
+            units = (units - torch.as_tensor(state.position, dtype=torch.float32)).relu()
+        if unit_price is None:
+            return units
+        dearest = torch.tensor(state.problem.lost_sale_cost, dtype=torch.float32)
+        return units * (unit_price < dearest)
+
+    @torch.no_grad()
+    def _prices(self, state: State) -> Float[Tensor, "*batch series"]:
+        """The prices of shared room and money at which the orders of each scenario fit."""
+        shape, problem = state.on_hand.shape, state.problem
+        on_hand, position = (
+            torch.as_tensor(x).detach().reshape(-1, shape[-1]) for x in (state.on_hand, state.position)
+        )
+        pipeline = torch.as_tensor(state.pipeline).detach().reshape(len(on_hand), shape[-1], -1)
+        found = []
+        for stock, lanes, total in zip(on_hand, pipeline, position, strict=True):
+            one = State(stock, lanes, problem, state.step, position=total)
+
+            def solve(price: np.ndarray, one: State = one) -> np.ndarray:
+                wanted = self(one, torch.as_tensor(price, dtype=torch.float32))
+                return _permitted(wanted, one).numpy().astype(np.float64)
+
+            found.append(torch.from_numpy(shadow_prices(solve, problem, total.numpy().astype(np.float64))))
+        return torch.stack(found).reshape(shape).float()
 
     def _seen(self, state: State) -> Float[Tensor, "*batch series channel"]:
         """Stock, orders under way and the context of the step."""
@@ -93,7 +132,7 @@ class LearnedPolicy(nn.Module):
         # What arrives now meets the coming demand together with what is there.
         units = [on_hand + lanes[0], *lanes[1:]] if lanes else [on_hand]
         units += [torch.zeros_like(on_hand)] * (max(1, self.width) - len(units))
-        seen = torch.stack(units, dim=-1) / self.scale.unsqueeze(-1)
+        seen = torch.stack(units, dim=-1) / self._scale(state.step).unsqueeze(-1)
         if self.context is None:
             return seen
         context = self.context if self.context.ndim == 2 else self.context[state.step]
@@ -104,15 +143,34 @@ class LearnedPolicy(nn.Module):
         version = self.steady.weight._version  # counts the updates of the weights
         known = self._offset
         if state.step == 0 or known is None or known[0] is not state.problem or known[1] != version:
-            given = torch.as_tensor(_describe(state.problem, self.width), dtype=torch.float32)
-            known = self._offset = (state.problem, version, self.steady(given))
+            known = self._offset = (state.problem, version, self._describe(state.problem, None))
         return known[2]
+
+    def _describe(self, problem: InventoryProblem, unit_price: Tensor | None) -> Float[Tensor, "*series channel"]:
+        ratio = np.asarray(problem.critical_ratio)
+        if unit_price is not None:
+            ratio = ratio - unit_price.numpy() / problem.critical_cost
+            ratio = np.clip(ratio, _LEAST_RATIO, 1 - _LEAST_RATIO)
+        return self.steady(torch.as_tensor(_description(problem, self.width, ratio), dtype=torch.float32))
+
+    def _scale(self, step: int) -> Tensor:
+        return self.scale[step] if self.scale.ndim == 2 else self.scale
+
+    def given(
+        self, scale: float | np.ndarray, context: Float[np.ndarray, "*time series channel"] | None = None
+    ) -> "LearnedPolicy":
+        """The same network, its weights shared, for other series or another time."""
+        other = copy(self)
+        other.scale = _checked(scale)
+        other.context = None if context is None else torch.as_tensor(context, dtype=torch.float32)
+        other._offset = None
+        return other
 
     def take(self, rows: np.ndarray) -> "LearnedPolicy":
         """The same network, its weights shared, for some of the series."""
         part = copy(self)
         index = torch.as_tensor(rows)
-        part.scale = self.scale[index] if self.scale.ndim else self.scale
+        part.scale = self.scale[..., index] if self.scale.ndim else self.scale
         part.context = None if self.context is None else self.context.index_select(-2, index)
         part._offset = None
         return part
@@ -127,9 +185,17 @@ class LearnedPolicy(nn.Module):
         return self.eval()
 
 
-def _describe(problem: InventoryProblem, width: int) -> Float[np.ndarray, "*series channel"]:
+def _checked(scale: float | np.ndarray) -> Tensor:
+    if not bool((np.asarray(scale) > 0).all()) or not bool(np.isfinite(scale).all()):
+        msg = f"scale must be above 0 for every series, got {np.min(scale):g}"
+        raise ArgumentError(msg)
+    return torch.as_tensor(scale, dtype=torch.float32)
+
+
+def _description(
+    problem: InventoryProblem, width: int, ratio: Float[np.ndarray, "*batch"]
+) -> Float[np.ndarray, "*series channel"]:
     """Costs and times as numbers of a size of about 1: the normal score of the critical ratio, and the lead time."""
-    ratio = np.asarray(problem.critical_ratio)
     score = np.vectorize(NormalDist().inv_cdf)(ratio)
     # A random lead time is described by its distribution, a known one by a certainty.
     if isinstance(problem.lead_time, RandomLeadTime):
@@ -142,10 +208,17 @@ def _describe(problem: InventoryProblem, width: int) -> Float[np.ndarray, "*seri
     return np.concatenate([*parts, np.broadcast_to(chances, (*shape, width + 1))], axis=-1)
 
 
-def _nearest(quantity: Tensor, problem: InventoryProblem) -> Tensor:
-    pack = torch.as_tensor(problem.rules.case_pack, dtype=quantity.dtype)
+def _permitted(quantity: Tensor, state: State) -> Tensor:
+    """The nearest permitted quantity: rounding up, as the problem's rules would, orders half a pack too much."""
+    rules = state.problem.rules
+    pack, least = (torch.tensor(x, dtype=quantity.dtype) for x in (rules.case_pack, rules.least))
     size = torch.where(pack > 0, pack, torch.ones_like(pack))
-    return torch.where(pack > 0, round_nearest(quantity / size) * size, quantity)
+    nearest = torch.where(pack > 0, round_nearest(quantity / size) * size, quantity)
+    none = torch.zeros_like(quantity)
+    nearest = torch.where(nearest < least, torch.where(quantity >= least / 2, least, none), nearest)
+    if not np.any(np.isfinite(rules.shelf)):
+        return nearest
+    return permitted(nearest, rules, torch.as_tensor(state.position, dtype=nearest.dtype).detach())
 
 
 def _perceptron(hidden: tuple[int, ...]) -> nn.Sequential:

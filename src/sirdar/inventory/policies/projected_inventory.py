@@ -26,7 +26,7 @@ from sirdar.inventory.plan import OrderPlan
 from sirdar.inventory.policy import State
 from sirdar.inventory.problem import InventoryProblem, Stock
 from sirdar.inventory.sample_paths import best_order, expect
-from sirdar.inventory.terms import RandomLeadTime
+from sirdar.inventory.terms import RandomLeadTime, permitted
 from sirdar.predictive import Forecast
 
 Series = Float[np.ndarray, " series"]
@@ -37,8 +37,9 @@ CHUNK = 4096  # series whose sample paths are in memory at once: 60 MB at 200 sa
 class ProjectedInventory:
     """The sample-path newsvendor on a forecast.
 
-    Demand is clipped at zero. Fixed order costs are not weighed. Minimum orders and case packs are: of the permitted
-    quantities around the best one, the cheapest is taken. Limits that series share are kept by a price.
+    Demand is clipped at zero. Of the quantities around the best one that minimum and case pack permit, the cheapest is
+    taken. Limits that series share are kept by a price. Fixed order costs are refused, since it looks one interval
+    ahead and they are a question of several; so are random lead times, since it projects one.
 
     Args:
         forecast: of demand, from the step of the first order. It must reach lead time + review period; in a longer
@@ -80,16 +81,17 @@ class ProjectedInventory:
 
     def _orders(self, on_hand: Series, pipeline: np.ndarray, problem: InventoryProblem, step: int) -> Series:
         """Orders of all series, within the limits that they share."""
+        position = on_hand + pipeline.sum(axis=-1)
 
         def solve(unit_price: np.ndarray) -> np.ndarray:
             quantity = np.zeros(len(on_hand))
             for rows, part, paths in self._chunks(problem, step):
                 quantity[rows] = best_order(on_hand[rows], pipeline[rows], paths, part, unit_price[rows])
-            return quantity
+            return permitted(quantity, problem.rules, position)
 
         if not shared(problem):
             return solve(np.zeros(len(on_hand)))
-        return within_limits(solve, problem, on_hand + pipeline.sum(axis=-1))
+        return within_limits(solve, problem, position)
 
     def _require_cover(self, problem: InventoryProblem, series: int, step: int) -> None:
         if series != len(self.forecast.ids):
@@ -98,6 +100,12 @@ class ProjectedInventory:
         problem.require_series(series)
         if isinstance(problem.lead_time, RandomLeadTime):
             msg = "ProjectedInventory needs a lead_time that is known, got RandomLeadTime; use its longest as lead_time"
+            raise ArgumentError(msg)
+        if np.any(problem.trade.order_cost):
+            msg = (
+                "ProjectedInventory does not weigh a fixed order cost, got order_cost "
+                f"{np.max(problem.trade.order_cost):g}; use MinMax or FixedLot, or a minimum in OrderRules"
+            )
             raise ArgumentError(msg)
         if step == 0 and self.forecast.horizon < problem.cover:
             msg = (

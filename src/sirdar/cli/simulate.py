@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sirdar simulate`: what a policy would have cost on history."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sirdar.cli import options
+
+
+def simulate(  # noqa: PLR0913 - one argument per option
+    policy: Annotated[
+        str,
+        typer.Argument(
+            help="base-stock, capped-base-stock, min-max, fixed-lot, constant, critical-fractile, "
+            "projected-inventory, learned, never-order or perfect-foresight."
+        ),
+    ],
+    source: options.Input = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for report.html, simulation.json and steps.parquet; none if omitted."),
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option("--window", "--weeks", help="Last steps, which are replayed; 26 or a third of all.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="The rung that forecasts for critical-fractile and projected-inventory.")
+    ] = "mq-cnn",
+    holding_cost: options.HoldingCost = 0.2,
+    lost_sale_cost: options.LostSaleCost = 1.0,
+    lead_time: options.LeadTime = 2,
+    review_period: options.ReviewPeriod = 1,
+    price: Annotated[float, typer.Option(help="Income per unit sold, on top of the lost-sale cost.")] = 0.0,
+    unit_cost: Annotated[float, typer.Option(help="Paid per unit ordered.")] = 0.0,
+    order_cost: Annotated[float, typer.Option(help="Paid per order of any size.")] = 0.0,
+    minimum: Annotated[float, typer.Option(help="Least quantity that may be ordered.")] = 0.0,
+    case_pack: Annotated[float, typer.Option(help="Orders are multiples of it; 0 for any quantity.")] = 1.0,
+    freq: options.Freq = None,
+    column: options.Columns = None,
+    gaps: options.Gaps = None,
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Replay a policy on the last part of a table and say what it would have cost.
+
+    Its parameters are chosen on the part before, never on the steps that are replayed. It is set beside perfect
+    foresight, which knows all demand, and beside simple rivals: base-stock, a constant order, and no orders at all.
+
+    Examples:
+        sirdar simulate base-stock
+
+        sirdar simulate projected-inventory demand.parquet --model tsb --weeks 13 --lead-time 3 --out replay
+
+        sirdar simulate min-max sales.csv --column target=units --column in_stock=available --order-cost 5
+    """
+    from contextlib import ExitStack
+
+    from sirdar.recipes import files
+    from sirdar.recipes.simulate import Settings, run
+    from sirdar.recipes.simulate_write import summary, write
+
+    problem = options.problem(holding_cost, lost_sale_cost, lead_time, review_period)
+    problem = options.traded(problem, (price, unit_cost, order_cost), (minimum, case_pack))
+    settings = Settings(policy, source, options.roles(column, freq, gaps), window, problem, model, seed)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(files.output_folder(out)) if out else None
+        with options.progress_bar() as progress:
+            made = run(settings, progress)
+        if scratch is not None:
+            write(made, scratch)
+    content = summary(made)
+    if as_json:
+        options.print_json({"out": str(out) if out else None, **content})
+        return
+    from sirdar.cli import show
+
+    show.simulation(content)
+    if out:
+        sys.stdout.write(f"The report: {out / 'report.html'}\n")

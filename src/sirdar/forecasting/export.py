@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained network as an ONNX file, checked against torch before it is handed over."""
+
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sirdar.errors import OutputError, UnsupportedError
+
+NAMES = ("demand", "observed", "past", "known", "static")
+TOLERANCE = 1e-4  # of onnxruntime against torch, relative to the largest quantile
+
+
+def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path) -> None:
+    """Writes `module` as ONNX with a free batch size, under a temporary name that is renamed once it runs alike.
+
+    Args:
+        module: takes tensors whose first axis is the batch.
+        example: inputs of it, with a batch of at least two.
+        path: the file.
+
+    Raises:
+        UnsupportedError: onnx, onnxscript or onnxruntime is missing, or the file does not compute what torch does.
+        OutputError: the file cannot be written.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError as error:
+        msg = f"ONNX export needs {error.name}: pip install 'sirdar[onnx]'"
+        raise UnsupportedError(msg) from error
+    # An input without channels (no covariates) has nothing to feed; ONNX refuses it, so it is a constant of the file.
+    used = [index for index, tensor in enumerate(example) if tensor.numel()]
+    wrapped = _Fed(module, used, [tuple(tensor.shape[1:]) for tensor in example])
+    fed = tuple(example[index] for index in used)
+    try:
+        handle, part = tempfile.mkstemp(suffix=".part", dir=path.absolute().parent)
+        os.close(handle)
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror})"
+        raise OutputError(msg) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's own deprecations
+            torch.onnx.export(
+                wrapped.eval(),
+                fed,
+                part,
+                input_names=[NAMES[index] for index in used],
+                output_names=["quantiles"],
+                dynamic_shapes=(tuple({0: torch.export.Dim("batch")} for _ in used),),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
+        inputs = {NAMES[index]: tensor.numpy() for index, tensor in zip(used, fed, strict=True)}
+        found = np.asarray(session.run(None, inputs)[0])
+        with torch.inference_mode():
+            expected = module(*example).numpy()
+        worst = float(np.abs(found - expected).max() / max(float(np.abs(expected).max()), 1.0))
+        if not worst <= TOLERANCE:
+            msg = f"the ONNX file differs from torch by {worst:.2g} of the largest quantile, more than {TOLERANCE:g}"
+            raise UnsupportedError(msg)
+        Path(part).replace(path)
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror})"
+        raise OutputError(msg) from error
+    finally:
+        Path(part).unlink(missing_ok=True)
+
+
+class _Fed(nn.Module):
+    """The module with its empty inputs filled in."""
+
+    def __init__(self, module: nn.Module, used: list[int], shapes: list[tuple[int, ...]]) -> None:
+        super().__init__()
+        self.module, self.used, self.shapes = module, used, shapes
+
+    def forward(self, *fed: Tensor) -> Tensor:
+        given = dict(zip(self.used, fed, strict=True))
+        batch = fed[0].shape[0]
+        parts = [given[i] if i in given else fed[0].new_zeros((batch, *shape)) for i, shape in enumerate(self.shapes)]
+        return self.module(*parts)

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The second rung: a point forecaster between a seasonal component, a price component and a Distribution Engine.
+
+History is freed of season and price, forecast, given both back, and past errors of exactly that become the quantiles.
+Products without history start from their look-alikes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+
+from sirdar.errors import ArgumentError, UnsupportedError, require_positive_integer
+from sirdar.forecasting import storage
+from sirdar.forecasting.addons.distribution import DistributionEngine, Scale
+from sirdar.forecasting.addons.elasticity import PriceElasticity
+from sirdar.forecasting.addons.history import History, adjusted, codes, longest, shared_statics
+from sirdar.forecasting.addons.lookalike import LookAlikes
+from sirdar.forecasting.addons.seasonal import SeasonalProfile
+from sirdar.forecasting.addons.state import pack, unpack
+from sirdar.forecasting.forecaster import Forecaster
+from sirdar.forecasting.models.textbook import Textbook
+from sirdar.forecasting.panel import Panel
+from sirdar.predictive import DECILES, Forecast
+from sirdar.predictive.forecast import require_levels
+
+COMPONENTS = ("season", "price")
+_MEANS = {"tsb", "croston", "adida"}  # methods whose point is a mean that their median does not show
+_SAMPLE = 600  # series whose past errors are looked at
+_WORTH = 0.995  # of the error without a component: what it must beat to be kept
+_GROUPS = 20
+
+
+@dataclass(frozen=True)
+class _Effects:
+    """The fitted components; None for one that is left out."""
+
+    season: SeasonalProfile | None
+    price: PriceElasticity | None
+
+    def of(self, panel: Panel, length: int, ahead: int = 0) -> np.ndarray:
+        """Their product over the last `length` steps and `ahead` after them."""
+        result = np.ones((len(panel), length + ahead), dtype=np.float32)
+        for part in (self.season, self.price):
+            if part is not None:
+                result = result * part.effect(panel, length, ahead)
+        return result
+
+
+class AddOns:
+    """A point forecaster with seasons, prices, past errors and look-alikes added on.
+
+    Args:
+        horizon: steps to forecast.
+        around: the point forecaster: a textbook method by name, or any untrained forecaster of this horizon, of whose
+            quantiles the mean is taken.
+        levels: quantile levels.
+        components: of "season" and "price", those to try; one is kept where it lowered the error at past origins.
+        promotions: covariates that are flags of promotion or event; those that are always 0 or 1 when None.
+        category: text static within which price effects are pooled; the coarsest one that series share when None.
+        conformal: whether quantiles carry the split-conformal guarantee, see `addons.distribution`.
+        origins: past origins whose errors are used.
+    """
+
+    def __init__(
+        self,
+        horizon: int,
+        around: str | Forecaster = "theta",
+        *,
+        levels: Sequence[float] = DECILES,
+        components: Sequence[str] = COMPONENTS,
+        promotions: Sequence[str] | None = None,
+        category: str | None = None,
+        conformal: bool = False,
+        origins: int = 3,
+    ) -> None:
+        self.horizon = require_positive_integer(horizon, "horizon")
+        self.levels = require_levels(levels)
+        unknown = set(components) - set(COMPONENTS)
+        if unknown:
+            msg = f"components must be of {', '.join(COMPONENTS)}, got {sorted(unknown)[0]!r}"
+            raise ArgumentError(msg)
+        self.around = _point_forecaster(around, horizon)
+        self.components, self.category, self.conformal = tuple(components), category, conformal
+        self.promotions = None if promotions is None else tuple(promotions)
+        self.origins = require_positive_integer(origins, "origins")
+        self.kept: tuple[str, ...] = ()  # components that were worth it
+        self._effects = _Effects(None, None)
+        self._engine = DistributionEngine(self.levels, conformal)
+        self._lookalikes = LookAlikes(horizon, self.levels)
+        self._groups: tuple[str, list[str]] | None = None
+
+    @property
+    def elasticity(self) -> PriceElasticity | None:
+        """The fitted price component, if it was kept."""
+        return self._effects.price
+
+    def fit(self, panel: Panel) -> "AddOns":
+        """Chooses components and learns errors at past origins, then fits all on the whole history."""
+        shared = {name: values for name, values in shared_statics(panel).items() if len(values) <= _GROUPS}
+        self._groups = next(iter(shared.items()), None)
+        rows = np.flatnonzero(panel.observations() > 0)
+        if len(rows) > _SAMPLE:
+            rows = np.sort(np.random.default_rng(0).choice(rows, _SAMPLE, replace=False))
+        self._learn_errors(panel.select(rows))
+        self._effects = self._fitted(panel, self.kept)
+        effect = self._effects.of(panel, longest(panel))
+        self.around.fit(adjusted(panel, effect))
+        self._lookalikes = LookAlikes(self.horizon, self.levels).fit(panel)
+        return self
+
+    def predict(self, panel: Panel) -> Forecast:
+        """Quantiles after each series' history; of those without any, what their look-alikes sold at first."""
+        known = panel.observations() > 0
+        floor = 0.0 if panel.counts else -np.inf
+        values = np.zeros((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
+        if known.any():
+            chosen = panel.select(known)
+            point, scale = self._point(chosen, self._effects)
+            values[known] = self._engine.quantiles(point, scale, floor=floor)
+        if not known.all():
+            values[~known] = self._lookalikes.quantiles(panel.select(~known))
+        values = np.maximum(values, np.float32(floor))
+        return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
+
+    def save(self, path: str | Path) -> None:
+        """Writes one folder with everything learned.
+
+        Raises:
+            UnsupportedError: the point forecaster is no textbook method, so `load` could not build it.
+        """
+        if not isinstance(self.around, Textbook):
+            msg = f"add-ons around a {type(self.around).__name__} cannot be stored; those around a textbook method can"
+            raise UnsupportedError(msg)
+        tensors: dict[str, torch.Tensor] = {}
+        names = ("components", "promotions", "category", "conformal", "origins")
+        season, price = self._effects.season, self._effects.price
+        learned = {
+            "season": None if season is None else season.state(),
+            "price": None if price is None else price.state(),
+            "engine": self._engine.state(),
+            "lookalikes": self._lookalikes.state(),
+        }
+        arguments = {"horizon": self.horizon, "around": self.around.method, "levels": self.levels}
+        config = {
+            "model": "add-ons",
+            "arguments": arguments | {name: getattr(self, name) for name in names},
+            "kept": self.kept,
+            "groups": self._groups,
+            "learned": pack(learned, tensors, "learned"),
+        }
+        storage.write(Path(path), config, tensors)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "AddOns":
+        """Reads what `save` wrote."""
+        config, tensors = storage.read(Path(path), model="add-ons")
+        model = cls(**config["arguments"])
+        learned = unpack(config["learned"], tensors)
+        model.kept = tuple(config["kept"])
+        model._groups = None if config["groups"] is None else (config["groups"][0], list(config["groups"][1]))
+        model._effects = _Effects(
+            None if learned["season"] is None else SeasonalProfile.from_state(learned["season"]),
+            None if learned["price"] is None else PriceElasticity.from_state(learned["price"]),
+        )
+        model._engine = DistributionEngine.from_state(learned["engine"])
+        model._lookalikes = LookAlikes.from_state(learned["lookalikes"])
+        return model
+
+    def _fitted(self, panel: Panel, names: Sequence[str]) -> _Effects:
+        """Components of these names; price with season first divided out."""
+        season = SeasonalProfile().fit(panel) if "season" in names else None
+        if "price" not in names:
+            return _Effects(season, None)
+        category = self.category or next(iter(shared_statics(panel)), None)
+        price = PriceElasticity(promotions=self._flags(panel), category=category)
+        return _Effects(season, price.fit(panel, None if season is None else season.effect(panel, longest(panel))))
+
+    def _flags(self, panel: Panel) -> tuple[str, ...]:
+        """Covariates known ahead that are always 0 or 1, where none were named."""
+        if self.promotions is not None:
+            return self.promotions
+        flags = []
+        for name, column in panel.future.items():
+            values = column[np.isfinite(column)]
+            if (
+                name != panel.price
+                and len(values)
+                and bool(np.isin(values, (0, 1)).all())
+                and values.min() < values.max()
+            ):
+                flags.append(name)
+        return tuple(flags)
+
+    def _learn_errors(self, panel: Panel) -> None:
+        """Keeps the components whose errors at past origins are least, and gives these errors to the engine."""
+        options: list[tuple[str, ...]] = [()]
+        if panel.counts and len(panel):  # both components are multiplicative
+            if "season" in self.components:
+                options.append(("season",))
+            if "price" in self.components and (panel.price is not None or self._flags(panel)):
+                options.append((*options[-1], "price"))
+        pasts = [panel.cut(steps) for steps in _cuts(panel, self.horizon, self.origins)]
+        pasts = [past.select(past.observations() > 0) for past in pasts]
+        actual = np.concatenate([np.zeros((0, self.horizon)), *[past.actuals(self.horizon) for past in pasts]])
+        best, least = None, np.inf
+        for names in options:
+            points, scales = [np.zeros((0, self.horizon))], [_no_scale()]
+            for past in pasts:
+                effects = self._fitted(past, names)
+                self.around.fit(adjusted(past, effects.of(past, longest(past))))
+                point, scale = self._point(past, effects)
+                points.append(point)
+                scales.append(scale)
+            found = np.concatenate(points)
+            loss = float(np.nansum(np.abs(actual - found)))
+            if best is None or loss < _WORTH * least:
+                best, least, self.kept = (found, _joined(scales)), loss, names
+        point, scale = best if best is not None else (np.zeros((0, self.horizon)), _no_scale())
+        self._engine = DistributionEngine(self.levels, self.conformal).fit(actual.astype(np.float64), point, scale)
+
+    def _point(self, panel: Panel, effects: _Effects) -> tuple[Float64[np.ndarray, "series horizon"], Scale]:
+        """Point forecasts with all effects put back, and what the engine asks of each series."""
+        length = longest(panel)
+        effect = effects.of(panel, length, self.horizon)
+        cleaned = adjusted(panel, effect[:, :length])
+        point = expectation(self.around.predict(cleaned)) * effect[:, length:]
+        scale = Scale.of(History.of(cleaned).demand, max(4 * self.horizon, 28), self._group(panel))
+        return np.nan_to_num(point.astype(np.float64)), scale
+
+    def _group(self, panel: Panel) -> Int64[np.ndarray, " series"]:
+        if self._groups is None or self._groups[0] not in panel.static:
+            return np.zeros(len(panel), dtype=np.int64)
+        return codes(panel.static[self._groups[0]], self._groups[1])
+
+
+def expectation(forecast: Forecast) -> Float64[np.ndarray, "series horizon"]:
+    """The mean of piecewise linear quantiles with exponential tails, in closed form; the value when there is one level."""
+    values, level = forecast.values.astype(np.float64), np.asarray(forecast.levels)
+    if len(level) == 1:
+        return values[..., 0]
+    middle = ((values[..., 1:] + values[..., :-1]) / 2 * np.diff(level)).sum(axis=2)
+    low = (values[..., 1] - values[..., 0]) / np.log(level[1] / level[0])
+    high = (values[..., -1] - values[..., -2]) / np.log((1 - level[-2]) / (1 - level[-1]))
+    first = np.maximum(values[..., 0] - low, forecast.floor)
+    return middle + first * level[0] + (values[..., -1] + high) * (1 - level[-1])
+
+
+def _point_forecaster(around: str | Forecaster, horizon: int) -> Forecaster:
+    if isinstance(around, str):
+        return Textbook(horizon, around, levels=DECILES if around in _MEANS else (0.5,))
+    if around.horizon != horizon:
+        msg = f"the forecaster inside must have the horizon {horizon}, got {around.horizon}"
+        raise ArgumentError(msg)
+    return around
+
+
+def _cuts(panel: Panel, horizon: int, origins: int) -> list[int]:
+    """How far back the past origins lie: a horizon apart, closer where history is short."""
+    length = int(np.median(panel.history)) if len(panel) else 0
+    room = length - 3 * horizon
+    if room < 0:
+        return [horizon] if length > horizon else []
+    stride = max(1, min(horizon, room // origins))
+    return [horizon + stride * index for index in range(min(origins, 1 + room // stride))]
+
+
+def _no_scale() -> Scale:
+    whole = np.zeros(0, dtype=np.int64)
+    return Scale(np.zeros(0), np.zeros(0), whole, whole)
+
+
+def _joined(scales: list[Scale]) -> Scale:
+    parts = zip(*[(s.mean, s.variation, s.count, s.group) for s in scales], strict=True)
+    return Scale(*[np.concatenate(part) for part in parts])

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MQ-RNN: an LSTM over the history, forking sequences, multi-horizon quantiles (Wen et al. 2017, arXiv:1711.11053).
+
+The decoder, the scale and the quantiles are those of MQ-CNN, so that the two differ by their encoder alone.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar, final
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sirdar.errors import require_positive_integer
+from sirdar.forecasting.decoding import GlobalLocalDecoder, ahead, joined, monotone
+from sirdar.forecasting.neural import Learned, NeuralForecaster
+from sirdar.forecasting.scaling import DEMAND_CHANNELS, demand_channels
+from sirdar.forecasting.training import Training
+from sirdar.predictive import DECILES
+from sirdar.predictive.forecast import require_levels
+
+
+class MQRNNNetwork(nn.Module):
+    """From windows to quantiles.
+
+    Args:
+        channels: of past, known and static covariates.
+        horizon: steps to forecast.
+        levels: number of quantile levels.
+        width: state of the LSTM.
+        counts: demand is never negative, and neither are the quantiles.
+    """
+
+    def __init__(self, channels: tuple[int, int, int], horizon: int, levels: int, *, width: int, counts: bool) -> None:
+        super().__init__()
+        self.horizon, self.counts = horizon, counts
+        self.encoder = nn.LSTM(DEMAND_CHANNELS + sum(channels), width, batch_first=True)
+        self.dropout = nn.Dropout(0.1)
+        self.decoder = GlobalLocalDecoder(width, channels[1], horizon, levels)
+
+    def forward(
+        self,
+        demand: Float[Tensor, "batch time"],
+        observed: Float[Tensor, "batch time"],
+        past: Float[Tensor, "batch time past"],
+        known: Float[Tensor, "batch reach known"],
+        static: Float[Tensor, "batch static"],
+        first: int = 0,
+        stop: int | None = None,
+    ) -> tuple[Float[Tensor, "batch origin horizon level"], Float[Tensor, "batch origin"]]:
+        """Quantiles in units of the scale, from the steps `first` to before `stop` of the window, and that scale."""
+        origins = range(first, demand.shape[1] if stop is None else stop)
+        at = slice(origins.start, origins.stop)
+        level, channels = demand_channels(demand, observed)
+        hidden = self.dropout(self.encoder(joined(channels, past, known, static))[0][:, at])
+        raw = self.decoder(hidden, ahead(known, self.horizon, origins), known[:, at])
+        return monotone(raw, counts=self.counts, training=self.training), level[:, at]
+
+
+@final
+class MQRNN(NeuralForecaster):
+    """The MQ-RNN forecaster.
+
+    Args:
+        horizon: steps to forecast.
+        levels: quantile levels.
+        steps: optimiser steps.
+        width: state of the LSTM.
+        seed: of initial weights, dropout and batches; the same seed gives the same forecast.
+        training: batch, learning rate, early stopping, precision and checkpoints.
+        progress: called with the share of training done.
+    """
+
+    MODEL: ClassVar[str] = "mq-rnn"
+
+    def __init__(
+        self,
+        horizon: int,
+        *,
+        levels: Sequence[float] = DECILES,
+        steps: int = 400,
+        width: int = 32,
+        seed: int = 0,
+        training: Training | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        self.horizon = require_positive_integer(horizon, "horizon")
+        self.levels = require_levels(levels)
+        self.steps = require_positive_integer(steps, "steps")
+        self.width = require_positive_integer(width, "width")
+        self.seed, self.progress = seed, progress
+        self.training = Training() if training is None else training
+        self.learned: Learned | None = None
+
+    def build(self, channels: tuple[int, int, int], length: int, *, counts: bool) -> MQRNNNetwork:  # noqa: ARG002
+        """An LSTM takes windows of any length."""
+        return MQRNNNetwork(channels, self.horizon, len(self.levels), width=self.width, counts=counts)

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MQTransformer: MQ-CNN's encoder with attention in the decoder (Eisenach, Patel, Madeka 2020, arXiv:2009.14799).
+
+* Horizon-specific decoder-encoder attention: each (origin, horizon) pair picks the steps of history that tell about its
+  target, by a position encoding learned from the calendar, event and price covariates of the target and of the past.
+* Decoder self-attention: each pair sees what earlier origins said about the same target step, and how wrong those
+  origins have been since (feedback), so that forecasts are revised only as far as news demands.
+
+Differences from the paper: what is attended to includes demand itself in units of the present scale, so that attention
+can repeat a past peak; keys also carry their distance to the target; training takes a run of origins from each window.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import ClassVar, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.forecasting.convolution import ConvolutionalEncoder
+from sirdar.forecasting.decoding import GlobalLocalDecoder, ahead, joined, monotone
+from sirdar.forecasting.neural import Learned, NeuralForecaster
+from sirdar.forecasting.scaling import demand_channels
+from sirdar.forecasting.training import Training
+from sirdar.predictive import DECILES
+from sirdar.predictive.forecast import require_levels
+
+HEADS = 4
+_NEAR = 5  # steps whose covariates make a position encoding
+MEMORY = 4  # earlier origins whose forecasts are seen again
+
+
+class HistoryAttention(nn.Module):
+    """What of the history each (origin, horizon) pair attends to.
+
+    Args:
+        width: channels of the encoder.
+        place: channels of the position encoding.
+        length: steps of a window.
+        horizon: steps to forecast.
+    """
+
+    def __init__(self, width: int, place: int, length: int, horizon: int) -> None:
+        super().__init__()
+        self.origin_query = nn.Linear(width, width)
+        self.target_query = nn.Linear(place, width, bias=False)
+        self.key = nn.Linear(width + place, width)
+        self.value = nn.Linear(width, width)
+        self.distance = nn.Parameter(torch.zeros(HEADS, length + horizon + 1))
+        self.join = nn.Linear(width + HEADS, width)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "batch time width"],
+        places: Float[Tensor, "batch reach place"],
+        demand: Float[Tensor, "batch time"],
+        observed: Float[Tensor, "batch time"],
+        level: Float[Tensor, "batch time"],
+        origins: range,
+    ) -> Float[Tensor, "batch origin horizon width"]:
+        """Values and demand of the attended steps, for all pairs."""
+        batch, time, width = hidden.shape
+        horizon = places.shape[1] - time
+        at = slice(origins.start, origins.stop)
+        query = self.origin_query(hidden[:, at])[:, :, None] + self.target_query(ahead(places, horizon, origins))
+        query = query.view(batch, -1, HEADS, width // HEADS)
+        key = self.key(torch.cat([hidden, places[:, :time]], dim=-1)).view(batch, time, HEADS, -1)
+        scores = torch.einsum("bphc,bshc->bhps", query, key) / math.sqrt(width // HEADS)
+        scores = scores.view(batch, HEADS, len(origins), horizon, time) + self._bias(time, horizon, origins)
+        # A step not observed says nothing, unless there is no other.
+        scores = scores + 20.0 * (observed[:, None, None, None] - 1)
+        weight = torch.softmax(scores, dim=-1).view(batch, HEADS, -1, time)
+        content = torch.cat(
+            [
+                self.value(hidden).view(batch, time, HEADS, -1),
+                (demand * observed)[..., None, None].expand(-1, -1, HEADS, 1),
+            ],
+            dim=-1,
+        )
+        seen = torch.einsum("bhps,bshc->bphc", weight.to(content), content)
+        seen = seen.view(batch, len(origins), horizon, HEADS, -1)
+        repeated = torch.asinh(seen[..., -1] / level[:, at, None, None])
+        return self.join(torch.cat([seen[..., :-1].flatten(3), repeated], dim=-1))
+
+    def _bias(self, time: int, horizon: int, origins: range) -> Float[Tensor, "head origin horizon time"]:
+        """By the distance from a past step to the target; steps after the origin are hidden."""
+        step = torch.arange(time, device=self.distance.device)
+        origin = torch.arange(origins.start, origins.stop, device=step.device)
+        target = origin[:, None] + 1 + torch.arange(horizon, device=step.device)[None]
+        distance = (target[:, :, None] - step).clamp(0, self.distance.shape[1] - 1)
+        later = step[None, None] > origin[:, None, None]
+        return self.distance[:, distance].masked_fill(later[None], -torch.inf)
+
+
+class Feedback(nn.Module):
+    """Decoder self-attention over what the last origins said about the same target step, and their errors since.
+
+    Args:
+        width: channels of the contexts.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width + 3, width)
+        self.value = nn.Linear(width + 3, width)
+        self.age = nn.Parameter(torch.zeros(MEMORY + 1))
+
+    def forward(
+        self,
+        contexts: Float[Tensor, "batch origin horizon width"],
+        medians: Float[Tensor, "batch origin horizon"],
+        errors: Float[Tensor, "batch age origin"],
+        level: Float[Tensor, "batch origin"],
+    ) -> Float[Tensor, "batch origin horizon width"]:
+        """Attended past contexts.
+
+        Args:
+            contexts: of all pairs.
+            medians: first forecasts of all pairs, in units of `level`.
+            errors: at each origin, the mean error so far of the forecasts made `age` origins earlier.
+            level: the scale of each origin.
+        """
+        horizon = contexts.shape[2]
+        said, valid = [], []
+        for age in range(MEMORY + 1):
+            earlier = _shifted(contexts, age)
+            # What it said, in units of the present scale.
+            value = _shifted((medians * level[..., None])[..., None], age)[..., 0] / level[..., None]
+            error = errors[:, age, :, None].expand(-1, -1, horizon)
+            facts = torch.stack([torch.asinh(value), error, torch.asinh(value) - torch.asinh(medians)], dim=-1)
+            said.append(torch.cat([earlier, facts], dim=-1))
+            place = torch.arange(contexts.shape[1], device=level.device)[:, None] >= age
+            valid.append(place & (torch.arange(horizon, device=level.device)[None] + age < horizon))
+        past = torch.stack(said, dim=3)
+        hidden = torch.stack(valid, dim=2)
+        scores = (self.query(contexts)[:, :, :, None] * self.key(past)).sum(-1) / math.sqrt(contexts.shape[-1])
+        scores = (scores + self.age).masked_fill(~hidden, -torch.inf)
+        return (torch.softmax(scores, dim=-1)[..., None] * self.value(past)).sum(3)
+
+
+def _shifted(values: Float[Tensor, "batch origin horizon channel"], age: int) -> Tensor:
+    """At (origin, horizon) what stood at (origin - age, horizon + age), the same target step; else zero."""
+    return functional.pad(values, (0, 0, 0, age, age, 0))[:, : values.shape[1], age:] if age else values
+
+
+class MQTransformerNetwork(nn.Module):
+    """From windows to quantiles.
+
+    Args:
+        channels: of past, known and static covariates.
+        horizon: steps to forecast.
+        levels: number of quantile levels.
+        length: steps of a window.
+        width: channels of the encoder, a multiple of the attention's heads.
+        counts: demand is never negative, and neither are the quantiles.
+    """
+
+    def __init__(
+        self, channels: tuple[int, int, int], horizon: int, levels: int, *, length: int, width: int, counts: bool
+    ) -> None:
+        super().__init__()
+        self.horizon, self.counts, self.levels = horizon, counts, levels
+        place, depth = width // 2, max(2, math.ceil(math.log2(min(length, 64))))
+        self.encoder = ConvolutionalEncoder(channels, width, depth)
+        self.position = nn.Conv1d(channels[1] + 1, place, _NEAR)
+        self.attention = HistoryAttention(width, place, length, horizon)
+        self.feedback = Feedback(width)
+        self.first = nn.Linear(width, levels)
+        self.decoder = GlobalLocalDecoder(width, channels[1], horizon, levels)
+        self.merge = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, levels))
+
+    def forward(
+        self,
+        demand: Float[Tensor, "batch time"],
+        observed: Float[Tensor, "batch time"],
+        past: Float[Tensor, "batch time past"],
+        known: Float[Tensor, "batch reach known"],
+        static: Float[Tensor, "batch static"],
+        first: int = 0,
+        stop: int | None = None,
+    ) -> tuple[Float[Tensor, "batch origin horizon level"], Float[Tensor, "batch origin"]]:
+        """Quantiles in units of the scale, from the steps `first` to before `stop` of the window, and that scale."""
+        stop = demand.shape[1] if stop is None else stop
+        origins = range(max(0, first - MEMORY), stop)  # those before `first` are there to be remembered
+        at, wanted = slice(origins.start, origins.stop), first - origins.start
+        level, channels = demand_channels(demand, observed)
+        hidden = self.encoder(joined(channels, past, known, static))
+        # Of a step and those before it, so that the last target of an origin tells no more than is known ahead; a
+        # constant beside the covariates marks the window's beginning.
+        marked = functional.pad(known, (0, 1), value=1.0).transpose(1, 2)
+        places = self.position(functional.pad(marked, (_NEAR - 1, 0))).transpose(1, 2)
+        contexts = self.attention(hidden, places, demand, observed, level, origins)
+        contexts = functional.gelu(contexts + hidden[:, at, None])
+        raw = self.first(contexts)
+        medians = monotone(raw, counts=self.counts, training=self.training)[..., self.levels // 2]
+        errors = _errors(demand, observed, medians, level, origins)
+        seen = self.feedback(contexts, medians, errors, level[:, at])
+        told = self.decoder(hidden[:, at], ahead(known, self.horizon, origins), known[:, at])
+        answer = told + raw + self.merge(torch.cat([contexts, seen], dim=-1))
+        quantiles = monotone(answer, counts=self.counts, training=self.training)
+        return quantiles[:, wanted:], level[:, first:stop]
+
+
+def _errors(
+    demand: Float[Tensor, "batch time"],
+    observed: Float[Tensor, "batch time"],
+    medians: Float[Tensor, "batch origin horizon"],
+    level: Float[Tensor, "batch time"],
+    origins: range,
+) -> Float[Tensor, "batch age origin"]:
+    """At each origin, the mean error of the forecasts made 0, 1, ... origins earlier over the steps observed since."""
+    count, horizon = len(origins), medians.shape[2]
+    scale = level[:, origins.start : origins.stop]
+    total, known = torch.zeros_like(scale), torch.zeros_like(scale)
+    rows = [total]
+    for age in range(1, MEMORY + 1):
+        total, known = torch.zeros_like(scale), torch.zeros_like(scale)
+        for step in range(min(age, horizon)):
+            # Made at origin - age, for the step origin - age + 1 + step.
+            said = functional.pad(medians[:, :, step] * scale, (age, 0))[:, :count]
+            begin = origins.start - age + 1 + step
+            index = torch.arange(begin, begin + count, device=demand.device).clamp(min=0)
+            seen = observed[:, index] * (torch.arange(count, device=demand.device) >= age)
+            total = total + (torch.asinh(demand[:, index] / scale) - torch.asinh(said / scale)) * seen
+            known = known + seen
+        rows.append(total / known.clamp(min=1))
+    return torch.stack(rows, dim=1)
+
+
+@final
+class MQTransformer(NeuralForecaster):
+    """The MQTransformer forecaster.
+
+    Args:
+        horizon: steps to forecast.
+        levels: quantile levels.
+        steps: optimiser steps.
+        width: channels of the encoder, a multiple of 4.
+        seed: of initial weights, dropout and batches; the same seed gives the same forecast.
+        training: batch, learning rate, early stopping, precision and checkpoints.
+        progress: called with the share of training done.
+    """
+
+    MODEL: ClassVar[str] = "mq-transformer"
+    FORKS: ClassVar[int | None] = 24  # attention costs origins times history: a run of origins from each window
+
+    def __init__(
+        self,
+        horizon: int,
+        *,
+        levels: Sequence[float] = DECILES,
+        steps: int = 400,
+        width: int = 32,
+        seed: int = 0,
+        training: Training | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        self.horizon = require_positive_integer(horizon, "horizon")
+        self.levels = require_levels(levels)
+        self.steps = require_positive_integer(steps, "steps")
+        self.width = require_positive_integer(width, "width")
+        if width % HEADS:
+            msg = f"width must be a multiple of {HEADS}, the heads of the attention, got {width}"
+            raise ArgumentError(msg)
+        self.seed, self.progress = seed, progress
+        self.training = Training() if training is None else training
+        self.learned: Learned | None = None
+
+    def build(self, channels: tuple[int, int, int], length: int, *, counts: bool) -> MQTransformerNetwork:
+        """A network whose attention reaches over the whole window."""
+        size = {"length": length, "width": self.width}
+        return MQTransformerNetwork(channels, self.horizon, len(self.levels), **size, counts=counts)

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the network rungs share: from panel to trained network to forecast, on disk, to ONNX, and explained.
+
+`NeuralForecaster` is an interface with mixin methods, as those of `collections.abc`: it holds no state of its own.
+"""
+
+import hashlib
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.forecasting import storage, training
+from sirdar.forecasting.covariates import Encoding
+from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.training import Run, Training
+from sirdar.forecasting.windows import Windows
+from sirdar.predictive import Forecast, Frequency
+
+if TYPE_CHECKING:
+    from sirdar.forecasting.attribution import Attribution
+
+_LONGEST_WINDOW = 256
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What training leaves behind.
+
+    Args:
+        network: takes the parts of `Inputs` and a range of origins, gives quantiles and their scale.
+        encoding: how covariates become channels.
+        frequency: of the panel learned from.
+        length: steps of history in a window.
+        channels: of past, known and static covariates.
+        counts: demand was never negative.
+    """
+
+    network: nn.Module
+    encoding: Encoding
+    frequency: Frequency
+    length: int
+    channels: tuple[int, int, int]
+    counts: bool
+
+
+class NeuralForecaster(ABC):
+    """A network that gives quantiles of all horizons from every step of a window."""
+
+    MODEL: ClassVar[str]  # its name on disk and in the ladder
+    FORKS: ClassVar[int | None] = None  # consecutive origins of a window that train at once; all of them when None
+
+    horizon: int
+    levels: tuple[float, ...]
+    steps: int
+    width: int
+    seed: int
+    training: Training
+    progress: Callable[[float], None] | None
+    learned: Learned | None
+
+    @abstractmethod
+    def build(self, channels: tuple[int, int, int], length: int, *, counts: bool) -> nn.Module:
+        """A fresh network for windows of `length` steps."""
+
+    def fit(self, panel: Panel) -> "NeuralForecaster":
+        """Trains on every step of every series at once; raises ArgumentError when nothing was observed."""
+        _require_observations(panel)
+        encoding = Encoding.fit(panel)
+        length = int(min(panel.history.max(), _LONGEST_WINDOW))
+        channels = Windows(panel, encoding, length, self.horizon).channels()
+        with training.seeded(self.seed):
+            network = self.build(channels, length, counts=panel.counts)
+        self.learned = Learned(network, encoding, panel.frequency, length, channels, panel.counts)
+        self._train(panel, self.steps)
+        return self
+
+    def update(self, panel: Panel, steps: int | None = None) -> "NeuralForecaster":
+        """Goes on from the present weights on new data: a warm start, in place of training anew.
+
+        Args:
+            panel: of the same frequency, with the covariates learned from; its series may be others.
+            steps: optimiser steps; a quarter of `fit`'s when None.
+
+        Raises:
+            ArgumentError: nothing was learned yet, nothing was observed, or the panel does not fit.
+        """
+        self._require_frequency(panel)
+        _require_observations(panel)
+        self._train(panel, max(1, self.steps // 4) if steps is None else require_positive_integer(steps, "steps"))
+        return self
+
+    def predict(self, panel: Panel) -> Forecast:
+        """Quantiles after each series' history; a series without history gets the forecast of a new product."""
+        learned = self._require_frequency(panel)
+        values = _answers(learned, self._windows(panel), np.arange(len(panel)), self.horizon, len(self.levels))
+        values = np.maximum.accumulate(values, axis=2)  # tanh and sinh are monotone only up to rounding
+        floor = 0.0 if learned.counts else -math.inf
+        return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
+
+    def explain(self, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
+        """What moved one series' forecast: integrated gradients, see `attribution.explain`."""
+        from sirdar.forecasting import attribution  # it knows this module
+
+        return attribution.explain(self, panel, series, level=level)
+
+    def inference(self, batch: int = 1) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        """The network as it runs every night, and an example of its input: for tracing, timing and export."""
+        learned = self._fitted()
+        past, known, static = learned.channels
+        length = learned.length
+        shapes = [(length,), (length,), (length, past), (length + self.horizon, known), (static,)]
+        generator = torch.Generator().manual_seed(0)
+        example = tuple(torch.rand(batch, *shape, generator=generator) for shape in shapes)
+        return Inference(learned.network, length).eval(), example
+
+    def export_onnx(self, path: str | Path) -> None:
+        """Writes `inference()` as an ONNX file that takes any batch, see `export.write_onnx`."""
+        from sirdar.forecasting.export import write_onnx  # onnx is an optional dependency
+
+        write_onnx(*self.inference(batch=2), Path(path))
+
+    def save(self, path: str | Path) -> None:
+        """Writes config.json and weights.safetensors into the folder `path`."""
+        learned = self._fitted()
+        config = {
+            "model": self.MODEL,
+            "arguments": self._arguments(),
+            "training": asdict(replace(self.training, checkpoint=None)),
+            "frequency": learned.frequency,
+            "encoding": learned.encoding,
+            "length": learned.length,
+            "counts": learned.counts,
+            "channels": learned.channels,
+        }
+        weights = learned.network.state_dict()
+        if self.training.precision in {"bf16-sr", "bf16-nearest"}:
+            weights = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}  # which they are already
+        storage.write(Path(path), config, weights)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "NeuralForecaster":
+        """Reads what `save` wrote."""
+        config, weights = storage.read(Path(path), model=cls.MODEL)
+        forecaster = cls(**config["arguments"], training=Training(**config["training"]))
+        past, known, static = config["channels"]
+        channels, length, counts = (past, known, static), config["length"], config["counts"]
+        with training.seeded(forecaster.seed):  # the initial weights are overwritten, the caller's random state is not
+            network = forecaster.build(channels, length, counts=counts)
+        network.load_state_dict(weights)
+        encoding, frequency = storage.as_encoding(config["encoding"]), Frequency(**config["frequency"])
+        forecaster.learned = Learned(network.eval(), encoding, frequency, length, channels, counts)
+        return forecaster
+
+    def _arguments(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("horizon", "levels", "steps", "width", "seed")}
+
+    def _fitted(self) -> Learned:
+        if self.learned is None:
+            msg = f"this {type(self).__name__} has not learned anything yet: call fit(panel) first"
+            raise ArgumentError(msg)
+        return self.learned
+
+    def _require_frequency(self, panel: Panel) -> Learned:
+        learned = self._fitted()
+        if panel.frequency.unit != learned.frequency.unit:
+            msg = f"the network learned {learned.frequency.name} demand, but the panel is {panel.frequency.name}"
+            raise ArgumentError(msg)
+        return learned
+
+    def _windows(self, panel: Panel) -> Windows:
+        learned = self._fitted()
+        return Windows(panel, learned.encoding, learned.length, self.horizon)
+
+    def _train(self, panel: Panel, steps: int) -> None:
+        learned, options = self._fitted(), self.training
+        seen, validate = panel, None
+        if options.patience is not None:
+            seen = panel.cut(self.horizon)
+            rows = np.flatnonzero((seen.observations() > 0) & np.isfinite(seen.actuals(self.horizon)).any(axis=1))
+            if not len(rows):
+                msg = f"patience needs series with more than {self.horizon} steps of history, to hold the last ones out"
+                raise ArgumentError(msg)
+            validate = _held_out(learned, self._windows(seen), seen.actuals(self.horizon)[rows], rows, self.levels)
+        windows, rows = self._windows(seen), np.flatnonzero(seen.observations() > 0)
+        run = Run(
+            lambda generator: self._loss(windows, rows, generator),
+            steps,
+            self.seed,
+            validate,
+            self.progress,
+            key="" if options.checkpoint is None else self._key(seen, steps),
+        )
+        training.train(learned.network, run, options)
+
+    def _loss(self, windows: Windows, rows: np.ndarray, generator: np.random.Generator) -> Tensor:
+        """Quantile loss of a batch of windows, over its origins and all horizons and levels."""
+        learned = self._fitted()
+        chosen, back = windows.draw(rows, self.training.batch, generator)
+        inputs, targets = windows.inputs(chosen, back), windows.targets(chosen, back)
+        begun = (torch.cumsum(inputs.observed, dim=1) > 0) | windows.launches(chosen, back)
+        origins = _fork(learned.length, self.FORKS, generator)
+        quantiles, scale = learned.network(*inputs, origins.start, origins.stop)
+        at = slice(origins.start, origins.stop)
+        return training.quantile_loss(quantiles, scale, targets[:, at], begun[:, at], self.levels)
+
+    def _key(self, panel: Panel, steps: int) -> str:
+        """Names a training by its data and arguments, and by the weights it begins with."""
+        digest = hashlib.sha256()
+        facts = [self.MODEL, self._arguments(), asdict(replace(self.training, checkpoint=None)), steps]
+        digest.update(json.dumps([*facts, torch.__version__], default=str).encode())
+        columns = [*panel.past.values(), *panel.future.values(), *panel.static.values()]
+        for column in (panel.indptr, panel.history, panel.start, np.where(panel.observed, panel.target, -1), *columns):
+            digest.update(repr(column.tolist()).encode() if column.dtype == object else column.tobytes())
+        for weight in self._fitted().network.state_dict().values():
+            digest.update(weight.float().numpy().tobytes())
+        return f"{self.MODEL}-{digest.hexdigest()[:16]}"
+
+
+class Inference(nn.Module):
+    """A trained network as it runs every night: the last origin alone, in units of demand."""
+
+    def __init__(self, network: nn.Module, length: int) -> None:
+        super().__init__()
+        self.network, self.length = network, length
+
+    def forward(self, demand: Tensor, observed: Tensor, past: Tensor, known: Tensor, static: Tensor) -> Tensor:
+        """Quantiles [batch, horizon, level]."""
+        quantiles, scale = self.network(demand, observed, past, known, static, self.length - 1, self.length)
+        return quantiles[:, 0] * scale[:, 0, None, None]
+
+
+def _require_observations(panel: Panel) -> None:
+    if not panel.observed.any():
+        msg = "the panel has no observed step of history to learn from"
+        raise ArgumentError(msg)
+
+
+def _fork(length: int, forks: int | None, generator: np.random.Generator) -> range:
+    """The origins that train: all of the window, or a random run of them."""
+    if forks is None or forks >= length:
+        return range(length)
+    begin = int(generator.integers(0, length - forks + 1))
+    return range(begin, begin + forks)
+
+
+def _held_out(
+    learned: Learned, windows: Windows, actual: np.ndarray, rows: np.ndarray, levels: Sequence[float]
+) -> Callable[[], float]:
+    """The quantile loss of the last origin, weighed as in training."""
+    targets = torch.from_numpy(actual)[:, None]
+    begun = torch.ones(len(rows), 1, dtype=torch.bool)
+
+    def validate() -> float:
+        quantiles, scale = [], []
+        for part in np.array_split(rows, math.ceil(len(rows) / _CHUNK)):
+            answer = learned.network(*windows.inputs(part), learned.length - 1, learned.length)
+            quantiles.append(answer[0])
+            scale.append(answer[1])
+        return training.quantile_loss(torch.cat(quantiles), torch.cat(scale), targets, begun, levels).item()
+
+    return validate
+
+
+def _answers(learned: Learned, windows: Windows, rows: np.ndarray, horizon: int, levels: int) -> np.ndarray:
+    """Quantiles [series, horizon, level] in units of demand."""
+    values = np.empty((len(rows), horizon, levels), dtype=np.float32)
+    network = Inference(learned.network.eval(), learned.length)
+    with torch.inference_mode():
+        for begin in range(0, len(rows), _CHUNK):
+            part = rows[begin : begin + _CHUNK]
+            values[begin : begin + len(part)] = network(*windows.inputs(part)).numpy()
+    return values

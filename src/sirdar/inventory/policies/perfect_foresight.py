@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Orders by one who knows all demand to come: what no policy can do, and the mark by which policies are measured.
+
+Called "just in time" in Alvo et al. (2023), arXiv:2306.11246. Every unit is ordered so late that it arrives with the
+last delivery before it is wanted, and only if selling it earns more than carrying it until then costs.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from jaxtyping import Float
+
+from sirdar.errors import ArgumentError
+from sirdar.inventory.limits import shared, within_limits
+from sirdar.inventory.policy import State
+from sirdar.inventory.problem import InventoryProblem
+from sirdar.inventory.terms import RandomLeadTime
+
+Series = Float[np.ndarray, " series"]
+
+
+@dataclass(frozen=True, eq=False)
+class PerfectForesight:
+    """The policy that has seen the future.
+
+    Without fixed order costs, lot sizes and shared limits no policy can cost less, once its first order has arrived.
+    With them it is a strong mark, not a bound: fixed costs are not weighed, and limits are kept by a price.
+
+    Args:
+        demand: every step of what is going to be simulated, [series, time]; nothing is wanted after it.
+    """
+
+    demand: Float[np.ndarray, "series time"]
+
+    def order(self, state: State) -> Float[np.ndarray, "*batch series"]:
+        """Just what the stock will lack until the next order can arrive.
+
+        Raises:
+            ArgumentError: lead times are random, or demand is known for another number of series.
+        """
+        shape, problem = state.on_hand.shape, state.problem
+        if shape[-1] != len(self.demand):
+            msg = f"demand is known for {len(self.demand)} series, but there is stock for {shape[-1]}"
+            raise ArgumentError(msg)
+        if isinstance(problem.lead_time, RandomLeadTime):
+            msg = f"PerfectForesight needs a lead_time that is known, got {problem.lead_time}"
+            raise ArgumentError(msg)
+        on_hand = np.asarray(state.on_hand, dtype=np.float64).reshape(-1, shape[-1])
+        pipeline = np.asarray(state.pipeline, dtype=np.float64).reshape(len(on_hand), shape[-1], -1)
+        found = [self._orders(*one, problem, state.step) for one in zip(on_hand, pipeline, strict=True)]
+        return np.stack(found).reshape(shape)
+
+    def _orders(self, on_hand: Series, pipeline: np.ndarray, problem: InventoryProblem, step: int) -> Series:
+        lead_time = cast("int | np.ndarray", problem.lead_time)  # a random one was refused
+        lead, review = (np.broadcast_to(x, len(on_hand)) for x in (lead_time, problem.review_period))
+        stock = on_hand
+        for more in range(int(lead.max())):  # what will be left when this order arrives
+            after = stock + pipeline[:, more] - self._wanted(step + more)
+            after = after if problem.backlog else np.maximum(after, 0.0)
+            stock = np.where(more < lead, after, stock)
+        wanted = np.stack([self._ahead(step, lead, more) for more in range(int(review.max()))], axis=1)
+        if not shared(problem):
+            return _lacking(stock, wanted, _worth(problem, review, np.zeros(len(stock))))
+
+        def solve(unit_price: Series) -> Series:
+            return _lacking(stock, wanted, _worth(problem, review, unit_price))
+
+        return within_limits(solve, problem, on_hand + pipeline.sum(axis=-1))
+
+    def _wanted(self, step: int) -> Series:
+        return self.demand[:, step].astype(np.float64) if step < self.demand.shape[1] else np.zeros(len(self.demand))
+
+    def _ahead(self, step: int, lead: np.ndarray, more: int) -> Series:
+        """Demand of the step `more` after the arrival of an order placed now."""
+        at = step + lead + more
+        rows = np.arange(len(self.demand))
+        known = at < self.demand.shape[1]
+        return np.where(known, self.demand[rows, np.minimum(at, self.demand.shape[1] - 1)], 0.0)
+
+
+def _worth(problem: InventoryProblem, review: np.ndarray, unit_price: Series) -> np.ndarray:
+    """Whether a unit pays that is wanted 0, 1, ... steps after its arrival: [series, step]."""
+    steps = np.arange(int(review.max()))
+    trade = problem.trade
+    # A unit that is missing is lost, or waits until the next order comes.
+    saved = np.reshape(problem.lost_sale_cost, (-1, 1)) * (review[:, None] - steps if problem.backlog else 1.0)
+    # Who waits pays and is served in the end: with backlog, price and purchase are the same either way.
+    margin = 0.0 if problem.backlog else np.reshape(np.subtract(trade.price, trade.unit_cost), (-1, 1))
+    carried = np.reshape(problem.carrying_cost, (-1, 1)) * steps
+    return (saved + margin - carried > unit_price[:, None]) & (steps < review[:, None])
+
+
+def _lacking(stock: Series, wanted: np.ndarray, worth: np.ndarray) -> Series:
+    """The units worth having that the stock does not cover, served in the order of the steps."""
+    short = np.maximum(-stock, 0.0)  # those who wait already
+    stock = np.maximum(stock, 0.0)
+    for step in range(wanted.shape[1]):
+        missing = np.maximum(wanted[:, step] - stock, 0.0)
+        stock = np.maximum(stock - wanted[:, step], 0.0)
+        short = short + missing * worth[:, step]
+    return short

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replay a policy on history: what it would have cost, beside perfect foresight and simple rivals."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sirdar.errors import require_positive_integer
+from sirdar.forecasting import ladder
+from sirdar.forecasting.bundled import ONLINE_RETAIL, ROLES
+from sirdar.forecasting.panel import Panel
+from sirdar.inventory import InventoryProblem, Ledger, simulate
+from sirdar.recipes.simulate_choice import FORESIGHT, Choice, Chooser, Choosing, check_name, chooser
+from sirdar.recipes.simulate_history import History, opening_stock, part
+
+Progress = Callable[[str, float], None]
+RIVALS = ("base-stock", "constant", "never-order", FORESIGHT)
+FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # on the lost-sale cost, for the curve of cost against service
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to replay, and how.
+
+    Args:
+        policy: its name.
+        source: a table or folder; the bundled panel when None.
+        roles: arguments of `Panel.read`.
+        window: last steps of the table, which are replayed; chosen when None.
+        problem: costs, times and rules.
+        model: the rung that forecasts for policies that need it.
+        seed: of everything random.
+    """
+
+    policy: str
+    source: Path | None = None
+    roles: dict[str, Any] = field(default_factory=dict)
+    window: int | None = None
+    problem: InventoryProblem = field(default_factory=InventoryProblem)
+    model: str = "mq-cnn"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_name(self.policy)
+        ladder.check_names([self.model])
+        if self.window is not None:
+            require_positive_integer(self.window, "window")
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """One policy on the window.
+
+    Args:
+        name: of the policy.
+        words: what was chosen for it.
+        ledger: its units and costs.
+    """
+
+    name: str
+    words: str
+    ledger: Ledger
+
+    @property
+    def earned(self) -> float:
+        """Profit where there is a price; otherwise the margin kept (lost-sale cost times units served) less costs."""
+        if np.any(self.ledger.problem.trade.price):
+            return float(self.ledger.profit.sum())
+        wanted = self.ledger.trajectory.demand[..., self.ledger.warm_up :].sum(-1)
+        worth = np.asarray(self.ledger.problem.lost_sale_cost)
+        return float((np.asarray(wanted) * worth).sum()) - float(self.ledger.cost.sum())
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the curve of cost against service."""
+
+    policy: str
+    factor: float
+    fill_rate: float
+    cost: float
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """Everything that a replay found; the policy asked for comes first."""
+
+    settings: Settings
+    history: History
+    replays: Sequence[Replay]
+    curve: Sequence[Point]
+
+    @property
+    def foresight(self) -> Replay:
+        """What perfect foresight would have done."""
+        return next(replay for replay in self.replays if replay.name == FORESIGHT)
+
+    @property
+    def warm_up(self) -> int:
+        """First steps of the window that no order could reach, and that do not count."""
+        return self.settings.problem.longest_lead_time
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Assumptions, as sentences."""
+        problem = self.settings.problem
+        opening = "Every policy opens with the mean demand of the history on hand and in each step of the pipeline"
+        counted = f"; the first {self.warm_up} steps, which no order can reach, do not count." if self.warm_up else "."
+        seen = "Forecasts and features see demand as the table has it, whatever a policy would have sold."
+        worth = (
+            "profit"
+            if np.any(problem.trade.price)
+            else "the margin kept (lost-sale cost times units served, less costs)"
+        )
+        share = f"The share is that of perfect foresight: of {worth}."
+        return (*self.history.notes, opening + counted, seen, share)
+
+
+def run(settings: Settings, progress: Progress) -> Simulation:
+    """Reads, chooses parameters on the history, replays the window.
+
+    Raises:
+        ArgumentError, DataError: the policy is unknown, or the table too short for the window.
+    """
+    progress("read", 0.0)
+    if settings.source is None:
+        panel = Panel.read(ONLINE_RETAIL, **(ROLES | settings.roles))
+    else:
+        panel = Panel.read(settings.source, **settings.roles)
+    history = part(panel, settings.problem, settings.window)
+    progress("read", 1.0)
+    names = dict.fromkeys((settings.policy, *RIVALS))
+    replays: list[Replay] = []
+    curve: list[Point] = []
+    for name in names:
+        given = Choosing(history, settings.problem, settings.model, settings.seed, _within(progress, name))
+        choose = chooser(name, given)
+        replays.append(_replay(name, choose(1.0), history, settings.problem))
+        if name in (settings.policy, RIVALS[0]):
+            curve += _curve(name, choose, history, settings.problem)
+        progress(name, 1.0)
+    return Simulation(settings, history, replays, curve)
+
+
+def _within(progress: Progress, name: str) -> Progress:
+    return lambda text, done: progress(f"{name}: {text}", done)
+
+
+def _replay(name: str, choice: Choice, history: History, problem: InventoryProblem, factor: float = 1.0) -> Replay:
+    """Decided at a multiple of the lost-sale cost, paid for at the true one."""
+    believed = replace(problem, lost_sale_cost=factor * problem.lost_sale_cost)
+    stock = opening_stock(history.known, problem)
+    warm_up = problem.longest_lead_time
+    ledger = simulate(choice.policy, believed, history.replayed, stock, warm_up=warm_up)
+    return Replay(name, choice.words, Ledger(ledger.trajectory, problem, warm_up))
+
+
+def _curve(name: str, choose: Chooser, history: History, problem: InventoryProblem) -> list[Point]:
+    found = [(factor, _replay(name, choose(factor), history, problem, factor)) for factor in FACTORS]
+    return [Point(name, factor, made.ledger.fill_rate, float(made.ledger.cost.sum())) for factor, made in found]

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replaying policies on a small table: what is chosen where, and what is said about it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from sirdar.errors import ArgumentError, DataError
+from sirdar.inventory import InventoryProblem, OrderRules, Trade
+from sirdar.recipes import files, simulate_choice
+from sirdar.recipes.simulate import Settings, Simulation, run
+from sirdar.recipes.simulate_choice import NAMES
+from sirdar.recipes.simulate_history import opening_stock
+from sirdar.recipes.simulate_write import summary, write
+
+WEEKS, WINDOW = 60, 12
+DAYS = [(np.datetime64("2023-01-01") + 7 * week).item() for week in range(WEEKS)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tables this small are slower with more threads, much slower where others use the cores too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def quiet(_text: str, _done: float) -> None:
+    pass
+
+
+def frame(*, change: float = 1.0) -> pl.DataFrame:
+    """Eight products of steady Poisson demand, one of which is new; the window's demand may be changed."""
+    random = np.random.default_rng(0)
+    first = np.datetime64("2023-01-01")
+    rows = []
+    for product in range(9):
+        demand = random.poisson(3.0 + product, WEEKS).astype(np.float64)
+        demand[-WINDOW:] *= change
+        weeks = range(WEEKS - 10 if product == 8 else 0, WEEKS)
+        rows += [(f"p{product}", (first + 7 * week).item(), demand[week], week % 10 != 3) for week in weeks]
+    return pl.DataFrame(rows, schema=["unique_id", "ds", "y", "stocked"], orient="row")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("table") / "demand.parquet"
+    frame().write_parquet(path)
+    return path
+
+
+def simulated(policy: str, source: Path, **changes: Any) -> Simulation:  # noqa: ANN401
+    arguments: dict[str, Any] = {"source": source, "window": WINDOW, "model": "seasonal-naive"}
+    return run(Settings(policy, **(arguments | changes)), quiet)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_policy_is_replayed(name: str, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulate_choice, "_STEPS", 5)  # what is tested is the replay, not the policy
+    made = simulated(name, table)
+    content = summary(made)
+    assert content["policies"][0]["policy"] == name
+    assert content["series"] == 8
+    rows = {row["policy"]: row for row in content["policies"]}
+    assert set(rows) >= {"base-stock", "constant", "never-order", "perfect-foresight"}
+    for row in rows.values():
+        parts = row["holding"] + row["lost_margin"] + row["purchase"] + row["ordering"]
+        assert row["total"] == pytest.approx(parts)
+        assert row["total"] >= rows["perfect-foresight"]["total"] - 1e-9
+        assert 0 <= row["share_of_foresight"] <= 1 + 1e-9
+    assert rows["perfect-foresight"]["lost_margin"] == 0.0
+
+
+def test_parameters_do_not_depend_on_the_window(table: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.parquet"
+    frame(change=5.0).write_parquet(other)
+    for name in ("base-stock", "capped-base-stock", "min-max", "fixed-lot", "constant"):
+        first, second = (simulated(name, source).replays[0] for source in (table, other))
+        assert first.words == second.words
+        assert first.ledger.fill_rate > second.ledger.fill_rate  # five times as much is wanted as before
+
+
+def test_a_policy_that_is_chosen_beats_those_that_are_not(table: Path) -> None:
+    rows = {row["policy"]: row for row in summary(simulated("base-stock", table))["policies"]}
+    assert rows["base-stock"]["total"] < rows["constant"]["total"] < rows["never-order"]["total"]
+    # Poisson demand is known but for its noise: most of the margin is there to be earned.
+    assert rows["base-stock"]["share_of_foresight"] > 0.7
+
+
+def test_the_curve_trades_cost_against_service(table: Path) -> None:
+    curve = [point for point in simulated("base-stock", table).curve if point.policy == "base-stock"]
+    assert [point.factor for point in curve] == sorted(point.factor for point in curve)
+    fills = [point.fill_rate for point in curve]
+    assert fills == sorted(fills)
+    assert fills[-1] > fills[0] + 0.1
+    true = next(point for point in curve if point.factor == 1)
+    assert true.cost <= 1.2 * min(point.cost for point in curve)  # chosen on the history, it is near the best
+
+
+def test_prices_and_rules_count(table: Path) -> None:
+    problem = InventoryProblem(
+        0.2, 1.0, 1, 2, trade=Trade(4.0, 1.0, 3.0), rules=OrderRules(minimum=10.0, case_pack=6.0)
+    )
+    made = simulated("min-max", table, problem=problem)
+    row = summary(made)["policies"][0]
+    orders = made.replays[0].ledger.trajectory.orders.numpy()
+    assert (orders % 6 == 0).all()
+    assert set(np.unique(orders[orders > 0])) <= set(range(12, 1000, 6))
+    assert (orders[:, 1::2] == 0).all()
+    assert row["purchase"] == orders[:, 1:].sum()
+    assert row["ordering"] == 3.0 * (orders[:, 1:] > 0).sum()
+
+
+def test_files_say_what_is_printed(table: Path, tmp_path: Path) -> None:
+    made = simulated("base-stock", table)
+    with files.output_folder(tmp_path / "out") as scratch:
+        write(made, scratch)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.html", "simulation.json", "steps.parquet"}
+    steps = pl.read_parquet(tmp_path / "out" / "steps.parquet")
+    assert steps.columns == ["unique_id", "ds", "demand", "orders", "received", "sold", "on_hand"]
+    assert steps.height == 8 * WINDOW
+    actual = frame().filter(pl.col("unique_id") == "p3")["y"][-WINDOW:].to_list()
+    assert steps.filter(pl.col("unique_id") == "p3")["demand"].to_list() == actual
+    assert str(steps["ds"].max())[:10] == str(frame()["ds"].max())
+
+
+def test_what_stands_for_demand_is_said(table: Path) -> None:
+    notes = " ".join(simulated("constant", table).notes)
+    assert "1 of 9 series have too short a history and are left out." in notes
+    assert "Sales are taken for demand" in notes
+    assert "the first 2 steps, which no order can reach, do not count" in notes
+    stocked = " ".join(simulated("constant", table, roles={"in_stock": "stocked"}).notes)
+    assert "48 of 480 steps were out of stock" in stocked
+
+
+def test_a_series_is_measured_by_its_own_time(tmp_path: Path) -> None:
+    late = frame().filter((pl.col("unique_id") != "p8") & ~((pl.col("unique_id") == "p7") & (pl.col("ds") < DAYS[30])))
+    late.write_parquet(tmp_path / "late.parquet")
+    history = simulated("base-stock", tmp_path / "late.parquet").history
+    row = history.panel.ids.index("p7")
+    assert np.isnan(history.known[row, :30]).all()
+    assert not history.whole[row]
+    assert history.whole.sum() == 7
+    # Poisson demand of 10 a week, were the weeks before its first not left out, would seem to be 4.
+    assert opening_stock(history.known, InventoryProblem()).on_hand[row] == pytest.approx(10, abs=2)
+
+
+def test_what_cannot_be_replayed_is_refused(table: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"unknown policy 'basestock'; known are .* Did you mean 'base-stock'\?"):
+        Settings("basestock")
+    with pytest.raises(ArgumentError, match="unknown model 'prophet'"):
+        Settings("base-stock", model="prophet")
+    with pytest.raises(ArgumentError, match="window must be a positive integer, got 0"):
+        Settings("base-stock", window=0)
+    with pytest.raises(ArgumentError, match="the window of 3 steps is too short: lead time \\+ review period is 3"):
+        simulated("base-stock", table, window=3)
+    with pytest.raises(DataError, match="no series has the 66 steps .* the longest has 60; give a smaller --window"):
+        simulated("base-stock", table, window=60)
+    with pytest.raises(ArgumentError, match="does not weigh a fixed order cost"):
+        simulated("projected-inventory", table, problem=InventoryProblem(trade=Trade(order_cost=3.0)))
