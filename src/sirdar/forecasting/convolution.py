@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Causal convolutions over a window: the encoder of MQ-CNN and of MQTransformer."""
 
+import math
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sirdar.forecasting.scaling import DEMAND_CHANNELS
+
+
+def depth_of(length: int) -> int:
+    """Convolutions whose receptive field is the window, or 64 steps."""
+    return max(2, math.ceil(math.log2(min(length, 64))))
 
 
 class ConvolutionalEncoder(nn.Module):

@@ -6,8 +6,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Bound on the link's argument. sinh(3.5) is 17 times the recent level: by Markov's inequality the 0.9 quantile
-# of steady demand is at most 10 times its mean, and without a bound a product that takes off would explode.
+from sirdar.forecasting.scaling import Scaled
+
+# Bound on the link's argument. sinh(3.5) is 17 times the recent spread: without a bound a product that takes off would
+# explode.
 _STEEPEST = 3.5
 
 
@@ -30,60 +32,102 @@ def ahead(
     return torch.stack(steps, dim=2)
 
 
-def monotone(raw: Float[Tensor, "*shape level"], *, counts: bool, training: bool) -> Float[Tensor, "*shape level"]:
-    """Quantiles in units of the scale: a running sum of positive increments under a hyperbolic-sine link.
+def monotone(
+    raw: Float[Tensor, "batch origin horizon level"], scale: Scaled, origins: range, *, counts: bool, training: bool
+) -> Float[Tensor, "batch origin horizon level"]:
+    """Quantiles in units of the spread: positive increments to both sides of the middle one, under a sinh link.
 
-    The link lets the increments grow with the level, as the spread of demand does.
+    The link lets the increments grow with the distance from the recent level, as the spread of demand does.
 
     Args:
-        raw: a network's answers; the first is the lowest quantile, the others tell the increments.
+        raw: a network's answers; the first is the middle quantile, the others tell the increments.
+        scale: of the window that `origins` lie in.
+        origins: the steps that forecast.
         counts: demand is never negative, and neither are the quantiles.
         training: leaves a small slope below zero, for the gradient of a quantile that should rise again.
     """
-    rises = functional.softplus(raw[..., 1:] - 1.0)
-    quantiles = torch.cat([raw[..., :1], raw[..., :1] + torch.cumsum(rises, dim=-1)], dim=-1)
-    quantiles = torch.sinh(_STEEPEST * torch.tanh(quantiles / _STEEPEST))
+    middle, rises = raw[..., :1], functional.softplus(raw[..., 1:] - 1.0)
+    below = raw.shape[-1] // 2
+    falls = torch.cumsum(rises[..., :below], dim=-1).flip(-1)
+    quantiles = torch.cat([middle - falls, middle, middle + torch.cumsum(rises[..., below:], dim=-1)], dim=-1)
+    at = slice(origins.start, origins.stop)
+    level = (scale.location[:, at] / scale.spread[:, at])[..., None, None]
+    quantiles = torch.sinh(_STEEPEST * torch.tanh(quantiles / _STEEPEST)) + level
     if not counts:
         return quantiles
     return functional.leaky_relu(quantiles, 0.01) if training else functional.relu(quantiles)
 
 
-class GlobalLocalDecoder(nn.Module):
-    """One context for all steps and one for each (global), then the quantiles of each step from both (local).
+def reach_of(season: int, length: int) -> int:
+    """How many recent steps a decoder sees as they were: two seasons, within reason."""
+    return min(max(2 * season, 28), 64, length)
 
-    Wen et al. 2017, section 3.1, with the change of the known covariates since the origin beside them.
+
+class Decoder(nn.Module):
+    """Quantiles of each step after each origin, from a context of all steps and one of its own.
+
+    The global and the local network of Wen et al. 2017, section 3.1. Beside the encoder's answer they see the demand of
+    the last `reach` steps on the origin's own scale, and the middle quantile has a linear term in it, which starts at
+    half the value of one season ago: on short smooth series these carry most of what can be known.
 
     Args:
         width: channels of the encoder.
         known: known covariates.
         horizon: steps to forecast.
         levels: number of quantile levels.
+        season: steps of the season; 1 for none.
+        reach: recent steps that are seen.
     """
 
-    def __init__(self, width: int, known: int, horizon: int, levels: int) -> None:
+    def __init__(self, width: int, known: int, horizon: int, levels: int, *, season: int, reach: int) -> None:
         super().__init__()
-        self.horizon, self.context = horizon, width // 2
+        self.horizon, self.context, self.reach = horizon, width // 2, reach
+        wide = 4 * width
+        self.recent = nn.Linear(2 * reach + width, wide)
+        self.block = nn.Sequential(nn.Linear(wide, wide), nn.GELU(), nn.Linear(wide, wide), nn.Dropout(0.1))
         self.contexts = nn.Sequential(
-            nn.Linear(width + horizon * known, 2 * width),
-            nn.GELU(),
-            nn.Linear(2 * width, (horizon + 1) * self.context),
+            nn.Linear(wide + horizon * known, wide), nn.GELU(), nn.Linear(wide, (horizon + 1) * self.context)
         )
         self.quantiles = nn.Sequential(
             nn.Linear(2 * self.context + 2 * known + 1, width), nn.GELU(), nn.Linear(width, levels)
         )
+        self.repeat = nn.Linear(reach, horizon, bias=False)
+        with torch.no_grad():
+            self.repeat.weight.zero_()
+            for step in range(horizon):
+                lag = season - step % season
+                if lag <= reach:
+                    self.repeat.weight[step, reach - lag] = 0.5
 
     def forward(
         self,
         hidden: Float[Tensor, "batch origin width"],
-        future: Float[Tensor, "batch origin horizon known"],
-        now: Float[Tensor, "batch origin known"],
+        demand: Float[Tensor, "batch time"],
+        observed: Float[Tensor, "batch time"],
+        known: Float[Tensor, "batch reach known"],
+        scale: Scaled,
+        origins: range,
     ) -> Float[Tensor, "batch origin horizon level"]:
         """Raw answers, for `monotone`."""
-        batch, origins = hidden.shape[:2]
-        decoded = self.contexts(torch.cat([hidden, future.flatten(2)], dim=-1))
-        contexts = decoded.view(batch, origins, self.horizon + 1, self.context)
+        batch, count = hidden.shape[:2]
+        at = slice(origins.start, origins.stop)
+        seen = self._recent(observed, origins)
+        level, spread = scale.location[:, at, None], scale.spread[:, at, None]
+        recent = torch.asinh((self._recent(demand, origins) - level) / spread) * seen
+        wide = functional.gelu(self.recent(torch.cat([recent, 1 - seen, hidden], dim=-1)))
+        wide = wide + self.block(wide)
+        future, now = ahead(known, self.horizon, origins), known[:, at, None]
+        decoded = self.contexts(torch.cat([wide, future.flatten(2)], dim=-1))
+        contexts = decoded.view(batch, count, self.horizon + 1, self.context)
         shared = contexts[:, :, :1].expand(-1, -1, self.horizon, -1)
-        step = torch.linspace(0, 1, self.horizon).view(1, 1, -1, 1).expand(batch, origins, -1, 1)
-        return self.quantiles(
-            torch.cat([contexts[:, :, 1:], shared, future, future - now[:, :, None], step.to(hidden)], dim=-1)
-        )
+        step = torch.linspace(0, 1, self.horizon).view(1, 1, -1, 1).expand(batch, count, -1, 1)
+        raw = self.quantiles(torch.cat([contexts[:, :, 1:], shared, future, future - now, step.to(hidden)], dim=-1))
+        return torch.cat([raw[..., :1] + self.repeat(recent)[..., None], raw[..., 1:]], dim=-1)
+
+    def _recent(self, values: Float[Tensor, "batch time"], origins: range) -> Float[Tensor, "batch origin reach"]:
+        """The last `reach` values of each origin; zero before the window."""
+        begin = origins.start - self.reach + 1
+        padded = functional.pad(values[:, max(begin, 0) : origins.stop], (max(-begin, 0), 0))
+        if len(origins) == 1:
+            return padded[:, None]
+        return padded.unfold(1, self.reach, 1)

@@ -21,6 +21,7 @@ from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting import storage, training
 from sirdar.forecasting.covariates import Encoding
 from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.seasons import season_of
 from sirdar.forecasting.training import Run, Training
 from sirdar.forecasting.windows import Windows
 from sirdar.predictive import Forecast, Frequency
@@ -43,6 +44,7 @@ class Learned:
         length: steps of history in a window.
         channels: of past, known and static covariates.
         counts: demand was never negative.
+        season: steps of the season.
     """
 
     network: nn.Module
@@ -51,6 +53,7 @@ class Learned:
     length: int
     channels: tuple[int, int, int]
     counts: bool
+    season: int
 
 
 class NeuralForecaster(ABC):
@@ -69,18 +72,18 @@ class NeuralForecaster(ABC):
     learned: Learned | None
 
     @abstractmethod
-    def build(self, channels: tuple[int, int, int], length: int, *, counts: bool) -> nn.Module:
+    def build(self, channels: tuple[int, int, int], *, length: int, season: int, counts: bool) -> nn.Module:
         """A fresh network for windows of `length` steps."""
 
     def fit(self, panel: Panel) -> "NeuralForecaster":
         """Trains on every step of every series at once; raises ArgumentError when nothing was observed."""
         _require_observations(panel)
         encoding = Encoding.fit(panel)
-        length = int(min(panel.history.max(), _LONGEST_WINDOW))
+        length, season = int(min(panel.history.max(), _LONGEST_WINDOW)), season_of(panel)
         channels = Windows(panel, encoding, length, self.horizon).channels()
         with training.seeded(self.seed):
-            network = self.build(channels, length, counts=panel.counts)
-        self.learned = Learned(network, encoding, panel.frequency, length, channels, panel.counts)
+            network = self.build(channels, length=length, season=season, counts=panel.counts)
+        self.learned = Learned(network, encoding, panel.frequency, length, channels, panel.counts, season)
         self._train(panel, self.steps)
         return self
 
@@ -139,6 +142,7 @@ class NeuralForecaster(ABC):
             "frequency": learned.frequency,
             "encoding": learned.encoding,
             "length": learned.length,
+            "season": learned.season,
             "counts": learned.counts,
             "channels": learned.channels,
         }
@@ -153,12 +157,12 @@ class NeuralForecaster(ABC):
         config, weights = storage.read(Path(path), model=cls.MODEL)
         forecaster = cls(**config["arguments"], training=Training(**config["training"]))
         past, known, static = config["channels"]
-        channels, length, counts = (past, known, static), config["length"], config["counts"]
+        channels, length, season = (past, known, static), config["length"], config["season"]
         with training.seeded(forecaster.seed):  # the initial weights are overwritten, the caller's random state is not
-            network = forecaster.build(channels, length, counts=counts)
+            network = forecaster.build(channels, length=length, season=season, counts=config["counts"])
         network.load_state_dict(weights)
         encoding, frequency = storage.as_encoding(config["encoding"]), Frequency(**config["frequency"])
-        forecaster.learned = Learned(network.eval(), encoding, frequency, length, channels, counts)
+        forecaster.learned = Learned(network.eval(), encoding, frequency, length, channels, config["counts"], season)
         return forecaster
 
     def _arguments(self) -> dict[str, Any]:

@@ -1,40 +1,74 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Demand as networks see it: divided by a causal scale, so that products that differ by 10^6 in level share weights."""
+"""Demand as networks see it: about its recent level and in units of its recent spread.
+
+Products that differ by 10^6 in level then share weights, and a smooth series shows its small movements as clearly as an
+erratic one its large ones.
+"""
+
+import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
-DEMAND_CHANNELS = 6
-_DECAY = 0.9  # of the moving average that scales demand: a memory of about ten steps
+DEMAND_CHANNELS = 7
+_SHORTEST = 10  # steps that make a level, at least
+_LONGEST_SEASON = 24  # a longer season than this is no recent past
+_DECAY = 0.97  # of the moving average of deviations
 _OLD = 12.0  # steps: beyond this, age would only tell the date, which one year of history cannot teach
 
 
-def demand_channels(
-    demand: Float[Tensor, "batch time"], observed: Float[Tensor, "batch time"]
-) -> tuple[Float[Tensor, "batch time"], Float[Tensor, "batch time channel"]]:
-    """The scale at every step, and `DEMAND_CHANNELS` channels that are free of it; neither looks ahead.
+class Scaled(NamedTuple):
+    """The scale at every step, and demand on it; neither looks ahead."""
+
+    location: Float[Tensor, "batch time"]  # units: mean demand of about the last season
+    spread: Float[Tensor, "batch time"]  # units: mean deviation from it, above zero
+    channels: Float[Tensor, "batch time channel"]  # `DEMAND_CHANNELS` of them
+
+
+def scaled(demand: Float[Tensor, "batch time"], observed: Float[Tensor, "batch time"], season: int) -> Scaled:
+    """Location, spread and channels of a window.
 
     Args:
         demand: in units; of no matter where not observed.
         observed: 1 or 0.
+        season: steps of the season; 1 for none.
     """
-    time = demand.shape[1]
-    lag = torch.arange(time, device=demand.device)
-    age = (lag[None, :] - lag[:, None]).to(demand.dtype)
-    decay = torch.where(age >= 0, _DECAY ** age.clamp(min=0), torch.zeros_like(age))
-    size = demand.abs() * observed
-    # The additions keep the scale above zero: a product that has not sold for long is scaled by about one unit.
-    recent = (size @ decay + 0.05) / (observed @ decay + 0.05)
-    level = recent.clamp(min=0.1)
+    demand = demand * observed
+    # Whole seasons, so that the level does not follow the season.
+    span = _SHORTEST if season > _LONGEST_SEASON else season * math.ceil(_SHORTEST / season)
+    # The additions keep the level above zero: a product that has not sold for long has one of about a tenth of a unit.
+    count = _last(observed, span)
+    size = ((_last(demand.abs(), span) + 0.05) / (count + 0.05)).clamp(min=0.1)
+    location = torch.where(count > 0, _last(demand, span) / count.clamp(min=1), torch.zeros_like(count))
     seen = torch.cumsum(observed, dim=1)
-    average = (torch.cumsum(size, dim=1) + 1) / (seen + 1)
+    expected = torch.where(seen > 1, functional.pad(location[:, :-1], (1, 0)), demand)
+    weight = observed * (seen > 1)
+    deviation = (_fading((demand - expected).abs() * weight) + 0.05 * size) / (_fading(weight) + 0.5)
+    spread = torch.maximum(deviation, 0.01 * size).clamp(min=0.05)
+    average = (torch.cumsum(demand.abs(), dim=1) + 1) / (seen + 1)
     channels = [
-        torch.asinh(demand / level) * observed,
+        torch.asinh((demand - location) / spread) * observed,
         (torch.asinh(demand) - torch.asinh(average)) * observed,
         observed,
-        torch.log(level) / 3,
+        torch.log(size) / 3,
+        torch.log(spread / size) / 2,
         torch.log1p(seen.clamp(max=_OLD)) / 2 - 0.5,
         (seen > 0).to(demand.dtype),
     ]
-    return level, torch.stack(channels, dim=-1)
+    return Scaled(location, spread, torch.stack(channels, dim=-1))
+
+
+def _last(values: Float[Tensor, "batch time"], span: int) -> Float[Tensor, "batch time"]:
+    """Sums over the last `span` steps."""
+    # A window's own sum at each step, not a difference of running totals, which would lose small numbers after large.
+    return functional.avg_pool1d(functional.pad(values[:, None], (span - 1, 0)), span, 1)[:, 0] * span
+
+
+def _fading(values: Float[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
+    """Sums over the past that fade by `_DECAY` a step."""
+    step = torch.arange(values.shape[1], device=values.device)
+    age = (step[None, :] - step[:, None]).to(values.dtype)
+    return values @ torch.where(age >= 0, _DECAY ** age.clamp(min=0), torch.zeros_like(age))

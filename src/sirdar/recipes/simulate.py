@@ -110,13 +110,13 @@ class Simulation:
         opening = "Every policy opens with the mean demand of the history on hand and in each step of the pipeline"
         counted = f"; the first {self.warm_up} steps, which no order can reach, do not count." if self.warm_up else "."
         seen = "Forecasts and features see demand as the table has it, whatever a policy would have sold."
-        worth = (
-            "profit"
-            if np.any(problem.trade.price)
-            else "the margin kept (lost-sale cost times units served, less costs)"
+        kept = "the margin kept (lost-sale cost times units served, less costs)"
+        share = f"The share is that of perfect foresight: of {'profit' if np.any(problem.trade.price) else kept}."
+        lumpy = np.any(problem.trade.order_cost) or np.any(problem.rules.minimum)
+        mark = ("With fixed order costs or least orders, perfect foresight is a strong mark but no bound.",) * bool(
+            lumpy
         )
-        share = f"The share is that of perfect foresight: of {worth}."
-        return (*self.history.notes, opening + counted, seen, share)
+        return (*self.history.notes, opening + counted, seen, share, *mark)
 
 
 def run(settings: Settings, progress: Progress) -> Simulation:

@@ -30,6 +30,7 @@ from sirdar.inventory import (
     direct_backprop,
     simulate,
 )
+from sirdar.predictive.scores import lag_one_correlation
 from sirdar.recipes.simulate_history import History, opening_stock
 
 Progress = Callable[[str, float], None]
@@ -171,10 +172,14 @@ def _forecasting(name: str, given: Choosing) -> Choice:
     forecaster = ladder.build(
         given.model, horizon, seed=given.seed, progress=lambda done: given.progress(f"train: {given.model}", done)
     ).fit(history.panel.cut(window))
+    # How errors of neighbouring steps go together is seen on the last steps of the history.
+    before = history.panel.cut(window + horizon)
+    last = forecaster.predict(before)
+    correlation = lag_one_correlation(before.actuals(horizon), last.values, last.levels)
     steps = range(0, window, int(np.max(problem.review_period)))
     policies: dict[int, Policy] = {}
     for step in steps:
-        forecast = forecaster.predict(history.panel.cut(window - step))
+        forecast = replace(forecaster.predict(history.panel.cut(window - step)), correlation=correlation)
         made = CriticalFractile if name == "critical-fractile" else ProjectedInventory
         policies[step] = made(forecast, seed=given.seed)
         given.progress("forecast", (step + 1) / window)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What turns any point forecaster into a retail forecaster: season, price, past errors, look-alikes; each stands alone."""
+"""What makes a point forecaster fit for retail: seasons, prices, past errors, look-alikes; each stands alone."""

@@ -164,7 +164,7 @@ class DistributionEngine:
     def _tabulate(self, place: np.ndarray, error: np.ndarray) -> None:
         """Quantiles of every cell that has enough errors, and of all whatever their number."""
         keys, rows = [], []
-        for wide in ((), (2,), (1, 2), (0, 1, 2)):
+        for wide in ((), (2,), (1, 2), (0, 1, 2)) if len(error) else ():
             cell = place.copy()
             cell[:, list(wide)] = _ANY
             names, inverse, count = np.unique(cell, axis=0, return_inverse=True, return_counts=True)

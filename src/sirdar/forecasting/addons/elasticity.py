@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from sirdar.errors import ArgumentError, DataError
-from sirdar.forecasting.addons.history import History, as_text, codes, held, known_column, longest, periods
+from sirdar.forecasting.addons.history import History, as_text, codes, held, known_column, periods
 from sirdar.forecasting.addons.pooling import Pooled, fit_pooled
 from sirdar.forecasting.panel import Panel
 

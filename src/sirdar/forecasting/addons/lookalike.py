@@ -88,12 +88,13 @@ class LookAlikes:
     def from_state(cls, state: dict[str, Any]) -> "LookAlikes":
         """The look-alikes whose `state` this is."""
         numbers = {name: (float(centre), float(spread)) for name, (centre, spread) in state["numbers"].items()}
-        return cls(**(state | {"numbers": numbers}))
+        fields: dict[str, Any] = state | {"numbers": numbers}
+        return cls(**fields)
 
     def _ask(
         self, features: np.ndarray, asked: int, *, others: bool = False
     ) -> Float32[np.ndarray, "series horizon level"]:
-        """Quantiles of the nearest products' curves; with `others` the very nearest, the product itself, is left out."""
+        """Quantiles of the nearest products' curves; with `others` the nearest, itself, is left out."""
         square = (self.features**2).sum(axis=1)
         distance = square[None] - 2 * features @ self.features.T
         order = np.argsort(distance, axis=1, kind="stable")[:, int(others) : int(others) + asked]
@@ -106,7 +107,7 @@ class LookAlikes:
     def _choose(self) -> int:
         """The number of neighbours of the least pinball loss on products left out."""
         count = len(self.curves)
-        if count <= _NEIGHBOURS[0] + 1:
+        if count <= _FEWEST:
             return max(count, 1)
         tried = np.arange(count)
         if count > _TRIED:

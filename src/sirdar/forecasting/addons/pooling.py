@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 _TOP = 3.0  # spread of the prior of the mean of all: wide for an elasticity, but proper
+_USUAL = 0.3  # spread of elasticities among alike products, before anything is seen
 _CHUNK = 2_000_000  # numbers in a design matrix at once
 _STEP = 2.0  # most that a step may move a log mean
 _PRIOR_COUNT = 4.0  # observations that the pooled dispersion counts for
@@ -214,9 +215,11 @@ def _moments(fits: _Fits, rows: np.ndarray, group: np.ndarray, prior: _Prior) ->
     own = np.einsum("ivw,iw->iv", posterior, pull + mean[member] / prior.within**2)
     within = (own - mean[member]) ** 2 + np.einsum("ivv->iv", posterior)
     between = (mean - top) ** 2 + np.einsum("gvv->gv", group_variance)
-    # A half-Cauchy-like floor of one pseudo-observation keeps a spread off zero, from where EM does not return.
-    spread = np.sqrt((within.sum(axis=0) + 0.01) / (len(rows) + 1))
-    apart = np.sqrt((between.sum(axis=0) + 0.01) / (groups + 1)) if groups > 1 else np.full(variables, 1e-3)
+    # Two pseudo-observations of a usual spread keep it off zero, from where EM does not return; the categories' means
+    # were fitted to the same series, which costs degrees of freedom.
+    free = max(len(rows) - groups, 1)
+    spread = np.sqrt((within.sum(axis=0) + 2 * _USUAL**2) / (free + 2))
+    apart = np.sqrt((between.sum(axis=0) + 2 * _USUAL**2) / (groups + 1)) if groups > 1 else np.full(variables, 1e-3)
     return replace(
         prior, group=mean, top=top, within=spread, between=apart, group_variance=group_variance,
         top_variance=top_variance,

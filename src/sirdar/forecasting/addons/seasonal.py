@@ -10,6 +10,7 @@ Fewer than two seasons, or noise alone, leave the profile at 1.
 """
 
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -197,7 +198,7 @@ def _bands(harmonics: int) -> list[tuple[int, int]]:
     edges = [1, 2]
     while edges[-1] < harmonics:
         edges.append(2 * edges[-1] - 1)
-    return [(a, min(b, harmonics)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [(a, min(b, harmonics)) for a, b in pairwise(edges)]
 
 
 def local_level(demand: Float64[np.ndarray, "series time"], window: int) -> Float64[np.ndarray, "series time"]:

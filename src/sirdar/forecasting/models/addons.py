@@ -8,7 +8,6 @@ Products without history start from their look-alikes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -84,7 +83,7 @@ class AddOns:
         if unknown:
             msg = f"components must be of {', '.join(COMPONENTS)}, got {sorted(unknown)[0]!r}"
             raise ArgumentError(msg)
-        self.around = _point_forecaster(around, horizon)
+        self.around = _point_forecaster(around, horizon, seasonal="season" not in components)
         self.components, self.category, self.conformal = tuple(components), category, conformal
         self.promotions = None if promotions is None else tuple(promotions)
         self.origins = require_positive_integer(origins, "origins")
@@ -124,6 +123,11 @@ class AddOns:
             values[known] = self._engine.quantiles(point, scale, floor=floor)
         if not known.all():
             values[~known] = self._lookalikes.quantiles(panel.select(~known))
+        seen = panel.target[panel.observed]
+        if bool((seen == np.round(seen)).all()):
+            # Of whole numbers quantiles are whole; an error added to a forecast is not. A bound that holds for them
+            # holds when rounded: y <= q and y <= floor(q) are then one.
+            values = np.round(values)
         values = np.maximum(values, np.float32(floor))
         return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
 
@@ -239,7 +243,7 @@ class AddOns:
 
 
 def expectation(forecast: Forecast) -> Float64[np.ndarray, "series horizon"]:
-    """The mean of piecewise linear quantiles with exponential tails, in closed form; the value when there is one level."""
+    """The mean of piecewise linear quantiles with exponential tails, in closed form; a lone level itself."""
     values, level = forecast.values.astype(np.float64), np.asarray(forecast.levels)
     if len(level) == 1:
         return values[..., 0]
@@ -250,9 +254,11 @@ def expectation(forecast: Forecast) -> Float64[np.ndarray, "series horizon"]:
     return middle + first * level[0] + (values[..., -1] + high) * (1 - level[-1])
 
 
-def _point_forecaster(around: str | Forecaster, horizon: int) -> Forecaster:
+def _point_forecaster(around: str | Forecaster, horizon: int, *, seasonal: bool) -> Forecaster:
     if isinstance(around, str):
-        return Textbook(horizon, around, levels=DECILES if around in _MEANS else (0.5,))
+        # The component takes the season out, and a textbook method that looks for one of 52 steps again is slow.
+        season = None if seasonal or around == "seasonal-naive" else 1
+        return Textbook(horizon, around, levels=DECILES if around in _MEANS else (0.5,), season=season)
     if around.horizon != horizon:
         msg = f"the forecaster inside must have the horizon {horizon}, got {around.horizon}"
         raise ArgumentError(msg)

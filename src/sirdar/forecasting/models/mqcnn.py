@@ -7,7 +7,6 @@ products that differ by 10^6 in level share the weights; quantiles are a running
 they cannot cross; and a hyperbolic-sine link lets the increments grow with the level, as the spread of demand does.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar, final
 
@@ -15,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sirdar.errors import require_positive_integer
-from sirdar.forecasting.convolution import ConvolutionalEncoder
-from sirdar.forecasting.decoding import GlobalLocalDecoder, ahead, joined, monotone
+from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
+from sirdar.forecasting.decoding import Decoder, joined, monotone, reach_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster
-from sirdar.forecasting.scaling import demand_channels
+from sirdar.forecasting.scaling import scaled
 from sirdar.forecasting.training import Training
 from sirdar.predictive import DECILES
 from sirdar.predictive.forecast import require_levels
@@ -32,17 +31,26 @@ class MQCNNNetwork(nn.Module):
         horizon: steps to forecast.
         levels: number of quantile levels.
         width: channels of the encoder.
-        depth: convolutions, with dilations 1, 2, 4, ...: a receptive field of 2^depth steps.
         counts: demand is never negative, and neither are the quantiles.
+        season: steps of the season; 1 for none.
+        length: steps of a window.
     """
 
     def __init__(
-        self, channels: tuple[int, int, int], horizon: int, levels: int, *, width: int, depth: int, counts: bool
+        self,
+        channels: tuple[int, int, int],
+        horizon: int,
+        levels: int,
+        *,
+        width: int,
+        counts: bool,
+        season: int,
+        length: int,
     ) -> None:
         super().__init__()
-        self.horizon, self.counts = horizon, counts
-        self.encoder = ConvolutionalEncoder(channels, width, depth)
-        self.decoder = GlobalLocalDecoder(width, channels[1], horizon, levels)
+        self.counts, self.season = counts, season
+        self.encoder = ConvolutionalEncoder(channels, width, depth_of(length))
+        self.decoder = Decoder(width, channels[1], horizon, levels, season=season, reach=reach_of(season, length))
 
     def forward(
         self,
@@ -57,10 +65,10 @@ class MQCNNNetwork(nn.Module):
         """Quantiles in units of the scale, from the steps `first` to before `stop` of the window, and that scale."""
         origins = range(first, demand.shape[1] if stop is None else stop)
         at = slice(origins.start, origins.stop)
-        level, channels = demand_channels(demand, observed)
-        hidden = self.encoder(joined(channels, past, known, static))[:, at]
-        raw = self.decoder(hidden, ahead(known, self.horizon, origins), known[:, at])
-        return monotone(raw, counts=self.counts, training=self.training), level[:, at]
+        scale = scaled(demand, observed, self.season)
+        hidden = self.encoder(joined(scale.channels, past, known, static))[:, at]
+        raw = self.decoder(hidden, demand, observed, known, scale, origins)
+        return monotone(raw, scale, origins, counts=self.counts, training=self.training), scale.spread[:, at]
 
 
 @final
@@ -98,7 +106,7 @@ class MQCNN(NeuralForecaster):
         self.training = Training() if training is None else training
         self.learned: Learned | None = None
 
-    def build(self, channels: tuple[int, int, int], length: int, *, counts: bool) -> MQCNNNetwork:
-        """A receptive field of the window, or of 64 steps."""
-        depth = max(2, math.ceil(math.log2(min(length, 64))))
-        return MQCNNNetwork(channels, self.horizon, len(self.levels), width=self.width, depth=depth, counts=counts)
+    def build(self, channels: tuple[int, int, int], *, length: int, season: int, counts: bool) -> MQCNNNetwork:
+        """A network of this width."""
+        size = {"width": self.width, "season": season, "length": length}
+        return MQCNNNetwork(channels, self.horizon, len(self.levels), **size, counts=counts)

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sirdar.errors import require_positive_integer
-from sirdar.forecasting.decoding import GlobalLocalDecoder, ahead, joined, monotone
+from sirdar.forecasting.decoding import Decoder, joined, monotone, reach_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster
-from sirdar.forecasting.scaling import DEMAND_CHANNELS, demand_channels
+from sirdar.forecasting.scaling import DEMAND_CHANNELS, scaled
 from sirdar.forecasting.training import Training
 from sirdar.predictive import DECILES
 from sirdar.predictive.forecast import require_levels
@@ -28,14 +28,26 @@ class MQRNNNetwork(nn.Module):
         levels: number of quantile levels.
         width: state of the LSTM.
         counts: demand is never negative, and neither are the quantiles.
+        season: steps of the season; 1 for none.
+        length: steps of a window.
     """
 
-    def __init__(self, channels: tuple[int, int, int], horizon: int, levels: int, *, width: int, counts: bool) -> None:
+    def __init__(
+        self,
+        channels: tuple[int, int, int],
+        horizon: int,
+        levels: int,
+        *,
+        width: int,
+        counts: bool,
+        season: int,
+        length: int,
+    ) -> None:
         super().__init__()
-        self.horizon, self.counts = horizon, counts
+        self.counts, self.season = counts, season
         self.encoder = nn.LSTM(DEMAND_CHANNELS + sum(channels), width, batch_first=True)
         self.dropout = nn.Dropout(0.1)
-        self.decoder = GlobalLocalDecoder(width, channels[1], horizon, levels)
+        self.decoder = Decoder(width, channels[1], horizon, levels, season=season, reach=reach_of(season, length))
 
     def forward(
         self,
@@ -50,10 +62,10 @@ class MQRNNNetwork(nn.Module):
         """Quantiles in units of the scale, from the steps `first` to before `stop` of the window, and that scale."""
         origins = range(first, demand.shape[1] if stop is None else stop)
         at = slice(origins.start, origins.stop)
-        level, channels = demand_channels(demand, observed)
-        hidden = self.dropout(self.encoder(joined(channels, past, known, static))[0][:, at])
-        raw = self.decoder(hidden, ahead(known, self.horizon, origins), known[:, at])
-        return monotone(raw, counts=self.counts, training=self.training), level[:, at]
+        scale = scaled(demand, observed, self.season)
+        hidden = self.dropout(self.encoder(joined(scale.channels, past, known, static))[0][:, at])
+        raw = self.decoder(hidden, demand, observed, known, scale, origins)
+        return monotone(raw, scale, origins, counts=self.counts, training=self.training), scale.spread[:, at]
 
 
 @final
@@ -91,6 +103,7 @@ class MQRNN(NeuralForecaster):
         self.training = Training() if training is None else training
         self.learned: Learned | None = None
 
-    def build(self, channels: tuple[int, int, int], length: int, *, counts: bool) -> MQRNNNetwork:  # noqa: ARG002
-        """An LSTM takes windows of any length."""
-        return MQRNNNetwork(channels, self.horizon, len(self.levels), width=self.width, counts=counts)
+    def build(self, channels: tuple[int, int, int], *, length: int, season: int, counts: bool) -> MQRNNNetwork:
+        """A network of this width."""
+        size = {"width": self.width, "season": season, "length": length}
+        return MQRNNNetwork(channels, self.horizon, len(self.levels), **size, counts=counts)

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sirdar.errors import ArgumentError, require_positive_integer
-from sirdar.forecasting.convolution import ConvolutionalEncoder
-from sirdar.forecasting.decoding import GlobalLocalDecoder, ahead, joined, monotone
+from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
+from sirdar.forecasting.decoding import Decoder, ahead, joined, monotone, reach_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster
-from sirdar.forecasting.scaling import demand_channels
+from sirdar.forecasting.scaling import Scaled, scaled
 from sirdar.forecasting.training import Training
 from sirdar.predictive import DECILES
 from sirdar.predictive.forecast import require_levels
@@ -58,7 +58,7 @@ class HistoryAttention(nn.Module):
         places: Float[Tensor, "batch reach place"],
         demand: Float[Tensor, "batch time"],
         observed: Float[Tensor, "batch time"],
-        level: Float[Tensor, "batch time"],
+        scale: Scaled,
         origins: range,
     ) -> Float[Tensor, "batch origin horizon width"]:
         """Values and demand of the attended steps, for all pairs."""
@@ -73,17 +73,13 @@ class HistoryAttention(nn.Module):
         # A step not observed says nothing, unless there is no other.
         scores = scores + 20.0 * (observed[:, None, None, None] - 1)
         weight = torch.softmax(scores, dim=-1).view(batch, HEADS, -1, time)
-        content = torch.cat(
-            [
-                self.value(hidden).view(batch, time, HEADS, -1),
-                (demand * observed)[..., None, None].expand(-1, -1, HEADS, 1),
-            ],
-            dim=-1,
-        )
+        plain = torch.stack([demand * observed, observed], dim=-1)[:, :, None].expand(-1, -1, HEADS, -1)
+        content = torch.cat([self.value(hidden).view(batch, time, HEADS, -1), plain], dim=-1)
         seen = torch.einsum("bhps,bshc->bphc", weight.to(content), content)
         seen = seen.view(batch, len(origins), horizon, HEADS, -1)
-        repeated = torch.asinh(seen[..., -1] / level[:, at, None, None])
-        return self.join(torch.cat([seen[..., :-1].flatten(3), repeated], dim=-1))
+        level, spread = scale.location[:, at, None, None], scale.spread[:, at, None, None]
+        repeated = torch.asinh((seen[..., -2] - level * seen[..., -1]) / spread)
+        return self.join(torch.cat([seen[..., :-2].flatten(3), repeated], dim=-1))
 
     def _bias(self, time: int, horizon: int, origins: range) -> Float[Tensor, "head origin horizon time"]:
         """By the distance from a past step to the target; steps after the origin are hidden."""
@@ -115,23 +111,26 @@ class Feedback(nn.Module):
         medians: Float[Tensor, "batch origin horizon"],
         errors: Float[Tensor, "batch age origin"],
         level: Float[Tensor, "batch origin"],
+        spread: Float[Tensor, "batch origin"],
     ) -> Float[Tensor, "batch origin horizon width"]:
         """Attended past contexts.
 
         Args:
             contexts: of all pairs.
-            medians: first forecasts of all pairs, in units of `level`.
+            medians: first forecasts of all pairs, in units of demand.
             errors: at each origin, the mean error so far of the forecasts made `age` origins earlier.
-            level: the scale of each origin.
+            level: recent demand at each origin.
+            spread: and its spread.
         """
         horizon = contexts.shape[2]
+        now = torch.asinh((medians - level[..., None]) / spread[..., None])
         said, valid = [], []
         for age in range(MEMORY + 1):
             earlier = _shifted(contexts, age)
-            # What it said, in units of the present scale.
-            value = _shifted((medians * level[..., None])[..., None], age)[..., 0] / level[..., None]
+            before = _shifted(medians[..., None], age)[..., 0]
+            value = torch.asinh((before - level[..., None]) / spread[..., None])
             error = errors[:, age, :, None].expand(-1, -1, horizon)
-            facts = torch.stack([torch.asinh(value), error, torch.asinh(value) - torch.asinh(medians)], dim=-1)
+            facts = torch.stack([value, error, value - now], dim=-1)
             said.append(torch.cat([earlier, facts], dim=-1))
             place = torch.arange(contexts.shape[1], device=level.device)[:, None] >= age
             valid.append(place & (torch.arange(horizon, device=level.device)[None] + age < horizon))
@@ -154,23 +153,32 @@ class MQTransformerNetwork(nn.Module):
         channels: of past, known and static covariates.
         horizon: steps to forecast.
         levels: number of quantile levels.
-        length: steps of a window.
         width: channels of the encoder, a multiple of the attention's heads.
         counts: demand is never negative, and neither are the quantiles.
+        season: steps of the season; 1 for none.
+        length: steps of a window.
     """
 
     def __init__(
-        self, channels: tuple[int, int, int], horizon: int, levels: int, *, length: int, width: int, counts: bool
+        self,
+        channels: tuple[int, int, int],
+        horizon: int,
+        levels: int,
+        *,
+        width: int,
+        counts: bool,
+        season: int,
+        length: int,
     ) -> None:
         super().__init__()
-        self.horizon, self.counts, self.levels = horizon, counts, levels
-        place, depth = width // 2, max(2, math.ceil(math.log2(min(length, 64))))
-        self.encoder = ConvolutionalEncoder(channels, width, depth)
+        self.horizon, self.counts, self.season = horizon, counts, season
+        place = width // 2
+        self.encoder = ConvolutionalEncoder(channels, width, depth_of(length))
         self.position = nn.Conv1d(channels[1] + 1, place, _NEAR)
         self.attention = HistoryAttention(width, place, length, horizon)
         self.feedback = Feedback(width)
         self.first = nn.Linear(width, levels)
-        self.decoder = GlobalLocalDecoder(width, channels[1], horizon, levels)
+        self.decoder = Decoder(width, channels[1], horizon, levels, season=season, reach=reach_of(season, length))
         self.merge = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, levels))
 
     def forward(
@@ -187,45 +195,44 @@ class MQTransformerNetwork(nn.Module):
         stop = demand.shape[1] if stop is None else stop
         origins = range(max(0, first - MEMORY), stop)  # those before `first` are there to be remembered
         at, wanted = slice(origins.start, origins.stop), first - origins.start
-        level, channels = demand_channels(demand, observed)
-        hidden = self.encoder(joined(channels, past, known, static))
+        scale = scaled(demand, observed, self.season)
+        level, spread = scale.location[:, at], scale.spread[:, at]
+        hidden = self.encoder(joined(scale.channels, past, known, static))
         # Of a step and those before it, so that the last target of an origin tells no more than is known ahead; a
         # constant beside the covariates marks the window's beginning.
         marked = functional.pad(known, (0, 1), value=1.0).transpose(1, 2)
         places = self.position(functional.pad(marked, (_NEAR - 1, 0))).transpose(1, 2)
-        contexts = self.attention(hidden, places, demand, observed, level, origins)
+        contexts = self.attention(hidden, places, demand, observed, scale, origins)
         contexts = functional.gelu(contexts + hidden[:, at, None])
-        raw = self.first(contexts)
-        medians = monotone(raw, counts=self.counts, training=self.training)[..., self.levels // 2]
-        errors = _errors(demand, observed, medians, level, origins)
-        seen = self.feedback(contexts, medians, errors, level[:, at])
-        told = self.decoder(hidden[:, at], ahead(known, self.horizon, origins), known[:, at])
-        answer = told + raw + self.merge(torch.cat([contexts, seen], dim=-1))
-        quantiles = monotone(answer, counts=self.counts, training=self.training)
-        return quantiles[:, wanted:], level[:, first:stop]
+        told = self.first(contexts) + self.decoder(hidden[:, at], demand, observed, known, scale, origins)
+        quantiles = monotone(told, scale, origins, counts=self.counts, training=self.training)
+        medians = quantiles[..., quantiles.shape[-1] // 2] * spread[..., None]
+        errors = _errors(demand, observed, medians, spread, origins)
+        seen = self.feedback(contexts, medians, errors, level, spread)
+        answer = told + self.merge(torch.cat([contexts, seen], dim=-1))
+        quantiles = monotone(answer, scale, origins, counts=self.counts, training=self.training)
+        return quantiles[:, wanted:], scale.spread[:, first:stop]
 
 
 def _errors(
     demand: Float[Tensor, "batch time"],
     observed: Float[Tensor, "batch time"],
     medians: Float[Tensor, "batch origin horizon"],
-    level: Float[Tensor, "batch time"],
+    spread: Float[Tensor, "batch origin"],
     origins: range,
 ) -> Float[Tensor, "batch age origin"]:
     """At each origin, the mean error of the forecasts made 0, 1, ... origins earlier over the steps observed since."""
     count, horizon = len(origins), medians.shape[2]
-    scale = level[:, origins.start : origins.stop]
-    total, known = torch.zeros_like(scale), torch.zeros_like(scale)
-    rows = [total]
+    place = torch.arange(count, device=demand.device)
+    rows = [torch.zeros_like(spread)]
     for age in range(1, MEMORY + 1):
-        total, known = torch.zeros_like(scale), torch.zeros_like(scale)
+        total, known = torch.zeros_like(spread), torch.zeros_like(spread)
         for step in range(min(age, horizon)):
             # Made at origin - age, for the step origin - age + 1 + step.
-            said = functional.pad(medians[:, :, step] * scale, (age, 0))[:, :count]
-            begin = origins.start - age + 1 + step
-            index = torch.arange(begin, begin + count, device=demand.device).clamp(min=0)
-            seen = observed[:, index] * (torch.arange(count, device=demand.device) >= age)
-            total = total + (torch.asinh(demand[:, index] / scale) - torch.asinh(said / scale)) * seen
+            said = functional.pad(medians[:, :, step], (age, 0))[:, :count]
+            index = (place + origins.start - age + 1 + step).clamp(min=0)
+            seen = observed[:, index] * (place >= age)
+            total = total + torch.asinh((demand[:, index] - said) / spread) * seen
             known = known + seen
         rows.append(total / known.clamp(min=1))
     return torch.stack(rows, dim=1)
@@ -270,7 +277,7 @@ class MQTransformer(NeuralForecaster):
         self.training = Training() if training is None else training
         self.learned: Learned | None = None
 
-    def build(self, channels: tuple[int, int, int], length: int, *, counts: bool) -> MQTransformerNetwork:
+    def build(self, channels: tuple[int, int, int], *, length: int, season: int, counts: bool) -> MQTransformerNetwork:
         """A network whose attention reaches over the whole window."""
-        size = {"length": length, "width": self.width}
+        size = {"width": self.width, "season": season, "length": length}
         return MQTransformerNetwork(channels, self.horizon, len(self.levels), **size, counts=counts)

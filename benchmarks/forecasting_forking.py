@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Claim: forking sequences beat window sampling at equal CPU time, and train many more origins a second than a peer.
+
+The same MQ-CNN is trained twice on each data set: on all origins of every window (forking), and on one random origin of
+each (window sampling), for as many steps as take the same CPU time. Final window, quantiles 0.1 to 0.9, three seeds.
+With --peer, the Python of an environment that has neuralforecast and this package, its TCN of equal width trains beside
+ours, and origins per CPU second are compared. Data under --data: `competitions/`.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import competitions
+import numpy as np
+import torch
+from competitions import Task
+from store import bar, store
+
+from sirdar.forecasting import training
+from sirdar.forecasting.models.mqcnn import MQCNN
+from sirdar.forecasting.neural import Learned
+from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.training import Run, Training
+from sirdar.forecasting.windows import Windows
+from sirdar.predictive import scores
+
+TASKS = {
+    "M1 monthly": competitions.TASKS["M1 monthly"],
+    "M3 monthly": competitions.TASKS["M3 monthly"],
+    "M4 weekly": competitions.TASKS["M4 weekly"],
+    "M4 hourly": Task("m4_hourly", "h", 48, 24, 1.193, (None, None)),
+}
+STEPS = 150
+SEEDS = 3
+
+
+def main() -> None:
+    """Both ways on every task, the peer, store."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds competitions/")
+    parser.add_argument("--peer", type=Path, help="python that has neuralforecast")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    arguments = parser.parse_args()
+    folder = arguments.data / "competitions"
+    if not folder.is_dir():
+        print(f"skipped: {folder} is not there")
+        sys.exit(0)
+    torch.set_num_threads(1)
+    measured, gains = {}, []
+    for name, task in TASKS.items():
+        panel = competitions.read(task, folder).cut(task.horizon)
+        rows = [compare(panel, task.horizon, seed) for seed in range(arguments.seeds)]
+        forking, sampling = (float(np.mean([row[way]["wql"] for row in rows])) for way in ("forking", "sampling"))
+        gains.append(1 - forking / sampling)
+        measured[name] = {"forking": forking, "sampling": sampling, "gain": gains[-1], "runs": rows}
+        print(f"{name}: forking {forking:.4f}, window sampling {sampling:.4f}, gain {gains[-1]:.1%}", flush=True)
+    bars = [
+        bar(
+            "WQL below window sampling's at equal CPU time, median share", float(np.median(gains)), 0.2, better="higher"
+        )
+    ]
+    if arguments.peer is not None:
+        task = TASKS["M3 monthly"]
+        measured["throughput"] = speed(competitions.read(task, folder).cut(task.horizon), task, arguments.peer)
+        ratio = measured["throughput"]["ratio"]
+        bars.append(bar("origins per CPU second over neuralforecast's", ratio, 5.0, better="higher"))
+    claim = "forking sequences against window sampling at equal CPU time, and against neuralforecast's throughput"
+    store(
+        "forecasting/forking",
+        claim,
+        "python benchmarks/forecasting_forking.py --data DIR --peer PYTHON",
+        measured,
+        bars,
+    )
+
+
+def compare(panel: Panel, horizon: int, seed: int) -> dict[str, dict[str, float]]:
+    """The loss of both on what followed, and what they cost."""
+    result = {}
+    began = time.process_time()
+    model = MQCNN(horizon, steps=STEPS, seed=seed).fit(panel)
+    budget = time.process_time() - began
+    result["forking"] = {"wql": wql(model, panel), "cpu_s": budget, "steps": STEPS}
+    probe = 20
+    began = time.process_time()
+    sampled(panel, horizon, probe, seed)
+    steps = max(probe, int(budget / (time.process_time() - began) * probe))
+    began = time.process_time()
+    model = sampled(panel, horizon, steps, seed)
+    result["sampling"] = {"wql": wql(model, panel), "cpu_s": time.process_time() - began, "steps": steps}
+    return result
+
+
+def sampled(panel: Panel, horizon: int, steps: int, seed: int) -> MQCNN:
+    """MQ-CNN trained on one random origin of each window in the batch, the last of it."""
+    model = MQCNN(horizon, steps=1, seed=seed).fit(panel)
+    learned = model.learned
+    assert isinstance(learned, Learned)
+    with training.seeded(seed):
+        network = model.build(learned.channels, length=learned.length, season=learned.season, counts=learned.counts)
+    model.learned = replace(learned, network=network)
+    windows = Windows(panel, learned.encoding, learned.length, horizon)
+    rows = np.flatnonzero(panel.observations() > 1)
+    last = learned.length - 1
+
+    def loss(generator: np.random.Generator) -> torch.Tensor:
+        chosen = generator.choice(rows, size=min(model.training.batch, len(rows)), replace=False)
+        back = generator.integers(1, panel.history[chosen])
+        inputs, targets = windows.inputs(chosen, back), windows.targets(chosen, back)
+        quantiles, scale = network(*inputs, last, last + 1)
+        begun = torch.ones(len(chosen), 1, dtype=torch.bool)
+        return training.quantile_loss(quantiles, scale, targets[:, last:], begun, model.levels)
+
+    training.train(network, Run(loss, steps, seed), Training())
+    return model
+
+
+def wql(model: MQCNN, panel: Panel) -> float:
+    """Of the steps that follow the panel's history."""
+    forecast = model.predict(panel)
+    return scores.wql(panel.actuals(model.horizon), forecast.values, forecast.levels)
+
+
+def speed(panel: Panel, task: Task, peer: Path) -> dict[str, float]:
+    """Origins that pass through training in a CPU second, ours and the peer's, taken in turns."""
+    ours, theirs = [], []
+    frame = panel.select(np.flatnonzero(panel.history > 0))
+    for _ in range(3):
+        began = time.process_time()
+        MQCNN(task.horizon, steps=20).fit(frame)
+        used = time.process_time() - began
+        ours.append(20 * 128 * float(np.minimum(frame.history, 256).mean()) / used)
+        answer = subprocess.run(
+            [str(peer), str(Path(__file__).with_name("peer_throughput.py"))],
+            input=json.dumps(
+                {"horizon": task.horizon, "width": 32, "steps": 20, "batch": 128, "length": int(frame.history.max())}
+            ),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        theirs.append(json.loads(answer.stdout.splitlines()[-1])["origins_per_cpu_s"])
+        print(f"origins per CPU second: ours {ours[-1]:.0f}, neuralforecast {theirs[-1]:.0f}", flush=True)
+    return {
+        "ours": float(np.median(ours)),
+        "peer": float(np.median(theirs)),
+        "ratio": float(np.median(np.divide(ours, theirs))),
+    }
+
+
+if __name__ == "__main__":
+    main()

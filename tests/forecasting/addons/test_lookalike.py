@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""New products start from similar ones, at the same age."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from sirdar.forecasting.addons.lookalike import LookAlikes, launch_curves
+from sirdar.forecasting.panel import Panel
+from sirdar.predictive import DECILES
+from sirdar.testing.forecasters import panel_of
+
+
+def launches(seed: int = 0) -> Panel:
+    """Cups sell 40 at launch and fade, plates sell 5; every product is launched at its own time."""
+    rng = np.random.default_rng(seed)
+    fade = np.array([40, 30, 20, 10, 10, 10])
+    rows = [rng.poisson(fade if i % 2 else 5, 6) for i in range(60)]
+    names = [f"red cup {i}" if i % 2 else f"red plate {i}" for i in range(60)]
+    panel = panel_of([*rows, [], []], start=[*range(60), 60, 60])
+    return replace(panel, static={"name": np.array([*names, "blue cup", "green plate"], dtype=object)})
+
+
+def test_a_new_product_has_the_launch_curve_of_its_kind() -> None:
+    panel = launches()
+    found = LookAlikes(4, DECILES).fit(panel).quantiles(panel.select(np.array([60, 61])))
+    np.testing.assert_allclose(found[0, :3, 4], [35, 30, 20], atol=4)  # beside ages are joined
+    np.testing.assert_allclose(found[1, :, 4], 5, atol=1.5)
+    assert (np.diff(found, axis=2) >= 0).all()
+
+
+def test_curves_begin_at_the_first_observation() -> None:
+    panel = panel_of([[np.nan, 3, 4, np.nan, 5], [1, 2]])
+    curves, seen = launch_curves(panel, 3)
+    np.testing.assert_array_equal(curves, [[3, 4, np.nan], [1, 2, np.nan]])
+    assert seen.tolist() == [True, False]
+
+
+def test_without_any_launch_the_forecast_is_zero() -> None:
+    panel = panel_of([[], []])
+    assert (LookAlikes(3, DECILES).fit(panel).quantiles(panel) == 0).all()

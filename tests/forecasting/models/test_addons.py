@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The add-ons around a textbook method: the shipped suite, and what each part is there for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sirdar.errors import ArgumentError, UnsupportedError
+from sirdar.forecasting.forecaster import Forecaster
+from sirdar.forecasting.models.addons import AddOns, expectation
+from sirdar.forecasting.models.textbook import Textbook
+from sirdar.forecasting.panel import Panel
+from sirdar.predictive import DECILES, Forecast, Frequency
+from sirdar.testing.forecasters import ForecasterChecks, NullForecaster, panel_of
+
+
+class TestAroundTheta(ForecasterChecks):
+    def forecaster(self) -> Forecaster:
+        return AddOns(3)
+
+
+class TestConformalAroundTSB(ForecasterChecks):
+    def forecaster(self) -> Forecaster:
+        return AddOns(3, "tsb", conformal=True)
+
+
+def priced(seed: int = 0) -> Panel:
+    """Thirty products of elasticity -3 whose price is cut now and then; prices are known ahead."""
+    rng = np.random.default_rng(seed)
+    cut = rng.random((30, 90)) < 0.2
+    panel = panel_of(rng.poisson(40 * np.where(cut, 0.7, 1.0) ** -3.0), history=[80] * 30)
+    price = np.where(cut, 1.4, 2.0).astype(np.float32).ravel()
+    return replace(panel, future={"price": price}, price="price")
+
+
+def test_a_planned_price_cut_raises_the_forecast() -> None:
+    panel = priced()
+    model = AddOns(5).fit(panel)
+    assert "price" in model.kept
+    median = model.predict(panel).median()
+    cut = panel.tail(panel.future["price"], 0, ahead=5) < 1.5
+    np.testing.assert_allclose(median[cut].mean() / median[~cut].mean(), 0.7**-3, rtol=0.15)
+
+
+def test_saved_with_all_components_it_forecasts_the_same(tmp_path) -> None:  # noqa: ANN001
+    panel = priced()
+    model = AddOns(5).fit(panel)
+    model.save(tmp_path / "model")
+    assert np.array_equal(AddOns.load(tmp_path / "model").predict(panel).values, model.predict(panel).values)
+
+
+def test_only_around_a_textbook_method_it_can_be_stored(tmp_path) -> None:  # noqa: ANN001
+    with pytest.raises(UnsupportedError, match="NullForecaster"):
+        AddOns(2, NullForecaster(2)).save(tmp_path / "model")
+
+
+def test_arguments_are_checked() -> None:
+    with pytest.raises(ArgumentError, match="'prices'"):
+        AddOns(3, components=("prices",))
+    with pytest.raises(ArgumentError, match="horizon 3, got 2"):
+        AddOns(3, Textbook(2))
+
+
+def test_the_expectation_is_that_of_the_forecast() -> None:
+    values = np.sort(np.random.default_rng(0).normal(20, 3, (4, 3, 9)), axis=2).astype(np.float32)
+    forecast = Forecast(list("abcd"), np.zeros(4), Frequency("W"), DECILES, values)
+    np.testing.assert_allclose(expectation(forecast), forecast.mean(), rtol=5e-3)
