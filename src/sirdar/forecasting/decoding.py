@@ -82,7 +82,7 @@ class Decoder(nn.Module):
     def __init__(self, width: int, known: int, horizon: int, levels: int, *, season: int, reach: int) -> None:
         super().__init__()
         self.horizon, self.context, self.reach = horizon, width // 2, reach
-        wide = 4 * width
+        wide = 2 * width
         self.recent = nn.Linear(2 * reach + width, wide)
         self.block = nn.Sequential(nn.Linear(wide, wide), nn.GELU(), nn.Linear(wide, wide), nn.Dropout(0.1))
         self.contexts = nn.Sequential(

@@ -18,8 +18,11 @@ from sirdar.predictive import scores
 BAGS = 8
 _ROWS = 1000  # of a bag at most: more would cost time and change nothing that lasts until the next window
 _STEPS = 25
+_PATIENCE = 3  # steps without a gain, after which the search ends
 _EQUAL = 0.25  # of the weight is shared equally
 _CHOSEN = 0.02  # a smaller weight is not worth the training of its forecaster
+_HOPELESS = 2.0  # times the least loss: such a forecast explodes somewhere, and a bag may not hold that series
+_GAIN = 1e-4  # a step that gains less, relative to the loss, is no gain
 
 
 @dataclass(frozen=True)
@@ -81,35 +84,41 @@ def select(forecasts: Mapping[str, np.ndarray], validation: Validation, seed: in
         validation: what followed.
         seed: of the bags.
     """
-    names = list(forecasts)
     importance = validation.importance()
     rows = np.flatnonzero(importance.any(axis=1))
-    level = np.asarray(validation.levels, dtype=np.float32)
-
-    def loss_of(quantiles: np.ndarray, chosen: np.ndarray) -> float:
-        gap = np.nan_to_num(validation.actual[chosen])[..., None].astype(np.float32) - quantiles
-        loss = 2 * np.maximum(level * gap, (level - 1) * gap).mean(axis=2, dtype=np.float64)
-        return float((loss * importance[chosen]).sum())
+    if len(rows) < 2:
+        names = list(forecasts)
+        return Selection(dict.fromkeys(names, 1 / len(names)), dict.fromkeys(names, float("nan")), [], float("nan"))
+    losses = {name: _loss(values[rows], validation, importance, rows) for name, values in forecasts.items()}
+    names = [name for name, loss in losses.items() if loss <= _HOPELESS * min(losses.values())]
 
     def greedy(chosen: np.ndarray) -> tuple[np.ndarray, list[tuple[int, float]]]:
-        return _greedy([forecasts[name][chosen] for name in names], lambda mean: loss_of(mean, chosen))
+        share = len(rows) / len(chosen)  # so that the loss of a part is comparable with that of the whole
+        members = [forecasts[name][chosen] for name in names]
+        return _greedy(members, lambda mean: share * _loss(mean, validation, importance, chosen))
 
-    own = np.array([loss_of(forecasts[name][rows], rows) for name in names])
     generator = np.random.default_rng(seed)
-    size = max(1, min(_ROWS, len(rows) // 2))
-    bags = [greedy(np.sort(generator.choice(rows, size, replace=False)))[0] for _ in range(BAGS)] if len(rows) else []
-    if not bags:
-        equal = dict.fromkeys(names, 1 / len(names))
-        return Selection(equal, dict.fromkeys(names, float("nan")), [], float("nan"))
+    size = min(_ROWS, len(rows) // 2)
+    bags = [greedy(np.sort(generator.choice(rows, size, replace=False)))[0] for _ in range(BAGS)]
     counted = rows if len(rows) <= 2 * _ROWS else np.sort(generator.choice(rows, 2 * _ROWS, replace=False))
-    share, path = _shrunk(np.mean(bags, axis=0)), greedy(counted)[1]
-    mean = np.tensordot(share.astype(np.float32), np.stack([forecasts[name][rows] for name in names]), axes=1)
-    loss = loss_of(mean, rows)
-    if loss > own.min():  # the average must not lose to its best member
-        share, loss = np.eye(len(names))[own.argmin()], float(own.min())
+    direct, path = greedy(counted)
+    best = np.eye(len(names))[int(np.argmin([losses[name] for name in names]))]
+    stacked = np.stack([forecasts[name][rows] for name in names])
+    for share in (_shrunk(np.mean(bags, axis=0)), direct, best):  # the average must not lose to its best member
+        mean = np.tensordot(share.astype(np.float32), stacked, axes=1)
+        loss = _loss(mean, validation, importance, rows)
+        if loss <= min(losses.values()):
+            break
     weights = {name: float(part) for name, part in zip(names, share, strict=True) if part > 0}
-    losses = {name: float(part) for name, part in zip(names, own, strict=True)}
     return Selection(weights, losses, [(names[index], reached) for index, reached in path], loss)
+
+
+def _loss(quantiles: np.ndarray, validation: Validation, importance: np.ndarray, rows: np.ndarray) -> float:
+    """Of the quantiles [row, horizon, level] of some rows."""
+    level = np.asarray(validation.levels, dtype=np.float32)
+    gap = np.nan_to_num(validation.actual[rows])[..., None].astype(np.float32) - quantiles
+    loss = 2 * np.maximum(level * gap, (level - 1) * gap).mean(axis=2, dtype=np.float64)
+    return float((loss * importance[rows]).sum())
 
 
 def reference_of(actual: np.ndarray, quantiles: np.ndarray, levels: Sequence[float], scale: np.ndarray) -> Reference:
@@ -124,15 +133,16 @@ def _greedy(
     """Weights at the best step, and the steps up to it."""
     total = np.zeros_like(members[0])
     path: list[tuple[int, float]] = []
+    last = 0
     for step in range(1, _STEPS + 1):
         reached = [loss_of((total + member) / step) for member in members]
         best = int(np.argmin(reached))
         path.append((best, reached[best]))
         total = total + members[best]
         lowest = min(loss for _, loss in path)
-        if lowest not in [loss for _, loss in path[-4:]]:
+        last = next(index for index, (_, loss) in enumerate(path) if loss <= lowest * (1 + _GAIN))
+        if len(path) - last > _PATIENCE:
             break
-    last = int(np.argmin([loss for _, loss in path]))
     path = path[: last + 1]
     counts = np.bincount([index for index, _ in path], minlength=len(members))
     return counts / counts.sum(), path

@@ -37,6 +37,7 @@ METHODS = {
 _INTERMITTENT = {"tsb", "croston", "adida"}
 _SHORTEST = 8  # observations; below it the spread cannot be estimated and models of it explode
 _RECENT = 52
+_FARTHEST = 5.0  # ranges of a series' history beyond it: what lies farther is an explosion, not a forecast
 
 
 class Textbook:
@@ -106,7 +107,9 @@ class Textbook:
         """Point forecasts [series, horizon] and, where the model states intervals, quantiles."""
         bands = None if self.method in _INTERMITTENT else _bands(self.levels)
         point, quantiles = self._run(panel, frame, bands, self._model(panel))
-        failed = np.flatnonzero(~np.isfinite(point).all(axis=1))
+        failed = np.flatnonzero(
+            ~np.isfinite(point).all(axis=1) | _exploded(panel, point if quantiles is None else quantiles)
+        )
         if len(failed):  # less history than a season, for one; the last value stands in
             part = frame.filter(pl.col("unique_id").is_in(failed))
             point[failed], repaired = self._run(panel.select(failed), part, bands, _naive())
@@ -176,6 +179,15 @@ def _naive() -> object:
 
 def _bounded(values: np.ndarray) -> np.ndarray:
     return np.where(np.abs(values) < np.finfo(np.float32).max, values, np.nan)
+
+
+def _exploded(panel: Panel, values: np.ndarray) -> np.ndarray:
+    """Series of which a quantile, or a point, lies many times the range of their history away from it."""
+    seen = panel.tail(_seen(panel), int(panel.history.max()))
+    low, high = np.nanmin(seen, axis=1), np.nanmax(seen, axis=1)
+    reach = _FARTHEST * np.maximum(high - low, np.abs(high))
+    flat = values.reshape(len(values), -1)
+    return ((flat > (high + reach)[:, None]) | (flat < (low - reach)[:, None])).any(axis=1)
 
 
 def _seen(panel: Panel) -> Float32[np.ndarray, " steps"]:
