@@ -102,7 +102,7 @@ def sampled(panel: Panel, horizon: int, steps: int, seed: int) -> MQCNN:
     learned = model.learned
     assert isinstance(learned, Learned)
     with training.seeded(seed):
-        network = model.build(learned.channels, length=learned.length, season=learned.season, counts=learned.counts)
+        network = model.build(learned.setting)
     model.learned = replace(learned, network=network)
     windows = Windows(panel, learned.encoding, learned.length, horizon)
     rows = np.flatnonzero(panel.observations() > 1)

@@ -30,7 +30,7 @@ from sirdar.inventory.distributions import poisson
 CELLS = [(lead, cost) for lead in (1, 2, 3, 4) for cost in (4.0, 9.0, 19.0, 39.0)]
 MEAN = 5.0
 STEPS = 12_000
-PATHS, TIME, WARM_UP = 96, 36, 8
+PATHS, TIME = 96, 36
 
 
 def main() -> None:
@@ -62,15 +62,22 @@ def train(steps: int, seed: int, optima: np.ndarray) -> LearnedPolicy:
     def draw(step: int) -> Episode:
         random = torch.Generator().manual_seed(seed * 1_000_003 + step)
         demand = torch.poisson(torch.full((TIME, PATHS, len(CELLS)), MEAN), generator=random).movedim(0, -1)
-        stock = Stock(np.random.default_rng((seed, step)).integers(0, 9, len(CELLS)))
-        return Episode(problem, demand, stock, weight=weight)
+        return Episode(problem, demand, start(leads, np.random.default_rng((seed, step))), weight=weight)
 
     def progress(step: int, loss: float) -> None:
         if (step + 1) % 500 == 0:
             print(f"step {step + 1}/{steps}: {loss:.4f} of the optimum", flush=True)
 
     policy = LearnedPolicy(MEAN, width=4, hidden=(32, 32), seed=seed)
-    return direct_backprop(policy, draw, Training(steps, learning_rate=0.01, warm_up=WARM_UP), progress)
+    return direct_backprop(policy, draw, Training(steps, learning_rate=0.01), progress)
+
+
+def start(leads: np.ndarray, random: np.random.Generator) -> Stock:
+    """Stock and orders under way from many to none, so that the policy also learns what it seldom sees later."""
+    units = random.integers(0, 9, (len(leads), 1 + max(leads))) * (
+        random.random((len(leads), 1 + max(leads))) < random.random((len(leads), 1))
+    )
+    return Stock(units[:, 0], units[:, 1:] * (np.arange(max(leads)) < leads[:, None]))
 
 
 def evaluate(policy: LearnedPolicy, lead: int, cost: float, optimum: float) -> dict[str, float]:

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from sirdar.chips import estimate as estimate
     from sirdar.errors import SirdarError as SirdarError
     from sirdar.forecasting.backtest import backtest as backtest
+    from sirdar.forecasting.models.addons import AddOns as AddOns
     from sirdar.forecasting.models.ensemble import Ensemble as Ensemble
+    from sirdar.forecasting.models.ladder import Ladder as Ladder
     from sirdar.forecasting.models.mqcnn import MQCNN as MQCNN
+    from sirdar.forecasting.models.mqrnn import MQRNN as MQRNN
+    from sirdar.forecasting.models.mqtransformer import MQTransformer as MQTransformer
     from sirdar.forecasting.models.textbook import Textbook as Textbook
     from sirdar.forecasting.panel import Panel as Panel
     from sirdar.inventory import BaseStock as BaseStock
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from sirdar.workload.trace import trace as trace
 
 _HOME = {
+    "AddOns": "sirdar.forecasting.models.addons",
     "BaseStock": "sirdar.inventory",
     "CappedBaseStock": "sirdar.inventory",
     "Cost": "sirdar.units",
@@ -36,7 +41,10 @@ _HOME = {
     "Forecast": "sirdar.predictive",
     "InventoryProblem": "sirdar.inventory",
     "LearnedPolicy": "sirdar.inventory",
+    "Ladder": "sirdar.forecasting.models.ladder",
     "MQCNN": "sirdar.forecasting.models.mqcnn",
+    "MQRNN": "sirdar.forecasting.models.mqrnn",
+    "MQTransformer": "sirdar.forecasting.models.mqtransformer",
     "Panel": "sirdar.forecasting.panel",
     "ProjectedInventory": "sirdar.inventory",
     "SirdarError": "sirdar.errors",

@@ -72,7 +72,7 @@ def test_a_bad_table_is_refused_by_every_verb(
         (["backtest", "--horizon", "abc"], "Invalid value for '--horizon': .*, got 'abc'; see --help"),
         (
             ["backtest", "--models", "theta,arima"],
-            "unknown model 'arima'; known are seasonal-naive, auto-ets, theta, tsb,",
+            "unknown model 'arima'; known are seasonal-naive, auto-ets, theta, ces,",
         ),
         (["backtest", "--models", ","], "no model was named; known are"),
         (["forecast", "--model", "thet"], "unknown model 'thet'; .* Did you mean 'theta'\\?"),

@@ -8,11 +8,11 @@ import pytest
 
 from sirdar.errors import ArgumentError, DataError
 from sirdar.forecasting.backtest import Backtest, backtest
-from sirdar.forecasting.ladder import ENSEMBLE, NAIVE
+from sirdar.forecasting.ladder import ENSEMBLE, LADDER, NAIVE
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.textbook import Textbook
 from sirdar.forecasting.panel import Panel
-from sirdar.predictive import DECILES, Forecast, scores
+from sirdar.predictive import DECILES, Forecast, msis, scores
 from sirdar.testing.forecasters import NullForecaster, panel_of
 
 
@@ -118,6 +118,12 @@ def test_scores_are_those_of_the_pooled_origins() -> None:
         assert row.coverage_80 == pytest.approx(scores.coverage(actual, values, DECILES))
         assert row.closed_coverage_80 == ((actual >= values[..., 0]) & (actual <= values[..., 8])).mean()
         assert row.crossing_rate == 0
+        assert row.sql == pytest.approx(scores.sql(actual, values, DECILES, np.ones(len(actual))))
+        assert row.msis_80 == pytest.approx(
+            msis(actual, values[..., 0], values[..., 8], np.ones(len(actual)), alpha=0.2)
+        )
+        assert row.cpu_seconds >= 0
+        assert row.peak_memory_bytes > 10_000_000
     assert [row.wql for row in found.scores] == sorted(row.wql for row in found.scores)
     assert found.winner == found.scores[0].model == "b"
     assert [level for level, _ in found.calibration("a")] == list(DECILES)
@@ -135,6 +141,17 @@ def test_the_ensemble_is_the_mean_of_all_but_the_naive() -> None:
     seconds = {row.model: row.seconds for row in found.scores}
     assert min(seconds.values()) > 0
     assert seconds[ENSEMBLE] >= seconds["a"] + seconds["b"] + seconds["null"]
+
+
+def test_the_ladder_is_no_member_of_the_plain_ensemble() -> None:
+    found = backtest({LADDER: Constant(2, 9), "a": Constant(2, 3), "b": Constant(2, 5)}, counting([12]), windows=1)
+    assert found.origins[0].forecasts[ENSEMBLE].values[0, 0, 0] == 4
+
+
+def test_the_season_of_the_scale_can_be_given() -> None:
+    panel = counting([12])
+    steps = [backtest({"a": Constant(2, 104)}, panel, windows=1, season=season).scores[0].mase for season in (1, 3)]
+    assert steps[0] == pytest.approx(3 * steps[1])  # demand rises by one a step
 
 
 def test_one_model_beside_the_naive_makes_no_ensemble() -> None:

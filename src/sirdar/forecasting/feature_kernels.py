@@ -162,7 +162,14 @@ def index_of(demand: np.ndarray, begin: np.ndarray, now: np.ndarray, cycle: int,
     return out
 
 
-    block: np.ndarray, owner: np.ndarray, static: tuple[np.ndarray, np.ndarray, np.ndarray], line: np.ndarray, crossed: np.ndarray
+@_loop
+def sparse_rows(
+    block: np.ndarray,
+    owner: np.ndarray,
+    static: tuple[np.ndarray, np.ndarray, np.ndarray],
+    line: np.ndarray,
+    crossed: np.ndarray,
+    first: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Data, indices and index pointers of the CSR matrix [block | statics of the owner | crossed columns by line].
 
@@ -170,18 +177,33 @@ def index_of(demand: np.ndarray, begin: np.ndarray, now: np.ndarray, cycle: int,
         block: float32 [row, column]; zeros are left out, not-a-number is kept.
         owner: the series of each row.
         static: data, indices and index pointers of [series, static].
-        line: of each series, -1 for none; a series' crossed columns stand in its line's own columns.
-        crossed: columns of the block that are repeated by line; the first of `static`'s columns comes after the block.
+        line: of each series, -1 for none.
+        crossed: columns of the block that stand again in columns that only the row's own line has.
+        first: the first of these columns.
     """
-    data, indices, pointer, statics = static[0], static[1], static[2], static[1].max() + 1 if len(static[1]) else 0
-    first = block.shape[1]
     indptr = np.zeros(len(block) + 1, np.int64)
     for i in range(len(block)):
-        count = pointer[owner[i] + 1] - pointer[owner[i]]
+        count = static[2][owner[i] + 1] - static[2][owner[i]]
         for j in range(block.shape[1]):
             count += block[i, j] != 0
         if line[owner[i]] >= 0:
             for j in crossed:
                 count += block[i, j] != 0
         indptr[i + 1] = indptr[i] + count
+    data, indices = np.empty(indptr[-1], np.float32), np.empty(indptr[-1], np.int32)
+    at = 0
+    for i in range(len(block)):
+        for j in range(block.shape[1]):
+            if block[i, j] != 0:
+                data[at], indices[at] = block[i, j], j
+                at += 1
+        for j in range(static[2][owner[i]], static[2][owner[i] + 1]):
+            data[at], indices[at] = static[0][j], block.shape[1] + static[1][j]
+            at += 1
+        if line[owner[i]] >= 0:
+            for k in range(len(crossed)):
+                value = block[i, crossed[k]]
+                if value != 0:
+                    data[at], indices[at] = value, first + line[owner[i]] * len(crossed) + k
+                    at += 1
     return data, indices, indptr

@@ -61,12 +61,14 @@ class QuantileForest:
         self.arrays: dict[str, np.ndarray] = {}
         self.features = 0
 
-    def fit(self, rows: Matrix, targets: np.ndarray) -> "QuantileForest":
+    def fit(self, rows: Matrix, targets: np.ndarray, *, guide: np.ndarray | None = None) -> "QuantileForest":
         """Grows the trees and fills the sketches.
 
         Args:
             rows: float32 features [row, feature], sparse or dense; not-a-number is a value unknown.
             targets: [row], finite.
+            guide: [row], what splits tell apart by its mean, such as a logarithm of skewed targets; the targets
+                themselves when None.
 
         Raises:
             ArgumentError: no row, or not one finite target for each.
@@ -83,7 +85,7 @@ class QuantileForest:
         rows = _single(rows)
         self.features = rows.shape[1]
         table, code = _codes(targets)
-        self.arrays = {**_parsed(self._grow(rows, targets), self.trees), "table": table}
+        self.arrays = {**_parsed(self._grow(rows, targets if guide is None else guide), self.trees), "table": table}
         rows = rows.tocsr() if sparse.issparse(rows) else rows
         self._fill(rows, code)
         return self

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,25 @@ _CHUNK = 1024
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What of a panel shapes a network; stored beside its weights.
+
+    Args:
+        channels: of past, known and static covariates.
+        length: steps of history in a window.
+        season: steps of the season; 1 for none.
+        counts: demand was never negative.
+        typical: units of demand of a typical series, the scale of one that has no history.
+    """
+
+    channels: tuple[int, int, int]
+    length: int
+    season: int
+    counts: bool
+    typical: float
+
+
+@dataclass(frozen=True)
 class Learned:
     """What training leaves behind.
 
@@ -41,19 +60,21 @@ class Learned:
         network: takes the parts of `Inputs` and a range of origins, gives quantiles and their scale.
         encoding: how covariates become channels.
         frequency: of the panel learned from.
-        length: steps of history in a window.
-        channels: of past, known and static covariates.
-        counts: demand was never negative.
-        season: steps of the season.
+        setting: what shaped the network.
     """
 
     network: nn.Module
     encoding: Encoding
     frequency: Frequency
-    length: int
-    channels: tuple[int, int, int]
-    counts: bool
-    season: int
+    setting: Setting
+
+    @property
+    def length(self) -> int:
+        """Steps of history in a window."""
+        return self.setting.length
+
+
+Rung = TypeVar("Rung", bound="NeuralForecaster")
 
 
 class NeuralForecaster(ABC):
@@ -72,22 +93,23 @@ class NeuralForecaster(ABC):
     learned: Learned | None
 
     @abstractmethod
-    def build(self, channels: tuple[int, int, int], *, length: int, season: int, counts: bool) -> nn.Module:
-        """A fresh network for windows of `length` steps."""
+    def build(self, setting: Setting) -> nn.Module:
+        """A fresh network."""
 
-    def fit(self, panel: Panel) -> "NeuralForecaster":
+    def fit(self: Rung, panel: Panel) -> Rung:
         """Trains on every step of every series at once; raises ArgumentError when nothing was observed."""
         _require_observations(panel)
         encoding = Encoding.fit(panel)
-        length, season = int(min(panel.history.max(), _LONGEST_WINDOW)), season_of(panel)
+        length = int(min(panel.history.max(), _LONGEST_WINDOW))
         channels = Windows(panel, encoding, length, self.horizon).channels()
+        setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel))
         with training.seeded(self.seed):
-            network = self.build(channels, length=length, season=season, counts=panel.counts)
-        self.learned = Learned(network, encoding, panel.frequency, length, channels, panel.counts, season)
+            network = self.build(setting)
+        self.learned = Learned(network, encoding, panel.frequency, setting)
         self._train(panel, self.steps)
         return self
 
-    def update(self, panel: Panel, steps: int | None = None) -> "NeuralForecaster":
+    def update(self: Rung, panel: Panel, steps: int | None = None) -> Rung:
         """Goes on from the present weights on new data: a warm start, in place of training anew.
 
         Args:
@@ -107,7 +129,7 @@ class NeuralForecaster(ABC):
         learned = self._require_frequency(panel)
         values = _answers(learned, self._windows(panel), np.arange(len(panel)), self.horizon, len(self.levels))
         values = np.maximum.accumulate(values, axis=2)  # tanh and sinh are monotone only up to rounding
-        floor = 0.0 if learned.counts else -math.inf
+        floor = 0.0 if learned.setting.counts else -math.inf
         return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
 
     def explain(self, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
@@ -119,8 +141,7 @@ class NeuralForecaster(ABC):
     def inference(self, batch: int = 1) -> tuple[nn.Module, tuple[Tensor, ...]]:
         """The network as it runs every night, and an example of its input: for tracing, timing and export."""
         learned = self._fitted()
-        past, known, static = learned.channels
-        length = learned.length
+        (past, known, static), length = learned.setting.channels, learned.length
         shapes = [(length,), (length,), (length, past), (length + self.horizon, known), (static,)]
         generator = torch.Generator().manual_seed(0)
         example = tuple(torch.rand(batch, *shape, generator=generator) for shape in shapes)
@@ -141,10 +162,7 @@ class NeuralForecaster(ABC):
             "training": asdict(replace(self.training, checkpoint=None)),
             "frequency": learned.frequency,
             "encoding": learned.encoding,
-            "length": learned.length,
-            "season": learned.season,
-            "counts": learned.counts,
-            "channels": learned.channels,
+            "setting": learned.setting,
         }
         weights = learned.network.state_dict()
         if self.training.precision in {"bf16-sr", "bf16-nearest"}:
@@ -152,17 +170,17 @@ class NeuralForecaster(ABC):
         storage.write(Path(path), config, weights)
 
     @classmethod
-    def load(cls, path: str | Path) -> "NeuralForecaster":
+    def load(cls: type[Rung], path: str | Path) -> Rung:
         """Reads what `save` wrote."""
         config, weights = storage.read(Path(path), model=cls.MODEL)
-        forecaster = cls(**config["arguments"], training=Training(**config["training"]))
-        past, known, static = config["channels"]
-        channels, length, season = (past, known, static), config["length"], config["season"]
+        options = Training(**config["training"])
+        forecaster = cls(**config["arguments"], training=options)  # pyright: ignore[reportCallIssue] - every rung's
+        setting = Setting(**config["setting"] | {"channels": tuple(config["setting"]["channels"])})
         with training.seeded(forecaster.seed):  # the initial weights are overwritten, the caller's random state is not
-            network = forecaster.build(channels, length=length, season=season, counts=config["counts"])
+            network = forecaster.build(setting)
         network.load_state_dict(weights)
         encoding, frequency = storage.as_encoding(config["encoding"]), Frequency(**config["frequency"])
-        forecaster.learned = Learned(network.eval(), encoding, frequency, length, channels, config["counts"], season)
+        forecaster.learned = Learned(network.eval(), encoding, frequency, setting)
         return forecaster
 
     def _arguments(self) -> dict[str, Any]:
@@ -241,6 +259,14 @@ class Inference(nn.Module):
         """Quantiles [batch, horizon, level]."""
         quantiles, scale = self.network(demand, observed, past, known, static, self.length - 1, self.length)
         return quantiles[:, 0] * scale[:, 0, None, None]
+
+
+def _typical(panel: Panel) -> float:
+    """The median over series of their mean demand."""
+    observed, owner = panel.observed, panel.step_series
+    total = np.bincount(owner[observed], np.abs(panel.target[observed]), len(panel))
+    mean = total / np.maximum(np.bincount(owner[observed], minlength=len(panel)), 1)
+    return max(float(np.median(mean[mean > 0])) if (mean > 0).any() else 1.0, 0.1)
 
 
 def _require_observations(panel: Panel) -> None:

@@ -28,13 +28,16 @@ class Scaled(NamedTuple):
     channels: Float[Tensor, "batch time channel"]  # `DEMAND_CHANNELS` of them
 
 
-def scaled(demand: Float[Tensor, "batch time"], observed: Float[Tensor, "batch time"], season: int) -> Scaled:
+def scaled(
+    demand: Float[Tensor, "batch time"], observed: Float[Tensor, "batch time"], season: int, typical: float
+) -> Scaled:
     """Location, spread and channels of a window.
 
     Args:
         demand: in units; of no matter where not observed.
         observed: 1 or 0.
         season: steps of the season; 1 for none.
+        typical: units of demand of a typical series, the scale of one that has no history.
     """
     demand = demand * observed
     # Whole seasons, so that the level does not follow the season.
@@ -44,9 +47,10 @@ def scaled(demand: Float[Tensor, "batch time"], observed: Float[Tensor, "batch t
     size = ((_last(demand.abs(), span) + 0.05) / (count + 0.05)).clamp(min=0.1)
     location = torch.where(count > 0, _last(demand, span) / count.clamp(min=1), torch.zeros_like(count))
     seen = torch.cumsum(observed, dim=1)
+    prior = torch.where(seen > 0, 0.1 * size, torch.full_like(size, typical))
     expected = torch.where(seen > 1, functional.pad(location[:, :-1], (1, 0)), demand)
     weight = observed * (seen > 1)
-    deviation = (_fading((demand - expected).abs() * weight) + 0.05 * size) / (_fading(weight) + 0.5)
+    deviation = (_fading((demand - expected).abs() * weight) + 0.5 * prior) / (_fading(weight) + 0.5)
     spread = torch.maximum(deviation, 0.01 * size).clamp(min=0.05)
     average = (torch.cumsum(demand.abs(), dim=1) + 1) / (seen + 1)
     channels = [

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-7
 MOST_STATES = 20_000_000
+MOST_SWEEPS = 20_000  # a policy that is not broken needs about a hundred
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,12 +143,21 @@ def best_capped_base_stock(problem: InventoryProblem, demand: Probabilities) -> 
 
 
 def evaluate(problem: InventoryProblem, policy: Tabulated) -> Exact:
-    """The average cost of a table of orders."""
+    """The average cost of a table of orders for whoever begins with nothing in stock and nothing under way.
+
+    Raises:
+        ArgumentError: the cost cannot be told, because it depends on chance where the policy ends up.
+    """
     space, kernels = policy.space, _kernels()
-    costs = _costs(problem, space)
-    value, best = np.zeros(len(costs)), np.zeros(len(costs))
-    cost = _iterate(value, costs, lambda now: kernels.follow_orders(space, now, policy.orders, best), best)
-    return Exact(cost, policy)
+    stocks, rows = _stocks(space), kernels.next_rows(space, policy.orders)
+    states = kernels.reachable(space, rows, stocks)
+    every, costs, best = np.zeros(len(stocks)), _costs(problem, space)[states], np.zeros(len(states))
+
+    def sweep(value: np.ndarray) -> None:
+        every[states] = value
+        kernels.follow(space, states, rows, stocks, every, best)
+
+    return Exact(_iterate(np.zeros(len(states)), costs, sweep, best), policy)
 
 
 def tabulate(policy: Policy, problem: InventoryProblem, demand: Probabilities, margin: int = 3) -> Tabulated:
@@ -170,13 +180,19 @@ def tabulate(policy: Policy, problem: InventoryProblem, demand: Probabilities, m
 
 def _iterate(value: np.ndarray, costs: np.ndarray, sweep: Callable[[np.ndarray], None], best: np.ndarray) -> float:
     """Relative value iteration: the average cost lies between the least and the largest change of a sweep."""
-    while True:
+    low, high = -np.inf, np.inf
+    for _ in range(MOST_SWEEPS):
         sweep(value)
         change = best + costs - value
         low, high = float(change.min()), float(change.max())
         value += change - low
         if high - low < TOLERANCE:
             return (low + high) / 2
+    msg = (
+        f"the average cost is still between {low:g} and {high:g} after {MOST_SWEEPS:,} sweeps: it depends on where the "
+        "policy ends up; perhaps it stops to order in some state"
+    )
+    raise ArgumentError(msg)
 
 
 def _descend(

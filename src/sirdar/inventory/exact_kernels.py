@@ -99,10 +99,46 @@ def best_orders(space, value, arrival_cost, best, orders):  # noqa: ANN001, ANN2
 
 @njit(cache=True)
 @no_type_check
-def follow_orders(space, value, orders, best):  # noqa: ANN001, ANN201
-    """The mean value of the next state where each state has its order: filled into `best`."""
+def next_rows(space, orders):  # noqa: ANN001, ANN201
+    """For each state where the stock that follows its demand is looked up, if it has its order."""
+    rows = np.empty(len(orders), dtype=np.int64)
     for tail in range(len(space.starts)):
         start = space.starts[tail]
         for stock in range(space.rests[tail] + 1):
-            row = _row(space, tail, orders[start + stock])
-            best[start + stock] = _expected(value, row, stock, space)
+            rows[start + stock] = _row(space, tail, orders[start + stock])
+    return rows
+
+
+@njit(cache=True)
+@no_type_check
+def reachable(space, rows, stocks):  # noqa: ANN001, ANN201
+    """The states that can follow, in any number of steps, on nothing in stock and nothing under way; sorted.
+
+    Args:
+        space: the states.
+        rows: [state] of `next_rows`.
+        stocks: [state] units on hand.
+    """
+    known = np.zeros(len(rows), dtype=np.bool_)
+    waiting = np.empty(len(rows), dtype=np.int64)
+    waiting[0], known[0], count = 0, True, 1
+    while count:
+        count -= 1
+        state = waiting[count]
+        for left in range(stocks[state] + 1):
+            units = stocks[state] - left
+            likely = space.beyond[units] > 0 if left == 0 else units < len(space.demand) and space.demand[units] > 0
+            after = rows[state] + left
+            if likely and not known[after]:
+                known[after] = True
+                waiting[count] = after
+                count += 1
+    return np.flatnonzero(known)
+
+
+@njit(cache=True)
+@no_type_check
+def follow(space, states, rows, stocks, value, best):  # noqa: ANN001, ANN201
+    """The mean value of the next state for some states: best[k] belongs to states[k], value to all states."""
+    for k in range(len(states)):
+        best[k] = _expected(value, rows[states[k]], stocks[states[k]], space)

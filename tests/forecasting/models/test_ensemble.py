@@ -46,6 +46,15 @@ def test_forecasts_of_different_things_are_not_averaged(change: dict, word: str)
         average([])
 
 
+def test_weights_are_shares() -> None:
+    parts = [forecast_of([0, 1, 2]), forecast_of([4, 6, 8])]
+    assert average(parts, [3.0, 1.0]).values.tolist() == [[[1, 2.25, 3.5]]]
+    assert Ensemble({"a": NullForecaster(2), "b": NullForecaster(2)}, [1.0, 3.0]).weights == (0.25, 0.75)
+    for wrong in ([1.0], [1.0, -1.0], [0.0, 0.0], [1.0, np.nan]):
+        with pytest.raises(ArgumentError, match="weights must be 2 numbers, none negative and not all zero"):
+            average(parts, wrong)
+
+
 def test_it_is_the_mean_of_its_members() -> None:
     panel = example_panel()
     members = {"null": NullForecaster(3), "naive": Textbook(3, "seasonal-naive"), "network": MQCNN(3, steps=2, width=8)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MQ-CNN: what its network may see, and what its quantiles may do."""
+"""The networks of MQ-CNN, MQ-RNN and MQTransformer: what they may see, and what their quantiles may do."""
 
 import numpy as np
 import pytest
@@ -7,17 +7,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from torch import nn
 
 from sirdar.forecasting import training
 from sirdar.forecasting.models.mqcnn import MQCNNNetwork
+from sirdar.forecasting.models.mqrnn import MQRNNNetwork
+from sirdar.forecasting.models.mqtransformer import MQTransformerNetwork
 
 TIME, HORIZON, LEVELS = 20, 4, 9
 CHANNELS = (2, 3, 1)
 
 
-def network(seed: int = 0, *, counts: bool = True, spread: float = 1.0) -> MQCNNNetwork:
+KINDS = (MQCNNNetwork, MQRNNNetwork, MQTransformerNetwork)
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def network(kind: type[nn.Module], seed: int = 0, *, counts: bool = True, spread: float = 1.0) -> nn.Module:
     with training.seeded(seed):
-        made = MQCNNNetwork(CHANNELS, HORIZON, LEVELS, width=8, depth=4, counts=counts).eval()
+        made = kind(CHANNELS, HORIZON, LEVELS, width=8, counts=counts, season=4, length=TIME, typical=3.0).eval()
         with torch.no_grad():
             for weight in made.parameters():
                 weight.mul_(spread)
@@ -39,8 +46,9 @@ def inputs(seed: int = 0, batch: int = 3) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("step", [0, 7, TIME - 2])
 @pytest.mark.parametrize("what", [0, 1, 2])  # demand, observed, past covariates
-def test_an_origin_does_not_see_what_comes_after_it(step: int, what: int) -> None:
-    model, seen = network(), inputs()
+@each_kind
+def test_an_origin_does_not_see_what_comes_after_it(kind: type[nn.Module], step: int, what: int) -> None:
+    model, seen = network(kind), inputs()
     changed = [part.clone() for part in seen]
     changed[what][:, step + 1 :] = 1 - changed[what][:, step + 1 :] * 3
     if what == 1:
@@ -51,8 +59,9 @@ def test_an_origin_does_not_see_what_comes_after_it(step: int, what: int) -> Non
     assert not torch.equal(before[0][:, step + 1 :], after[0][:, step + 1 :])
 
 
-def test_an_origin_knows_its_horizon_ahead_and_no_more() -> None:
-    model, seen = network(), inputs()
+@each_kind
+def test_an_origin_knows_its_horizon_ahead_and_no_more(kind: type[nn.Module]) -> None:
+    model, seen = network(kind), inputs()
     changed = [part.clone() for part in seen]
     changed[3][:, 12:] += 1  # known covariates from step 12 on: within the horizon of origins 8 and later
     before, after = model(*seen)[0], model(*changed)[0]
@@ -60,8 +69,9 @@ def test_an_origin_knows_its_horizon_ahead_and_no_more() -> None:
     assert not torch.equal(before[:, 8], after[:, 8])
 
 
-def test_the_last_origin_alone_is_the_last_of_all() -> None:
-    model, seen = network(), inputs()
+@each_kind
+def test_the_last_origin_alone_is_the_last_of_all(kind: type[nn.Module]) -> None:
+    model, seen = network(kind), inputs()
     quantiles, scale = model(*seen)
     last_quantiles, last_scale = model(*seen, TIME - 1, TIME)
     assert quantiles.shape == (3, TIME, HORIZON, LEVELS)
@@ -70,8 +80,9 @@ def test_the_last_origin_alone_is_the_last_of_all() -> None:
     assert torch.equal(last_scale, scale[:, -1:])
 
 
-def test_masked_demand_is_ignored() -> None:
-    model, seen = network(), inputs()
+@each_kind
+def test_masked_demand_is_ignored(kind: type[nn.Module]) -> None:
+    model, seen = network(kind), inputs()
     changed = [torch.where(seen[1] > 0, seen[0], torch.tensor(777.0)), *seen[1:]]
     for before, after in zip(model(*seen), model(*changed), strict=True):
         assert torch.equal(before, after)
@@ -88,14 +99,16 @@ sizes = st.one_of(st.just(0.0), st.floats(2.0**-60, 2.0**60, width=32))
     hnp.arrays(np.float32, (2, TIME), elements=sizes),
     hnp.arrays(np.float32, (2, TIME), elements=st.sampled_from([0.0, 1.0])),
 )
+@each_kind
 def test_quantiles_do_not_cross(
+    kind: type[nn.Module],
     seed: int,
     counts: bool,  # noqa: FBT001
     spread: float,
     demand: np.ndarray,
     observed: np.ndarray,
 ) -> None:
-    model = network(seed, counts=counts, spread=spread)
+    model = network(kind, seed, counts=counts, spread=spread)
     seen = inputs(seed, batch=2)
     signed = demand if counts else demand * np.resize([1, -1], TIME).astype(np.float32)
     with torch.inference_mode():

@@ -35,6 +35,8 @@ DIRECT = {
     "seasonal-naive": lambda season: models.SeasonalNaive(season),
     "auto-ets": lambda season: models.AutoETS(season_length=season),
     "theta": lambda season: models.DynamicOptimizedTheta(season_length=season),
+    "ces": lambda season: models.AutoCES(season_length=season),
+    "auto-arima": lambda season: models.AutoARIMA(season_length=season, approximation=True),
 }
 
 
@@ -57,7 +59,8 @@ def test_levels_need_not_be_deciles(levels: tuple[float, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "model"), [("tsb", models.TSB(alpha_d=0.2, alpha_p=0.2)), ("croston", models.CrostonSBA())]
+    ("method", "model"),
+    [("tsb", models.TSB(alpha_d=0.2, alpha_p=0.2)), ("croston", models.CrostonSBA()), ("adida", models.ADIDA())],
 )
 def test_an_intermittent_model_moves_the_shape_of_recent_demand_to_its_mean(method: str, model: object) -> None:
     demand = np.random.default_rng(5).poisson(0.8, 60).astype(np.float64)
@@ -78,7 +81,7 @@ def test_gaps_are_filled_with_the_last_value(method: str) -> None:
     gappy[[10, 11, 46, 47]] = np.nan
     filled[[10, 11]], filled[[46, 47]] = filled[9], filled[45]
     found, expected = (predicted(panel_of([row]), method)[0] for row in (gappy, filled))
-    if method in {"tsb", "croston"}:  # their spread is of what was observed, their mean of the filled series
+    if method in {"tsb", "croston", "adida"}:  # their spread is of what was observed, their mean of the filled series
         np.testing.assert_allclose(found.mean() / expected.mean(), 1, atol=0.2)
     else:
         np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -114,6 +117,12 @@ def test_a_history_too_short_for_the_season_repeats_its_last_value() -> None:
     np.testing.assert_allclose(predicted(panel, "seasonal-naive")[0, :, 4], DEMAND[36:41])
 
 
+def test_the_season_can_be_given() -> None:
+    panel = panel_of([DEMAND], unit="M")
+    found = Textbook(3, "seasonal-naive", season=1).predict(panel).values[0, :, 4]
+    assert (found == DEMAND[-1]).all()
+
+
 def test_demand_below_zero_has_no_floor() -> None:
     panel = panel_of([np.random.default_rng(0).normal(0, 5, 40)])
     forecast = Textbook(2, "auto-ets").predict(panel)
@@ -134,6 +143,27 @@ def test_an_explosion_is_not_a_forecast(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(StatsForecast, "forecast", explode)
     assert (predicted(panel_of([DEMAND]), "auto-ets")[0, :, 4] == DEMAND[-1]).all()
+
+
+def test_a_forecast_many_times_beyond_all_history_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As AutoETS with a multiplicative trend gives for one series of M1: finite, and absurd."""
+    from statsforecast import StatsForecast
+
+    answer = StatsForecast.forecast
+
+    def explode(engine: StatsForecast, **keywords: object) -> pl.DataFrame:
+        found = answer(engine, **keywords)
+        if "Naive" in type(engine.models[0]).__name__:
+            return found
+        return found.with_columns(
+            pl.when(pl.col("unique_id") == 1).then(1e6).otherwise(pl.col(c)).alias(c) for c in found.columns[2:]
+        )
+
+    plain = predicted(panel_of([DEMAND, DEMAND]), "theta")
+    monkeypatch.setattr(StatsForecast, "forecast", explode)
+    found = predicted(panel_of([DEMAND, DEMAND]), "theta")
+    np.testing.assert_array_equal(found[0], plain[0])
+    assert (found[1, :, 4] == DEMAND[-1]).all()
 
 
 def test_it_writes_no_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sirdar.errors import require_positive_integer
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
 from sirdar.forecasting.decoding import Decoder, joined, monotone, reach_of
-from sirdar.forecasting.neural import Learned, NeuralForecaster
+from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
 from sirdar.forecasting.scaling import scaled
 from sirdar.forecasting.training import Training
 from sirdar.predictive import DECILES
@@ -34,6 +34,7 @@ class MQCNNNetwork(nn.Module):
         counts: demand is never negative, and neither are the quantiles.
         season: steps of the season; 1 for none.
         length: steps of a window.
+        typical: units of demand of a typical series, the scale of one that has no history.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class MQCNNNetwork(nn.Module):
         counts: bool,
         season: int,
         length: int,
+        typical: float,
     ) -> None:
         super().__init__()
-        self.counts, self.season = counts, season
+        self.counts, self.season, self.typical = counts, season, typical
         self.encoder = ConvolutionalEncoder(channels, width, depth_of(length))
         self.decoder = Decoder(width, channels[1], horizon, levels, season=season, reach=reach_of(season, length))
 
@@ -65,7 +67,7 @@ class MQCNNNetwork(nn.Module):
         """Quantiles in units of the scale, from the steps `first` to before `stop` of the window, and that scale."""
         origins = range(first, demand.shape[1] if stop is None else stop)
         at = slice(origins.start, origins.stop)
-        scale = scaled(demand, observed, self.season)
+        scale = scaled(demand, observed, self.season, self.typical)
         hidden = self.encoder(joined(scale.channels, past, known, static))[:, at]
         raw = self.decoder(hidden, demand, observed, known, scale, origins)
         return monotone(raw, scale, origins, counts=self.counts, training=self.training), scale.spread[:, at]
@@ -106,7 +108,15 @@ class MQCNN(NeuralForecaster):
         self.training = Training() if training is None else training
         self.learned: Learned | None = None
 
-    def build(self, channels: tuple[int, int, int], *, length: int, season: int, counts: bool) -> MQCNNNetwork:
+    def build(self, setting: Setting) -> MQCNNNetwork:
         """A network of this width."""
-        size = {"width": self.width, "season": season, "length": length}
-        return MQCNNNetwork(channels, self.horizon, len(self.levels), **size, counts=counts)
+        return MQCNNNetwork(
+            setting.channels,
+            self.horizon,
+            len(self.levels),
+            width=self.width,
+            counts=setting.counts,
+            season=setting.season,
+            length=setting.length,
+            typical=setting.typical,
+        )

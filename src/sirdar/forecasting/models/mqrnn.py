@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sirdar.errors import require_positive_integer
 from sirdar.forecasting.decoding import Decoder, joined, monotone, reach_of
-from sirdar.forecasting.neural import Learned, NeuralForecaster
+from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
 from sirdar.forecasting.scaling import DEMAND_CHANNELS, scaled
 from sirdar.forecasting.training import Training
 from sirdar.predictive import DECILES
@@ -30,6 +30,7 @@ class MQRNNNetwork(nn.Module):
         counts: demand is never negative, and neither are the quantiles.
         season: steps of the season; 1 for none.
         length: steps of a window.
+        typical: units of demand of a typical series, the scale of one that has no history.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class MQRNNNetwork(nn.Module):
         counts: bool,
         season: int,
         length: int,
+        typical: float,
     ) -> None:
         super().__init__()
-        self.counts, self.season = counts, season
+        self.counts, self.season, self.typical = counts, season, typical
         self.encoder = nn.LSTM(DEMAND_CHANNELS + sum(channels), width, batch_first=True)
         self.dropout = nn.Dropout(0.1)
         self.decoder = Decoder(width, channels[1], horizon, levels, season=season, reach=reach_of(season, length))
@@ -62,7 +64,7 @@ class MQRNNNetwork(nn.Module):
         """Quantiles in units of the scale, from the steps `first` to before `stop` of the window, and that scale."""
         origins = range(first, demand.shape[1] if stop is None else stop)
         at = slice(origins.start, origins.stop)
-        scale = scaled(demand, observed, self.season)
+        scale = scaled(demand, observed, self.season, self.typical)
         hidden = self.dropout(self.encoder(joined(scale.channels, past, known, static))[0][:, at])
         raw = self.decoder(hidden, demand, observed, known, scale, origins)
         return monotone(raw, scale, origins, counts=self.counts, training=self.training), scale.spread[:, at]
@@ -103,7 +105,15 @@ class MQRNN(NeuralForecaster):
         self.training = Training() if training is None else training
         self.learned: Learned | None = None
 
-    def build(self, channels: tuple[int, int, int], *, length: int, season: int, counts: bool) -> MQRNNNetwork:
+    def build(self, setting: Setting) -> MQRNNNetwork:
         """A network of this width."""
-        size = {"width": self.width, "season": season, "length": length}
-        return MQRNNNetwork(channels, self.horizon, len(self.levels), **size, counts=counts)
+        return MQRNNNetwork(
+            setting.channels,
+            self.horizon,
+            len(self.levels),
+            width=self.width,
+            counts=setting.counts,
+            season=setting.season,
+            length=setting.length,
+            typical=setting.typical,
+        )

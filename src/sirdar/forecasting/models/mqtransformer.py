@@ -22,7 +22,7 @@ from torch.nn import functional
 from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
 from sirdar.forecasting.decoding import Decoder, ahead, joined, monotone, reach_of
-from sirdar.forecasting.neural import Learned, NeuralForecaster
+from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
 from sirdar.forecasting.scaling import Scaled, scaled
 from sirdar.forecasting.training import Training
 from sirdar.predictive import DECILES
@@ -157,6 +157,7 @@ class MQTransformerNetwork(nn.Module):
         counts: demand is never negative, and neither are the quantiles.
         season: steps of the season; 1 for none.
         length: steps of a window.
+        typical: units of demand of a typical series, the scale of one that has no history.
     """
 
     def __init__(
@@ -169,9 +170,10 @@ class MQTransformerNetwork(nn.Module):
         counts: bool,
         season: int,
         length: int,
+        typical: float,
     ) -> None:
         super().__init__()
-        self.horizon, self.counts, self.season = horizon, counts, season
+        self.horizon, self.counts, self.season, self.typical = horizon, counts, season, typical
         place = width // 2
         self.encoder = ConvolutionalEncoder(channels, width, depth_of(length))
         self.position = nn.Conv1d(channels[1] + 1, place, _NEAR)
@@ -195,7 +197,7 @@ class MQTransformerNetwork(nn.Module):
         stop = demand.shape[1] if stop is None else stop
         origins = range(max(0, first - MEMORY), stop)  # those before `first` are there to be remembered
         at, wanted = slice(origins.start, origins.stop), first - origins.start
-        scale = scaled(demand, observed, self.season)
+        scale = scaled(demand, observed, self.season, self.typical)
         level, spread = scale.location[:, at], scale.spread[:, at]
         hidden = self.encoder(joined(scale.channels, past, known, static))
         # Of a step and those before it, so that the last target of an origin tells no more than is known ahead; a
@@ -277,7 +279,15 @@ class MQTransformer(NeuralForecaster):
         self.training = Training() if training is None else training
         self.learned: Learned | None = None
 
-    def build(self, channels: tuple[int, int, int], *, length: int, season: int, counts: bool) -> MQTransformerNetwork:
-        """A network whose attention reaches over the whole window."""
-        size = {"width": self.width, "season": season, "length": length}
-        return MQTransformerNetwork(channels, self.horizon, len(self.levels), **size, counts=counts)
+    def build(self, setting: Setting) -> MQTransformerNetwork:
+        """A network of this width."""
+        return MQTransformerNetwork(
+            setting.channels,
+            self.horizon,
+            len(self.levels),
+            width=self.width,
+            counts=setting.counts,
+            season=setting.season,
+            length=setting.length,
+            typical=setting.typical,
+        )

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""True demand from sales: where a product ran out, what was sold is only a lower bound of what was wanted.
+
+Weekly demand of series i is negative binomial with mean m_i and variance m_i + d m_i^2; d = 0 is Poisson. A step in
+stock shows its demand; a step that ran out after s units shows only that demand was at least s, and one that never had
+stock (s = 0) shows nothing. The means are found by expectation maximisation, Dempster, Laird and Rubin (1977), Journal
+of the Royal Statistical Society B 39(1): a censored step counts with
+
+    E[D | D >= s] = m P(D' >= s - 1) / P(D >= s),      D' the same law with shape 1/d + 1
+
+and each mean is drawn towards that of all series by credibility, Buehlmann (1967), ASTIN Bulletin 4(3). The dispersion
+d maximises the censored likelihood.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
+from scipy.special import betainc, gammainc, gammaln, xlogy
+
+from sirdar.errors import ArgumentError
+
+Steps = Float[np.ndarray, "series time"]
+Mask = Bool[np.ndarray, "series time"]
+Means = Float[np.ndarray, " series"]
+SWEEPS = 200  # of expectation and maximisation, at most
+POISSON = 1e-4  # a dispersion below this is none
+
+
+def uncensor(
+    sales: ArrayLike,
+    in_stock: ArrayLike,
+    *,
+    dispersion: float | None = None,
+    pool: bool = True,
+    seed: int | None = None,
+) -> Steps:
+    """Demand, given what was sold.
+
+    Args:
+        sales: units sold, [series, time]; not negative.
+        in_stock: [series, time]; false where the product ran out in that step, or was never there.
+        dispersion: d above, the same for all series; estimated when None.
+        pool: draw the mean of each series towards that of all, the more the less it was seen.
+        seed: None gives the expected demand of censored steps; a seed gives one draw of it, in whole units.
+
+    Returns:
+        Demand [series, time]: sales where in stock, never less elsewhere.
+
+    Raises:
+        ArgumentError: shapes disagree, sales are negative or not finite, or a series shows nothing to learn from.
+    """
+    sold, seen = _checked(sales, in_stock)
+    if dispersion is None:
+        dispersion = _dispersion(sold, seen, pool=pool)
+    elif not (np.isfinite(dispersion) and dispersion >= 0):
+        msg = f"dispersion must be a number not below 0, got {dispersion}"
+        raise ArgumentError(msg)
+    means = _means(sold, seen, dispersion, pool=pool)[:, None]
+    if seed is None:
+        wanted = at_least(sold, means, dispersion)
+    else:
+        wanted = _draw(sold, means, dispersion, np.random.default_rng(seed))
+    return np.where(seen, sold, np.maximum(wanted, sold))
+
+
+def censored_means(sales: ArrayLike, in_stock: ArrayLike, dispersion: float = 0.0, *, pool: bool = True) -> Means:
+    """Mean demand per step of each series. Without `pool`, the maximum of the censored likelihood."""
+    return _means(*_checked(sales, in_stock), dispersion, pool=pool)
+
+
+def at_least(sold: np.ndarray, mean: np.ndarray, dispersion: float) -> np.ndarray:
+    """Expected demand that is at least `sold`, under the law of the given mean."""
+    beyond = _survival(sold, mean, dispersion)
+    if dispersion < POISSON:
+        above = _survival(sold - 1, mean, 0.0)
+    else:
+        above = _tail(sold - 1, 1 / dispersion + 1, mean, dispersion)
+    # So far in the tail that its chance vanishes in float64, the bound itself is the best that can be said.
+    ratio = np.divide(above, beyond, out=np.zeros_like(beyond), where=beyond > 0)
+    return np.maximum(mean * ratio, sold)
+
+
+def _means(sold: Steps, seen: Mask, dispersion: float, *, pool: bool) -> Means:
+    tells = seen | (sold > 0)  # a step without stock from its beginning shows nothing
+    count = tells.sum(axis=1)
+    silent = np.flatnonzero(count == 0)
+    alone = not pool or len(sold) == 1
+    if len(silent) and (alone or not tells.any()):
+        msg = f"series {int(silent[0])} was never in stock and sold nothing, so its demand is unknown; leave it out"
+        raise ArgumentError(msg)
+    shown = np.maximum(count, 1)
+    means = np.maximum((sold * tells).sum(axis=1) / shown, 1e-6)
+    means[count == 0] = means[count > 0].mean()
+    for _ in range(SWEEPS):
+        before = means
+        wanted = np.where(seen, sold, at_least(sold, means[:, None], dispersion))
+        means = (wanted * tells).sum(axis=1) / shown
+        if not alone:
+            means = _towards_all(means, count, dispersion)
+        means = np.maximum(means, 1e-9)
+        if np.allclose(means, before, rtol=1e-8, atol=1e-10):
+            break
+    return means
+
+
+def _towards_all(means: Means, count: np.ndarray, dispersion: float) -> Means:
+    """Credibility: weight V / (V + v_i / n_i), V the variance between series, v_i that within."""
+    known = count > 0
+    grand = means[known].mean()
+    noise = (grand + dispersion * grand**2) / np.maximum(count, 1)
+    between = max(means[known].var() - noise[known].mean(), 0.0)
+    weight = np.where(known, between / (between + noise), 0.0) if grand > 0 else np.ones_like(means)
+    return weight * means + (1 - weight) * grand
+
+
+def _dispersion(sold: Steps, seen: Mask, *, pool: bool) -> float:
+    def loss(log_dispersion: float) -> float:
+        d = float(np.exp(log_dispersion))
+        means = _means(sold, seen, d, pool=pool)[:, None]
+        chance = _survival(sold, means, d)[~seen]
+        return -float(_log_chance(sold, means, d)[seen].sum() + np.log(np.maximum(chance, 1e-300)).sum())
+
+    search: Any = minimize_scalar  # its stubs know no bounds
+    found = search(loss, bounds=(np.log(POISSON) - 1, np.log(20.0)), method="bounded", options={"xatol": 0.02})
+    best = float(np.exp(found.x))
+    return 0.0 if best < POISSON else best
+
+
+def _survival(units: np.ndarray, mean: np.ndarray, dispersion: float) -> np.ndarray:
+    """P(D >= units)."""
+    if dispersion < POISSON:
+        units, mean = np.broadcast_arrays(units, mean)
+        return np.where(units > 0, gammainc(np.maximum(units, 1e-12), mean), 1.0)
+    return _tail(units, 1 / dispersion, mean, dispersion)
+
+
+def _tail(units: np.ndarray, shape: float, mean: np.ndarray, dispersion: float) -> np.ndarray:
+    """P(D >= units) of the negative binomial law with this shape and success chance 1 / (1 + d m)."""
+    share = dispersion * mean / (1 + dispersion * mean)
+    return np.where(units > 0, betainc(np.maximum(units, 1e-12), shape, share), 1.0)
+
+
+def _log_chance(units: np.ndarray, mean: np.ndarray, dispersion: float) -> np.ndarray:
+    """Logarithm of P(D = units)."""
+    if dispersion < POISSON:
+        return xlogy(units, mean) - mean - gammaln(units + 1)
+    r, scaled = 1 / dispersion, dispersion * mean
+    combined = gammaln(units + r) - gammaln(r) - gammaln(units + 1)
+    return combined + xlogy(units, scaled) - (units + r) * np.log1p(scaled)
+
+
+def _draw(sold: Steps, mean: np.ndarray, dispersion: float, random: np.random.Generator) -> Steps:
+    """One draw of demand that is at least `sold`, by inverting the tail."""
+    tail = random.uniform(size=sold.shape) * _survival(sold, mean, dispersion)
+    # The largest k with P(D >= k) >= tail, by bisection between the bound and far out.
+    low = np.ceil(sold)
+    high = low + np.ceil(40 * (1 + mean * (1 + dispersion)))
+    while (high - low > 1).any():
+        middle = np.floor((low + high) / 2)
+        reached = _survival(middle, mean, dispersion) >= tail
+        low, high = np.where(reached, middle, low), np.where(reached, high, middle)
+    return low
+
+
+def _checked(sales: ArrayLike, in_stock: ArrayLike) -> tuple[Steps, Mask]:
+    sold, seen = np.asarray(sales, dtype=np.float64), np.asarray(in_stock)
+    if sold.ndim != 2 or seen.shape != sold.shape or not sold.size:
+        msg = f"sales and in_stock must both have shape [series, time], got {sold.shape} and {seen.shape}"
+        raise ArgumentError(msg)
+    if seen.dtype != np.bool_:
+        msg = f"in_stock must be truth values, got {seen.dtype}"
+        raise ArgumentError(msg)
+    wrong = np.argwhere(~(np.isfinite(sold) & (sold >= 0)))
+    if len(wrong):
+        row, step = (int(x) for x in wrong[0])
+        msg = f"sales must be finite and not negative, got {sold[row, step]:g} for series {row} in step {step}"
+        raise ArgumentError(msg)
+    return sold, seen

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ladder: what it chooses on panels whose best rung is known, why, and what it survives."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sirdar.errors import ArgumentError, DataError
+from sirdar.forecasting import ladder
+from sirdar.forecasting.forecaster import Forecaster
+from sirdar.forecasting.models.ladder import Ladder
+from sirdar.forecasting.models.textbook import Textbook
+from sirdar.forecasting.panel import Panel
+from sirdar.predictive import Forecast
+from sirdar.testing.forecasters import NullForecaster, example_panel, panel_of
+
+
+def seasonal(series: int = 12, years: int = 6) -> Panel:
+    """Months that repeat exactly, so that the seasonal naive is right and all else is not."""
+    rng = np.random.default_rng(0)
+    return panel_of([np.tile(rng.permutation(12) * 10.0 + 5, years) for _ in range(series)], unit="M")
+
+
+def noisy(series: int = 30) -> Panel:
+    rng = np.random.default_rng(1)
+    return panel_of(rng.poisson(rng.uniform(3, 30, (series, 1)), (series, 40)))
+
+
+class Broken(NullForecaster):
+    """A rung that fails."""
+
+    def fit(self, panel: Panel) -> "Broken":  # noqa: ARG002 - the protocol's shape
+        msg = "out of its depth.\nsecond line"
+        raise RuntimeError(msg)
+
+
+def patched(monkeypatch: pytest.MonkeyPatch, **rungs: object) -> None:
+    build = ladder.build
+    monkeypatch.setattr(
+        ladder,
+        "build",
+        lambda name, horizon, **kw: rungs[name](horizon) if name in rungs else build(name, horizon, **kw),
+    )
+
+
+def test_it_picks_the_rung_that_is_right() -> None:
+    panel = seasonal()
+    found = Ladder(6, ["tsb", "seasonal-naive", "croston"]).fit(panel)
+    assert found.weights == {"seasonal-naive": 1.0}
+    np.testing.assert_array_equal(
+        found.predict(panel).values, Textbook(6, "seasonal-naive").fit(panel).predict(panel).values
+    )
+    why = found.why()
+    assert "validated on 12 forecasts at 1 origin;" in why
+    assert "tsb: loss" in why
+    assert "left out" in why
+    assert "seasonal-naive alone: no average was better" in why
+
+
+def test_it_is_the_weighted_mean_of_its_rungs() -> None:
+    panel = noisy()
+    found = Ladder(3, ["tsb", "theta", "seasonal-naive"], windows=2).fit(panel)
+    assert "validated on 60 forecasts at 2 origins" in found.why()
+    assert sum(found.weights.values()) == pytest.approx(1)
+    parts = [weight * Textbook(3, name).predict(panel).values for name, weight in found.weights.items()]
+    np.testing.assert_allclose(found.predict(panel).values, np.sum(parts, axis=0), rtol=1e-5)
+
+
+def test_validation_sees_nothing_of_the_future(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Panel] = []
+
+    class Spy(NullForecaster):
+        def fit(self, panel: Panel) -> "Spy":
+            shown.append(panel)
+            return self
+
+    patched(monkeypatch, tsb=Spy)
+    panel = noisy()
+    Ladder(4, ["tsb", "theta"], windows=2).fit(panel)
+    assert [int(past.history.max()) for past in shown[:2]] == [32, 36]
+    # The last horizon of history decides the weights; what the panel stores after it does not.
+    later = panel.cut(5)
+    offset = np.arange(len(later.target)) - later.indptr[:-1][later.step_series]
+    changed = replace(later, target=np.where(offset >= 35, np.float32(9999), later.target))
+    first, second = (Ladder(4, ["theta", "croston"]).fit(part) for part in (later, changed))
+    assert first.weights == second.weights
+    assert first.reasons == second.reasons
+
+
+def test_a_rung_that_fails_is_left_out_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    patched(monkeypatch, **{"add-ons": Broken})
+    panel = noisy()
+    found = Ladder(3, ["add-ons", "tsb"]).fit(panel)
+    assert found.weights == {"tsb": 1.0}
+    assert "add-ons: left out, since it failed in validation: out of its depth." in found.why()
+    assert "second line" not in found.why()
+    with pytest.raises(ArgumentError, match="no rung works on this panel: add-ons: left out"):
+        Ladder(3, ["add-ons"]).fit(panel)
+
+
+def test_too_little_history_to_validate_makes_all_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    patched(monkeypatch, **{"add-ons": Broken})
+    panel = panel_of([[1.0, 2.0, 3.0], [4.0, 5.0]])
+    found = Ladder(6, ["tsb", "theta", "add-ons"]).fit(panel)
+    assert found.weights == pytest.approx({"tsb": 0.5, "theta": 0.5})
+    assert "all rungs weigh the same: no series was observed both in the last 6 steps" in found.why()
+    assert "add-ons: left out, since it failed on all history" in found.why()
+
+
+def test_a_killed_fit_goes_on_to_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel, names = noisy(), ["tsb", "theta", "seasonal-naive"]
+    whole = Ladder(3, names).fit(panel)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(_horizon: int) -> Forecaster:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patched(patch, **{"seasonal-naive": kill})
+        with pytest.raises(Killed):
+            Ladder(3, names, checkpoint=tmp_path / "kept").fit(panel)
+    kept = sorted(path.name.rsplit("-", 1)[0] for path in (tmp_path / "kept").iterdir())
+    assert kept == ["theta", "tsb"]
+    made: list[int] = []
+    predict = Textbook.predict
+    monkeypatch.setattr(Textbook, "predict", lambda self, panel: made.append(1) or predict(self, panel))
+    again = Ladder(3, names, checkpoint=tmp_path / "kept").fit(panel)
+    assert len(made) == 1  # the one that was missing
+    assert again.weights == whole.weights
+    assert again.reasons == whole.reasons
+    Ladder(3, names, checkpoint=tmp_path / "kept").fit(panel.cut(1))
+    assert len(made) == 4  # another panel: nothing of it is kept
+
+
+def test_it_is_stored_with_its_reasons(tmp_path: Path) -> None:
+    panel = noisy()
+    found = Ladder(3, ["tsb", "theta"], levels=(0.1, 0.5, 0.9)).fit(panel)
+    found.save(tmp_path / "ladder")
+    again = Ladder.load(tmp_path / "ladder")
+    assert again.why() == found.why()
+    assert again.weights == found.weights
+    assert np.array_equal(again.predict(panel).values, found.predict(panel).values)
+    with pytest.raises(DataError, match="holds a 'ladder' forecaster, not 'textbook'"):
+        Textbook.load(tmp_path / "ladder")
+
+
+def test_progress_rises_to_one() -> None:
+    told: list[float] = []
+    Ladder(3, ["tsb", "theta"], progress=told.append).fit(noisy())
+    assert told == sorted(told)
+    assert told[-1] == 1
+
+
+def test_new_products_and_unvalidated_ones_are_forecast() -> None:
+    panel = example_panel()
+    forecast: Forecast = Ladder(3, ["tsb", "theta"]).fit(panel).predict(panel)
+    assert np.isfinite(forecast.values).all()
+
+
+def test_wrong_arguments_are_refused_in_a_sentence() -> None:
+    with pytest.raises(ArgumentError, match="a ladder cannot be a rung of itself"):
+        Ladder(3, ["theta", "ladder"])
+    with pytest.raises(ArgumentError, match="unknown model 'thet'"):
+        Ladder(3, ["thet"])
+    with pytest.raises(ArgumentError, match="windows must be a positive integer, got 0"):
+        Ladder(3, windows=0)
+    with pytest.raises(ArgumentError, match="has not learned anything yet"):
+        Ladder(3).predict(noisy())
+    with pytest.raises(ArgumentError, match="no observed step"):
+        Ladder(3).fit(panel_of([[np.nan] * 9]))
+    assert "auto-arima" not in Ladder(3).rungs
