@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From forecast to order: problems, policies, a simulator, and the exact optimum to judge them by.
 
-Importing this package loads numpy only; the simulator loads torch, the exact solver numba, when first used.
+Importing this package loads numpy only; the simulator loads torch, the exact solver numba, uncensoring scipy, when first
+used.
 """
 
 from importlib import import_module
@@ -37,18 +38,20 @@ if TYPE_CHECKING:
     from sirdar.inventory.learning import direct_backprop as direct_backprop
     from sirdar.inventory.policies.learned import LearnedPolicy as LearnedPolicy
     from sirdar.inventory.simulator import simulate as simulate
+    from sirdar.inventory.uncensoring import uncensor as uncensor
 
-_NEED_TORCH = {
+_LATE = {
     "Episode": "sirdar.inventory.learning",
     "LearnedPolicy": "sirdar.inventory.policies.learned",
     "Training": "sirdar.inventory.learning",
     "direct_backprop": "sirdar.inventory.learning",
     "simulate": "sirdar.inventory.simulator",
+    "uncensor": "sirdar.inventory.uncensoring",
 }
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    if name in _NEED_TORCH:
-        return getattr(import_module(_NEED_TORCH[name]), name)
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

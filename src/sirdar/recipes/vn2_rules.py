@@ -161,7 +161,9 @@ def seasonal_moving_average(history: History, ahead: int) -> Float[np.ndarray, "
     """
     observed = history.observed
     calendar = np.array([_calendar_week(history.monday(week)) for week in range(history.time + ahead)])
-    overall, known = _mean(observed, axis=0), calendar[: history.time]
+    overall = _mean(observed, axis=0)
+    seen = np.isfinite(overall)
+    overall, known = overall[seen], calendar[: history.time][seen]
     missing = sorted(set(calendar) - set(known))
     if missing:
         known_weeks = f"the history must span a year, got {history.time} weeks"
