@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from sirdar.errors import ArgumentError, DataError
-from sirdar.forecasting.models import mqcnn
+from sirdar.forecasting import ladder
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.inventory import InventoryProblem
 from sirdar.recipes import files
@@ -54,7 +54,11 @@ def settings_of(table: Path, **changes: object) -> Settings:
 @pytest.fixture(scope="module")
 def neural(table: Path) -> Iterator[Plan]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mqcnn, "MQCNN", partial(MQCNN, steps=20))  # what is tested is the plan, not the accuracy
+        quick = partial(MQCNN, steps=20)  # what is tested is the plan, not the accuracy
+        build = ladder.build
+        patch.setattr(
+            ladder, "build", lambda name, *a, **k: (quick if name == "mq-cnn" else partial(build, name))(*a, **k)
+        )
         yield plan(settings_of(table, models=("seasonal-naive", "mq-cnn"), windows=1), quiet)
 
 

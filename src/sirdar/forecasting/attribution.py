@@ -80,7 +80,8 @@ def explain(forecaster: "NeuralForecaster", panel: Panel, series: str, *, level:
         return module(*inputs)[..., at].sum(dim=1)
 
     gradients = _mean_gradients(total, seen, blank)
-    shares = Inputs(*(((a - b) * g)[0].numpy() for a, b, g in zip(seen, blank, gradients, strict=True)))
+    parts = [((a - b) * g)[0].numpy() for a, b, g in zip(seen, blank, gradients, strict=True)]
+    shares = dict(zip(Inputs._fields, parts, strict=True))
     with torch.no_grad():
         ends = total(seen).item(), total(blank).item()
     return Attribution(series, level, *ends, _named(shares, windows, panel, series))
@@ -97,20 +98,22 @@ def _mean_gradients(total: Any, seen: Inputs, blank: Inputs) -> list[Tensor]:  #
     return [torch.zeros_like(x).mean(0) if g is None else g.mean(0) for g, x in zip(gradients, path, strict=True)]
 
 
-def _named(shares: Any, windows: Windows, panel: Panel, series: str) -> list[tuple[str, str | None, float]]:  # noqa: ANN401
+def _named(
+    shares: dict[str, np.ndarray], windows: Windows, panel: Panel, series: str
+) -> list[tuple[str, str | None, float]]:
     """Each share with its input and period; zeros are left out."""
     encoding, length = windows.encoding, windows.length
     end = int(panel.end[panel.ids.index(series)])
     labels = panel.frequency.labels(np.arange(end - length, end + windows.horizon)).astype("datetime64[s]").astype(str)
-    calendar = shares.known.shape[1] - len(encoding.known)
+    calendar = shares["known"].shape[1] - len(encoding.known)
     parts: list[tuple[str, str | None, float]] = [
-        ("demand", label, float(x)) for label, x in zip(labels, shares.demand, strict=False)
+        ("demand", label, float(x)) for label, x in zip(labels, shares["demand"], strict=False)
     ]
     for column, (name, *_) in enumerate(encoding.past):
-        parts += [(name, label, float(x)) for label, x in zip(labels, shares.past[:, column], strict=False)]
+        parts += [(name, label, float(x)) for label, x in zip(labels, shares["past"][:, column], strict=False)]
     known = ["calendar"] * calendar + [name for name, *_ in encoding.known]
     for column, name in enumerate(known):
-        parts += [(name, label, float(x)) for label, x in zip(labels, shares.known[:, column], strict=True)]
+        parts += [(name, label, float(x)) for label, x in zip(labels, shares["known"][:, column], strict=True)]
     statics = [name for name, *_ in encoding.static] + [name for name, values in encoding.categories for _ in values]
-    parts += [(name, None, float(x)) for name, x in zip(statics, shares.static, strict=True)]
+    parts += [(name, None, float(x)) for name, x in zip(statics, shares["static"], strict=True)]
     return [part for part in parts if part[2] != 0]

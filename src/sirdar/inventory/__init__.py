@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From forecast to order: problems, policies, a simulator, and the exact optimum to judge them by.
 
-Importing this package loads numpy only; the simulator loads torch, the exact solver numba, uncensoring scipy, when first
-used.
+Importing this package loads numpy only; torch, numba and scipy are loaded by what needs them, when first used.
 """
 
 from importlib import import_module

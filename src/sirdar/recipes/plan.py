@@ -99,8 +99,20 @@ def read(settings: Settings) -> Panel:
 
 def evaluate(settings: Settings, panel: Panel, progress: Progress) -> Backtest:
     """The backtest of the models named."""
-    models = {name: ladder.build(name, settings.horizon, seed=settings.seed) for name in settings.models}
-    return backtest(models, panel, windows=settings.windows, progress=progress)
+    place = ("", 0.0)
+
+    def tell(text: str, done: float) -> None:
+        nonlocal place
+        place = (text, done)
+        progress(text, done)
+
+    def within(done: float) -> None:  # a rung's own share, behind what the backtest told last
+        progress(f"{place[0]}, {done:.0%}", place[1])
+
+    def build(name: str) -> Forecaster:
+        return ladder.build(name, settings.horizon, seed=settings.seed, progress=within)
+
+    return backtest({name: build(name) for name in settings.models}, panel, windows=settings.windows, progress=tell)
 
 
 def train(settings: Settings, winner: str, panel: Panel, progress: Progress) -> Forecaster:
