@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sirdar.forecasting.models.mqcnn import MQCNN as MQCNN
     from sirdar.forecasting.models.mqrnn import MQRNN as MQRNN
     from sirdar.forecasting.models.mqtransformer import MQTransformer as MQTransformer
+    from sirdar.forecasting.models.sqrf import SparseQuantileForest as SparseQuantileForest
     from sirdar.forecasting.models.textbook import Textbook as Textbook
     from sirdar.forecasting.panel import Panel as Panel
     from sirdar.inventory import BaseStock as BaseStock
@@ -48,6 +49,7 @@ _HOME = {
     "Panel": "sirdar.forecasting.panel",
     "ProjectedInventory": "sirdar.inventory",
     "SirdarError": "sirdar.errors",
+    "SparseQuantileForest": "sirdar.forecasting.models.sqrf",
     "Stock": "sirdar.inventory",
     "Textbook": "sirdar.forecasting.models.textbook",
     "advise": "sirdar.chips",

@@ -17,6 +17,7 @@ _TEXTBOOK = ("seasonal-naive", "auto-ets", "theta", "ces", "auto-arima", "tsb", 
 _KINDS = {
     "textbook": ("textbook", "Textbook"),
     "add-ons": ("addons", "AddOns"),
+    "sqrf": ("sqrf", "SparseQuantileForest"),
     "mq-rnn": ("mqrnn", "MQRNN"),
     "mq-cnn": ("mqcnn", "MQCNN"),
     "mq-transformer": ("mqtransformer", "MQTransformer"),

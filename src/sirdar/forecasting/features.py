@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of features for models that have no memory of their own: one row per series, origin and step ahead.
+
+Everything about demand is divided by the series' own recent level at the origin, so that products that differ by 10^6
+pool. Steps that were not observed count for nothing; what is not known is not-a-number, what does not apply to a
+product is zero and takes no room.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from scipy import sparse
+
+from sirdar.errors import ArgumentError
+from sirdar.forecasting.covariates import Encoding, calendar_features
+from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.words import Words
+
+# unit: (lags, windows, cycles); a cycle that is longer than a month joins only when it was seen twice
+_SHAPES = {
+    "h": (12, (6, 24, 72, 168, 336), (24, 168)),
+    "D": (14, (7, 14, 28, 56, 182), (7,)),
+    "W": (8, (4, 8, 13, 26, 52), (52,)),
+    "M": (6, (3, 6, 12, 24, 36), (12,)),
+    "Q": (4, (2, 4, 8, 12, 16), (4,)),
+    "Y": (4, (2, 3, 5, 8, 12), ()),
+}
+_PRICE_WINDOW = 8  # steps that make the usual price
+_RECENT = (1, 4, 12)  # steps over which past covariates are averaged
+_CANDIDATES = 4  # for each row that is kept
+_FRESH = 0.03
+_UNEVEN = 10.0  # most and least weight of a series, over the median one's
+_PRICES = ("price over usual", "price over now", "price over line")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features and what they should tell, one row for each (series, origin, step), the step running fastest.
+
+    Args:
+        matrix: float32 CSR [row, feature].
+        scale: units of demand of one unit of the scale-free features, by row; multiply a scale-free answer by it.
+        target: demand in units; NaN where not known.
+    """
+
+    matrix: sparse.csr_matrix
+    scale: Float32[np.ndarray, " row"]
+    target: Float32[np.ndarray, " row"]
+
+
+@dataclass(frozen=True)
+class Features:
+    """How a panel becomes rows; fitted once, stored as JSON.
+
+    Args:
+        encoding: of the covariates.
+        unit: of the calendar, see `Frequency`.
+        reference: units of demand: the level of a typical series, by which one without history is measured.
+        words: those of text statics that name each series alone.
+        prices: of each line the mean logarithm of price, the panel's own last.
+    """
+
+    encoding: Encoding
+    unit: str
+    reference: float
+    words: Words
+    prices: tuple[float, ...] = ()
+
+    @classmethod
+    def fit(cls, panel: Panel) -> "Features":
+        """Learns scales and categories from the panel's history."""
+        encoding = Encoding.fit(panel)
+        observed, owner = panel.observed, panel.step_series
+        size = np.bincount(owner[observed], np.abs(panel.target[observed]), len(panel))
+        count = np.bincount(owner[observed], minlength=len(panel))
+        sold = size > 0
+        reference = float(np.exp(np.median(np.log(size[sold] / count[sold])))) if sold.any() else 1.0
+        names = [name for name, _ in encoding.categories]
+        features = cls(encoding, panel.frequency.unit, reference, Words.fit(panel, names))
+        return cls(encoding, features.unit, reference, features.words, features._line_prices(panel))
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns."""
+        known, past = [name for name, *_ in self.encoding.known], [name for name, *_ in self.encoding.past]
+        lags, windows, cycles = self.shape
+        names = [*self._history_names(lags, windows), "step"]
+        for cycle in cycles:
+            names += [f"{what} of cycle {cycle}" for what in ("last", "mean of 4", "mean of 8", "index")]
+        names += self._calendar_names()
+        names += list(_PRICES) if self.prices else []
+        names += [f"{name} at step" for name in known] + [f"{name} change" for name in known]
+        names += [f"{name} over {steps}" for name in past for steps in _RECENT]
+        names += [name for name, *_ in self.encoding.static]
+        names += [f"{name}={value}" for name, values in self.encoding.categories for value in values]
+        names += [f"word {word}" for word in self.words.words]
+        return [*names, *(f"{line}: {names[column]}" for line in self._lines for column in self._crossed)]
+
+    @property
+    def shape(self) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+        """Lags, windows and cycles that a panel of this frequency gets, in steps."""
+        lags, windows, cycles = _SHAPES[self.unit]
+        yearly = {"W", "M", "Q"}
+        return lags, windows, () if self.unit in yearly and not self.encoding.yearly else cycles
+
+    def rows(
+        self,
+        panel: Panel,
+        series: Int64[np.ndarray, " pair"],
+        origin: Int64[np.ndarray, " pair"],
+        step: Int64[np.ndarray, "pair steps"],
+    ) -> Rows:
+        """The rows of pairs of a series and an origin, for some steps ahead of each.
+
+        Args:
+            panel: one with the covariates of the panel that was fitted.
+            series: its number in the panel.
+            origin: how many of its steps are seen.
+            step: 1 is the step after the origin.
+
+        Raises:
+            ArgumentError: a covariate is lacking, or the panel is of another frequency.
+        """
+        self.require(panel)
+        demand = np.where(panel.observed, panel.target, np.float32(np.nan)).astype(np.float32)
+        begin = panel.indptr[:-1][series]
+        now = begin + origin
+        block, scale = self._block(panel, demand, (series, begin, now, step))
+        owner = np.repeat(series, step.shape[1])
+        matrix = self._assembled(panel, block, owner)
+        place = now[:, None] + step - 1
+        inside = place < panel.indptr[1:][series][:, None]
+        target = np.append(demand, np.float32(np.nan))[np.where(inside, place, len(demand))]
+        return Rows(matrix, np.repeat(scale, step.shape[1]).astype(np.float32), target.reshape(-1))
+
+    def sample(
+        self, panel: Panel, horizon: int, count: int, generator: np.random.Generator
+    ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"], Int64[np.ndarray, "pair 1"]]:
+        """Series, origins and steps ahead of at most `count` rows from rolling origins, targets within history.
+
+        Larger series come more often, as the square root of their level, since errors count in units; within bounds, so
+        that small ones are heard. A few origins stand at the very beginning of a series, where nothing is known of it:
+        so a new product's first steps are learned.
+
+        Args:
+            panel: the histories.
+            horizon: the most steps ahead.
+            count: of rows wanted.
+            generator: of the draws.
+        """
+        from sirdar.forecasting import feature_kernels as kernels
+
+        count = min(count, int(panel.history.sum()) * horizon)
+        usable = np.flatnonzero(panel.history > 0)
+        series = usable[generator.integers(0, len(usable), _CANDIDATES * count)]
+        step = generator.integers(1, np.minimum(horizon, panel.history[series]) + 1)
+        origin = generator.integers(0, panel.history[series] - step + 1)
+        origin[generator.random(len(series)) < _FRESH] = 0
+        known = panel.observed[panel.indptr[:-1][series] + origin + step - 1]
+        series, step, origin = series[known], step[known], origin[known]
+        demand = np.where(panel.observed, panel.target, np.float32(np.nan)).astype(np.float32)
+        begin = panel.indptr[:-1][series]
+        weight = np.sqrt(kernels.scales(demand, begin, begin + origin, np.array(self.shape[1]), self.reference))
+        middle = np.median(weight) if len(weight) else 1.0
+        weight = np.clip(weight, middle / _UNEVEN, middle * _UNEVEN)
+        kept = generator.choice(len(series), min(count, len(series)), replace=False, p=weight / weight.sum())
+        return series[kept], origin[kept], step[kept][:, None]
+
+    def require(self, panel: Panel) -> None:
+        """Raises ArgumentError when the panel is of another frequency, or lacks a covariate."""
+        if panel.frequency.unit != self.unit:
+            msg = f"the features were learned from {self.unit!r} steps, but the panel has {panel.frequency.unit!r}"
+            raise ArgumentError(msg)
+        self.encoding.require(panel)
+
+    def _block(self, panel: Panel, demand: np.ndarray, pairs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """The columns that every product line has, and the scale of each pair."""
+        series, begin, now, step = pairs
+        history, scale = self._history(demand, begin, now)
+        parts = [
+            np.broadcast_to(history[:, None], (*step.shape, history.shape[1])),
+            step[..., None],
+            self._cycles(demand, begin, now, scale, step),
+            self._calendar(panel, panel.start[series] + now - begin, step),
+            self._price(panel, series, now, step),
+            self._known(panel, series, now, step),
+        ]
+        past = self._past(panel, series, now)
+        parts.append(np.broadcast_to(past[:, None], (*step.shape, past.shape[1])))
+        block = np.concatenate([part.astype(np.float32) for part in parts], axis=2)
+        return block.reshape(step.size, block.shape[2]), scale
+
+    def _history(self, demand: np.ndarray, begin: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        from sirdar.forecasting import feature_kernels as kernels  # here, not above: it loads numba
+
+        lags, windows, _ = self.shape
+        steps = np.array(windows)
+        middle, longest = windows[len(windows) // 2], windows[-1]
+        scale = kernels.scales(demand, begin, now, steps, self.reference)
+        place = now[:, None] - np.arange(1, lags + 1)
+        padded = np.append(demand, np.float32(np.nan))
+        past = padded[np.where(place >= begin[:, None], place, len(demand))] / scale[:, None]
+        age = np.log1p(np.minimum(now - begin, longest))
+        parts = [
+            past,
+            kernels.moments(demand, begin, now, scale, steps),
+            kernels.spread(demand, begin, now, scale, middle),
+            kernels.pace(demand, begin, now, scale, longest),
+            age[:, None],
+            np.log(scale / self.reference)[:, None],
+        ]
+        return np.concatenate(parts, axis=1).astype(np.float32), scale
+
+    def _history_names(self, lags: int, windows: tuple[int, ...]) -> list[str]:
+        middle, longest = windows[len(windows) // 2], windows[-1]
+        names = [f"lag {lag}" for lag in range(1, lags + 1)]
+        names += [f"{what} of {window}" for window in windows for what in ("mean", "deviation", "zeros")]
+        names += [f"quantile {level:g} of {middle}" for level in (0.25, 0.5, 0.75, 0.9, 1)]
+        names += ["since last sale", "between sales", f"size of a sale in {longest}", "share observed"]
+        return [*names, "age", "level"]
+
+    def _cycles(
+        self, demand: np.ndarray, begin: np.ndarray, now: np.ndarray, scale: np.ndarray, step: np.ndarray
+    ) -> np.ndarray:
+        from sirdar.forecasting import feature_kernels as kernels
+
+        parts = [np.zeros((*step.shape, 0))]
+        for cycle in self.shape[2]:
+            lags = kernels.seasonal(demand, begin, now, scale, step, cycle)
+            index = kernels.index_of(demand, begin, now, cycle, lags[..., 2] * scale[:, None])
+            parts += [lags[..., :2], lags[..., 2:3], index[..., None]]
+        return np.concatenate(parts, axis=2)
+
+    def _calendar(self, panel: Panel, period: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Waves, and ordinals, which trees split more easily."""
+        periods = period[:, None] + step - 1
+        waves = calendar_features(panel.frequency, periods, yearly=self.encoding.yearly)
+        begins = panel.frequency.begins(periods)
+        days, hours = begins.astype("datetime64[D]"), begins.astype("datetime64[h]").astype(np.int64)
+        ordinals = []
+        if self.unit == "h":
+            ordinals.append(hours % 24)
+        if self.unit in {"h", "D"}:
+            ordinals.append((days.astype(np.int64) - 4) % 7)
+        if self.unit in {"D", "W"}:
+            ordinals.append((days - days.astype("datetime64[M]")).astype(np.int64) + 1)
+        if self.encoding.yearly and panel.frequency.per_year > 1:
+            ordinals.append((days - days.astype("datetime64[Y]")).astype(np.int64) / 366)
+        return np.concatenate([waves, *(part[..., None].astype(np.float32) for part in ordinals)], axis=-1)
+
+    def _calendar_names(self) -> list[str]:
+        yearly = self.encoding.yearly and self.unit != "Y"
+        waves = {"h": 10, "D": 6}.get(self.unit, 0)
+        waves += {"M": 4, "Q": 4}.get(self.unit, 6) if yearly else 0
+        ordinals = {"h": ["hour", "weekday"], "D": ["weekday", "day of month"], "W": ["day of month"]}.get(
+            self.unit, []
+        )
+        return [f"wave {number}" for number in range(waves)] + ordinals + (["place in year"] if yearly else [])
+
+    def _price(self, panel: Panel, series: np.ndarray, now: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Logarithms of the price at the target over the usual one, the one at the origin, and the line's."""
+        if not self.prices:
+            return np.zeros((*step.shape, 0))
+        assert panel.price is not None
+        ahead = panel.price in panel.future
+        column = _log_price(panel)
+        seen = _held(_before(panel, column, series, now, _PRICE_WINDOW))
+        usual, latest = _mean(seen), seen[:, -1]
+        then = latest[:, None]
+        if ahead:
+            after = _at(panel, column, series, now[:, None] + np.arange(int(step.max(initial=1))))
+            after = _held(np.concatenate([latest[:, None], after], axis=1))
+            then = np.take_along_axis(after, step, axis=1)
+        line = np.array(self.prices)[self._line(panel)[series]]
+        parts = [then - usual[:, None], then - latest[:, None], then - line[:, None]]
+        return np.stack([np.broadcast_to(part, step.shape) for part in parts], axis=-1)
+
+    def _known(self, panel: Panel, series: np.ndarray, now: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Covariates known ahead: at the target, and their change since the origin."""
+        at, change = [np.zeros((*step.shape, 0))], [np.zeros((*step.shape, 0))]
+        for name, centre, spread in self.encoding.known:
+            column = panel.future[name]
+            latest = _held(_before(panel, column, series, now, _PRICE_WINDOW))[:, -1:]
+            after = _at(panel, column, series, now[:, None] + np.arange(int(step.max(initial=1))))
+            held = np.take_along_axis(_held(np.concatenate([latest, after], axis=1)), step, axis=1)
+            value = self.encoding.scaled(name, held, centre, spread)
+            before = self.encoding.scaled(name, latest, centre, spread)
+            at.append(value[..., None])
+            change.append((value - before)[..., None])
+        return np.concatenate([*at, *change], axis=2)
+
+    def _past(self, panel: Panel, series: np.ndarray, now: np.ndarray) -> np.ndarray:
+        """Covariates seen only afterwards: means over the last steps, 0 being the panel's mean."""
+        parts = [np.zeros((len(series), 0))]
+        for name, centre, spread in self.encoding.past:
+            seen = _before(panel, panel.past[name], series, now, max(_RECENT))
+            known = np.isfinite(seen)
+            scaled = self.encoding.scaled(name, seen, centre, spread)
+            parts += [(_mean(np.where(known, scaled, np.nan)[:, -steps:]))[:, None] for steps in _RECENT]
+        return np.concatenate(parts, axis=1)
+
+    @property
+    def _lines(self) -> tuple[str, ...]:
+        """Product lines: the category of fewest values."""
+        fewest = min(self.encoding.categories, key=lambda category: len(category[1]), default=("", ()))
+        return tuple(f"{fewest[0]}={value}" for value in fewest[1]) if self.prices else ()
+
+    @property
+    def _crossed(self) -> list[int]:
+        """Columns that each line has for itself: what price does differs between lines."""
+        if not self._lines:
+            return []
+        lags, windows, cycles = self.shape
+        first = len(self._history_names(lags, windows)) + 1 + 4 * len(cycles) + len(self._calendar_names())
+        return list(range(first, first + 2))
+
+    def _line(self, panel: Panel) -> Int64[np.ndarray, " series"]:
+        """Which product line each series is of, -1 for none."""
+        line = np.full(len(panel), -1, dtype=np.int64)
+        if self._lines:
+            name, values = min(self.encoding.categories, key=lambda category: len(category[1]))
+            for number, value in enumerate(values):
+                line[panel.static[name] == value] = number
+        return line
+
+    def _line_prices(self, panel: Panel) -> tuple[float, ...]:
+        if panel.price is None:
+            return ()
+        column = np.where(panel.in_history, _log_price(panel), np.nan)
+        known = np.isfinite(column)
+        if not known.any():
+            return ()
+        whole = float(column[known].mean(dtype=np.float64))
+        line = Features(self.encoding, self.unit, self.reference, self.words, (whole,))._line(panel)
+        owner = line[panel.step_series]
+        means = []
+        for number in range(int(line.max(initial=-1)) + 1):
+            chosen = known & (owner == number)
+            means.append(float(column[chosen].mean(dtype=np.float64)) if chosen.any() else whole)
+        return (*means, whole)
+
+    def _assembled(self, panel: Panel, block: np.ndarray, owner: np.ndarray) -> sparse.csr_matrix:
+        from sirdar.forecasting import feature_kernels as kernels
+
+        parts = [sparse.csr_matrix(self.encoding.static_channels(panel)), self.words.matrix(panel)]
+        static: Any = sparse.hstack(parts, format="csr")
+        crossed = np.array(self._crossed, dtype=np.int64)
+        first = block.shape[1] + static.shape[1]
+        arrays = (static.data.astype(np.float32), static.indices.astype(np.int64), static.indptr.astype(np.int64))
+        data, indices, indptr = kernels.sparse_rows(block, owner, arrays, self._line(panel), crossed, first)
+        width = first + len(self._lines) * len(crossed)
+        return sparse.csr_matrix((data, indices, indptr), shape=(len(block), width), copy=False)
+
+
+def as_features(stored: dict[str, Any], encoding: Encoding) -> Features:
+    """A `Features` from its JSON and its encoding, lists back to tuples."""
+    words = Words(tuple(map(str, stored["words"]["columns"])), tuple(map(str, stored["words"]["words"])))
+    prices = tuple(float(price) for price in stored["prices"])
+    return Features(encoding, str(stored["unit"]), float(stored["reference"]), words, prices)
+
+
+def dense(rows: Rows) -> Float32[np.ndarray, "row feature"]:
+    """The rows for a network: what is not known is 0, and values of demand far above the level are drawn in."""
+    return np.arcsinh(np.nan_to_num(rows.matrix.toarray())).astype(np.float32)
+
+
+def _log_price(panel: Panel) -> np.ndarray:
+    assert panel.price is not None
+    price = panel.future[panel.price] if panel.price in panel.future else panel.past[panel.price]
+    return np.log(np.where(price > 0, price, np.nan))
+
+
+def _at(panel: Panel, column: np.ndarray, series: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Values of a per-step array at places in it; NaN outside the series."""
+    inside = (place >= panel.indptr[:-1][series][:, None]) & (place < panel.indptr[1:][series][:, None])
+    return np.append(column.astype(np.float32), np.float32(np.nan))[np.where(inside, place, len(column))]
+
+
+def _before(panel: Panel, column: np.ndarray, series: np.ndarray, now: np.ndarray, steps: int) -> np.ndarray:
+    return _at(panel, column, series, now[:, None] + np.arange(-steps, 0))
+
+
+def _held(values: np.ndarray) -> np.ndarray:
+    """Unknown steps take the last known value of their row: a plan holds until it is changed."""
+    index = np.where(np.isfinite(values), np.arange(values.shape[1]), 0)
+    return np.take_along_axis(values, np.maximum.accumulate(index, axis=1), axis=1)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Of each row's known values; NaN where there is none."""
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, values, 0).sum(axis=1) / np.maximum(count, 1), np.nan)
