@@ -43,14 +43,22 @@ from sirdar.predictive import DECILES, scores
 TRAIN, TEST, TREES, TRIAL_TREES = 100_000, 20_000, 100, 20
 OURS = [
     {"leaf_rows": rows, "leaves": leaves, "feature_share": share, "points": 16}
-    for rows, leaves in ((20, 512), (50, 256), (50, 512), (100, 256))
+    for rows, leaves in ((20, 512), (50, 256), (50, 512), (100, 512), (200, 512))
     for share in (0.3, 0.5)
 ]
 PEER = [
-    {"ranked": ranked, "min_samples_leaf": rows, "max_samples_leaf": kept, "max_features": 0.3}
-    for ranked in (False, True)
-    for rows in (10, 30, 100)
-    for kept in (1, 32)
+    {"ranked": ranked, "min_samples_leaf": rows, "max_samples_leaf": kept, "max_features": share}
+    for ranked, rows, kept, share in (
+        (False, 30, 32, 0.3),
+        (False, 100, 32, 0.3),
+        (True, 10, 32, 0.3),
+        (True, 30, 32, 0.3),
+        (True, 100, 1, 0.3),
+        (True, 100, 32, 0.3),
+        (True, 100, 128, 0.3),
+        (True, 300, 32, 0.3),
+        (True, 100, 32, 1.0),
+    )
 ]
 
 
