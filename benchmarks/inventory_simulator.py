@@ -2,10 +2,11 @@
 """Claim: the differentiable simulator is fast, and several times as fast as the best-known open one.
 
 A trainable base-stock policy orders for many products with lead time 4 over 50 steps; product-steps per second are
-those of the best of several runs, forward alone and forward with backward. With --rival DIR (a checkout of
-github.com/MatiasAlvo/Neural_inventory_control, MIT, the code of arXiv:2306.11246) its simulator runs on the same demand
-with the same policy, turn by turn in the same process, and both must find the same cost. Writes
-`results/inventory/simulator.json`.
+those of the best of several runs, forward alone and forward with backward. The bars are judged at 131,072 products (say
+1,024 products on 128 sample paths each); smaller sizes, where the fixed cost of a step weighs more, are stored beside.
+With --rival DIR (a checkout of github.com/MatiasAlvo/Neural_inventory_control, MIT, the code of arXiv:2306.11246) its
+simulator runs on the same demand with the same policy, turn by turn in the same process, and both must find the same
+cost. Writes `results/inventory/simulator.json`.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from store import bar, store
 
 from sirdar.inventory import BaseStock, InventoryProblem, OrderRules, simulate
 
-LEAD, TIME, LEVEL, PRODUCTS = 4, 50, 28.0, 32_768
+LEAD, TIME, LEVEL = 4, 50, 28.0
+SIZES = (4_096, 32_768, 131_072)  # products; the last is judged
 
 
 def main() -> None:
@@ -36,17 +38,26 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=15)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    demand = torch.poisson(torch.full((TIME, PRODUCTS), 5.0), generator=torch.Generator().manual_seed(0))
-    contestants: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"ours": lambda level: ours(level, demand)}
-    if arguments.rival is not None:
-        simulator = load_rival(arguments.rival)
-        contestants["rival"] = lambda level: theirs(level, demand, simulator)
-    else:
+    rival = None if arguments.rival is None else load_rival(arguments.rival)
+    if rival is None:
         print("without --rival DIR the comparison is skipped")
-    speeds = measure(contestants, arguments.runs)
-    for name, speed in speeds.items():
-        print(f"{name}: {speed / 1e6:.2f} million product-steps/s")
+    speeds = {size: measure(contestants(size, rival), size, arguments.runs) for size in SIZES}
+    for size, found in speeds.items():
+        for name, speed in found.items():
+            print(f"{size} products, {name}: {speed / 1e6:.2f} million product-steps/s")
     report(speeds, arguments.threads)
+
+
+Contestants = dict[str, Callable[[torch.Tensor], torch.Tensor]]
+
+
+def contestants(products: int, rival: Any) -> Contestants:  # noqa: ANN401
+    """Both simulators on the same demand, as functions of the level."""
+    demand = torch.poisson(torch.full((TIME, products), 5.0), generator=torch.Generator().manual_seed(0))
+    found: Contestants = {"ours": lambda level: ours(level, demand)}
+    if rival is not None:
+        found["rival"] = lambda level: theirs(level, demand, rival)
+    return found
 
 
 def ours(level: torch.Tensor, demand: torch.Tensor) -> torch.Tensor:
@@ -58,13 +69,14 @@ def ours(level: torch.Tensor, demand: torch.Tensor) -> torch.Tensor:
 
 def theirs(level: torch.Tensor, demand: torch.Tensor, simulator: Any) -> torch.Tensor:  # noqa: ANN401
     """The same with the rival's environment, one store per product."""
-    ones = torch.ones(PRODUCTS, 1)
+    products = demand.shape[1]
+    ones = torch.ones(products, 1)
     data = {
-        "initial_inventories": torch.zeros(PRODUCTS, 1, LEAD),
+        "initial_inventories": torch.zeros(products, 1, LEAD),
         "demands": demand.T[:, None, :],
         "holding_costs": ones,
         "underage_costs": 9.0 * ones,
-        "lead_times": torch.full((PRODUCTS, 1, 1), LEAD),
+        "lead_times": torch.full((products, 1, 1), LEAD),
     }
     static = dict.fromkeys(("holding_costs", "underage_costs", "lead_times"), True)
     seen = {
@@ -82,7 +94,7 @@ def theirs(level: torch.Tensor, demand: torch.Tensor, simulator: Any) -> torch.T
         action = {"stores": (level - position).clip(min=0)[..., None]}
         observation, reward, *_ = simulator.step(action)
         total = total + reward.sum()
-    return total / (PRODUCTS * TIME)
+    return total / (products * TIME)
 
 
 def load_rival(folder: Path) -> Any:  # noqa: ANN401
@@ -100,7 +112,7 @@ def load_rival(folder: Path) -> Any:  # noqa: ANN401
     return module.Simulator()
 
 
-def measure(contestants: dict[str, Callable[[torch.Tensor], torch.Tensor]], runs: int) -> dict[str, float]:
+def measure(contestants: Contestants, products: int, runs: int) -> dict[str, float]:
     """Product-steps per second of each, forward and with backward, the best of runs taken in turn."""
     best: dict[str, float] = {}
     costs = {}
@@ -115,24 +127,30 @@ def measure(contestants: dict[str, Callable[[torch.Tensor], torch.Tensor]], runs
             run(level).backward()
             both = time.perf_counter() - began
             for kind, seconds in ((f"{name}, forward", forward), (f"{name}, forward and backward", both)):
-                best[kind] = max(best.get(kind, 0.0), PRODUCTS * TIME / seconds)
+                best[kind] = max(best.get(kind, 0.0), products * TIME / seconds)
     if len(costs) == 2 and abs(costs["ours"] - costs["rival"]) > 1e-3:
         sys.exit(f"the simulators disagree on the cost: {costs}")
     return best
 
 
-def report(speeds: dict[str, float], threads: int) -> None:
+def report(speeds: dict[int, dict[str, float]], threads: int) -> None:
     """Store speeds, and ratios where the rival ran."""
-    forward, both = speeds["ours, forward"], speeds["ours, forward and backward"]
+    judged = speeds[SIZES[-1]]
+    kinds = {"forward": 1e7, "forward and backward": 4e6}
     bars = [
-        bar("forward, product-steps/s", forward, 1e7, better="higher"),
-        bar("forward and backward, product-steps/s", both, 4e6, better="higher"),
+        bar(f"{kind}, product-steps/s", judged[f"ours, {kind}"], least, better="higher")
+        for kind, least in kinds.items()
     ]
-    if "rival, forward" in speeds:
-        ratios = both / speeds["rival, forward and backward"], forward / speeds["rival, forward"]
-        bars.append(bar("times as fast as the rival, forward and backward", ratios[0], 8.0, better="higher"))
-        bars.append(bar("times as fast as the rival, forward", ratios[1], 8.0, better="higher"))
-    measured = {name: round(speed) for name, speed in speeds.items()} | {"threads": threads}
+    measured: dict[str, Any] = {"threads": threads}
+    for size, found in speeds.items():
+        measured[f"{size} products"] = {name: round(speed) for name, speed in found.items()}
+        for kind in kinds:
+            if f"rival, {kind}" in found:
+                measured[f"{size} products"][f"ratio, {kind}"] = found[f"ours, {kind}"] / found[f"rival, {kind}"]
+    if "rival, forward" in judged:
+        for kind in reversed(kinds):
+            ratio = judged[f"ours, {kind}"] / judged[f"rival, {kind}"]
+            bars.append(bar(f"times as fast as the rival, {kind}", ratio, 8.0, better="higher"))
     claim = "The differentiable simulator runs 10 million product-steps/s forward, 4 million with backward"
     store("inventory/simulator", claim, "python benchmarks/inventory_simulator.py --rival DIR", measured, bars)
 

@@ -145,7 +145,29 @@ def test_what_stands_for_demand_is_said(table: Path) -> None:
     assert "Sales are taken for demand" in notes
     assert "the first 2 steps, which no order can reach, do not count" in notes
     stocked = " ".join(simulated("constant", table, roles={"in_stock": "stocked"}).notes)
-    assert "48 of 480 steps were out of stock" in stocked
+    assert "48 of 480 steps were out of stock or not observed: their demand is estimated" in stocked
+
+
+def test_lost_demand_is_put_back(tmp_path: Path) -> None:
+    # Demand is 6.5 a week on average; where the shelf was empty, nothing was sold. Unmended it would seem to be 5.2.
+    empty = pl.int_range(pl.len()) % 5 == 0
+    mended = frame().with_columns(stocked=~empty, y=pl.when(empty).then(0).otherwise(pl.col("y")))
+    mended.write_parquet(tmp_path / "empty.parquet")
+    history = simulated("constant", tmp_path / "empty.parquet", roles={"in_stock": "stocked"}).history
+    assert np.nanmean(history.known) == pytest.approx(6.5, rel=0.05)
+    assert history.replayed.mean() == pytest.approx(6.5, rel=0.05)
+
+
+def test_the_history_knows_nothing_of_the_window(tmp_path: Path) -> None:
+    known = []
+    for factor in (1, 7):
+        late = pl.col("ds").is_in(DAYS[-WINDOW:])
+        table = frame().with_columns(
+            stocked=pl.int_range(pl.len()) % 3 > 0, y=pl.when(late).then(pl.col("y") * factor).otherwise(pl.col("y"))
+        )
+        table.write_parquet(tmp_path / f"{factor}.parquet")
+        known.append(simulated("constant", tmp_path / f"{factor}.parquet", roles={"in_stock": "stocked"}).history.known)
+    np.testing.assert_array_equal(*known)
 
 
 def test_a_series_is_measured_by_its_own_time(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def paths(
     if demand.ndim < 2 or demand.shape[-1] == 0:
         msg = f"demand must have shape [series, time] or [..., series, time], got {tuple(demand.shape)}"
         raise ArgumentError(msg)
-    if not bool(demand.min() >= 0):  # NaN too
+    if not _none_below_zero(demand):
         at = tuple(int(x) for x in np.argwhere(~(np.asarray(demand) >= 0))[0])
         where = f"for series {at[-2]}, step {at[-1]}"
         msg = f"demand must be numbers that are not negative, got {float(demand[at]):g} {where}"
@@ -51,8 +51,14 @@ def require_fitting(problem: InventoryProblem, shape: tuple[int, ...], stock: St
 
 def require_order(order: Float[Any, "*batch series"], step: int) -> None:
     """Refuse a policy that orders less than nothing, or what is no number."""
-    if not bool(order.min() >= 0):  # NaN too
+    if not _none_below_zero(order):
         at = tuple(int(x) for x in np.argwhere(~(np.asarray(order) >= 0))[0])
         where = f"for series {at[-1]} in step {step}"
         msg = f"the policy ordered {float(order[at]):g} {where}: orders must be numbers that are not negative"
         raise ArgumentError(msg)
+
+
+def _none_below_zero(units: Any) -> bool:  # noqa: ANN401
+    """Whether all are numbers and none is negative. In main memory numpy finds the least several times sooner."""
+    least = np.asarray(units).min() if str(getattr(units, "device", "cpu")) == "cpu" else units.min()
+    return bool(least >= 0)  # NaN is not

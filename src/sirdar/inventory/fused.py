@@ -3,13 +3,16 @@
 
     left = max(stock - wanted, 0),   shipped = stock - left,   position' = position + order - shipped
 
-where stock = on hand + arriving. Compiled by numba for tensors in main memory; without numba, or elsewhere, the same is
-done by torch. At the kink, stock = wanted, both paths take the derivative of the side on which a unit would be sold.
+where stock = on hand + arriving; what is left and what is lost is added up on the way, while it is still in the cache.
+Compiled by numba for tensors in main memory; without numba, or elsewhere, the same is done by torch. At the kink,
+stock = wanted, both paths take the derivative of the side on which a unit would be sold.
 """
 
+import ctypes
 import importlib.util
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, no_type_check
+from typing import Any, NamedTuple, no_type_check
 
 import torch
 from jaxtyping import Float
@@ -18,22 +21,44 @@ from torch import Tensor
 Units = Float[Tensor, "*batch series"]
 
 
-def serve(on_hand: Units, arriving: Units, wanted: Units, order: Units, position: Units) -> tuple[Units, Units, Units]:
-    """Units left, units shipped, and the position after the step."""
-    tensors = [on_hand, arriving, wanted, order, position]
-    if has_numba() and all(x.device.type == "cpu" and x.dtype == on_hand.dtype for x in tensors):
-        return _Serve.apply(*tensors)  # pyright: ignore[reportReturnType]
-    return serve_plainly(*tensors)
+class Shelf(NamedTuple):
+    """Where series stand between two steps, all [*batch, series].
+
+    Args:
+        on_hand: units left.
+        position: units on hand and under way.
+        held: weighted sum of units left so far.
+        lost: weighted sum of units wanted and not shipped so far.
+    """
+
+    on_hand: Units
+    position: Units
+    held: Units
+    lost: Units
+
+
+def serve(shelf: Shelf, arriving: Units, wanted: Units, order: Units, weight: float = 1.0) -> tuple[Units, Shelf]:
+    """Units shipped, and the shelf after the step, which counts with `weight` in its sums.
+
+    The sums may be the given tensors, changed.
+    """
+    tensors = [*shelf, arriving, wanted, order]
+    if has_numba() and all(x.device.type == "cpu" and x.dtype == wanted.dtype for x in tensors):
+        traced = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+        shipped, *after = _Serve.apply(weight, *tensors) if traced else _served(weight, tensors)  # pyright: ignore[reportGeneralTypeIssues]
+        return shipped, Shelf(*after)
+    return serve_plainly(shelf, arriving, wanted, order, weight)
 
 
 def serve_plainly(
-    on_hand: Units, arriving: Units, wanted: Units, order: Units, position: Units
-) -> tuple[Units, Units, Units]:
+    shelf: Shelf, arriving: Units, wanted: Units, order: Units, weight: float = 1.0
+) -> tuple[Units, Shelf]:
     """The same in torch's own operations."""
-    stock = on_hand + arriving
+    stock = shelf.on_hand + arriving
     left = (stock - wanted).relu()
     shipped = stock - left
-    return left, shipped, position + order - shipped
+    position = shelf.position + order - shipped
+    return shipped, Shelf(left, position, shelf.held + weight * left, shelf.lost + weight * (wanted - shipped))
 
 
 @cache
@@ -42,49 +67,75 @@ def has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
+def _served(weight: float, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    on_hand, position, held, lost, arriving, wanted, order = (x.contiguous() for x in given)
+    left, shipped, after = (torch.empty_like(on_hand) for _ in range(3))
+    tensors = (on_hand, position, arriving, wanted, order, left, shipped, after, held, lost)
+    _compiled(left.dtype).forward(*(x.data_ptr() for x in tensors), left.numel(), weight)
+    return shipped, left, after, held, lost
+
+
 class _Serve(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *given: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
-        flat = [x.contiguous() for x in given]
-        left, shipped, after = (torch.empty_like(flat[0]) for _ in range(3))
-        _kernels()[0](*(x.numpy().reshape(-1) for x in (*flat, left, shipped, after)))
-        ctx.save_for_backward(left)
-        ctx.set_materialize_grads(False)
-        return left, shipped, after
+    def forward(ctx: Any, weight: float, *given: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
+        served = _served(weight, given)
+        ctx.mark_dirty(*(own for own in served[3:] if any(own is x for x in given)))
+        ctx.save_for_backward(served[1])
+        ctx.weight = weight
+        return served
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         (left,) = ctx.saved_tensors
-        one = left.new_zeros(1)
-        # A zero of length 1 stands for a gradient that is not there.
-        flat = [one if grad is None else grad.contiguous() for grad in grads]
+        whole = [grad.contiguous() for grad in grads]
         stock = torch.empty_like(left)
-        _kernels()[1](*(x.numpy().reshape(-1) for x in (left, *flat, stock)))
-        return stock, stock, None, grads[2], grads[2]
+        _compiled(left.dtype).backward(*(x.data_ptr() for x in (left, *whole, stock)), left.numel(), ctx.weight)
+        _, _, after, held, lost = whole
+        return None, stock, after, held, lost, stock, None, after
+
+
+class _Compiled(NamedTuple):
+    """Loops over plain memory: to call them costs a tenth of what handing over arrays does."""
+
+    forward: Callable[..., None]
+    backward: Callable[..., None]
 
 
 @cache
-def _kernels() -> tuple[Any, Any]:
-    """Forward and backward loops, compiled on first use."""
-    from numba import njit  # here, not above: it is slow to load
+def _compiled(dtype: torch.dtype) -> _Compiled:
+    """The loops for a kind of number, compiled at its first use."""
+    import numba  # here, not above: it is slow to load
 
-    @njit(cache=True, fastmath=False)
-    @no_type_check
-    def forward(on_hand, arriving, wanted, order, position, left, shipped, after):  # noqa: ANN001, ANN202
-        for i in range(len(left)):
-            stock = on_hand[i] + arriving[i]
-            left[i] = max(stock - wanted[i], 0)
-            shipped[i] = stock - left[i]
-            after[i] = position[i] + order[i] - shipped[i]
+    kind = {torch.float32: numba.float32, torch.float64: numba.float64}[dtype]
+    return _Compiled(_callable(_forward, 10, kind), _callable(_backward, 7, kind))
 
-    @njit(cache=True, fastmath=False)
-    @no_type_check
-    def backward(left, to_left, to_shipped, to_after, stock):  # noqa: ANN001, ANN202
-        size = len(stock)
-        a, b, c = len(to_left) == size, len(to_shipped) == size, len(to_after) == size
-        for i in range(size):
-            kept = to_left[i if a else 0]
-            gone = to_shipped[i if b else 0] - to_after[i if c else 0]
-            stock[i] = kept if left[i] > 0 else gone
 
-    return forward, backward
+def _callable(loop: Callable[..., None], pointers: int, kind: Any) -> Callable[..., None]:  # noqa: ANN401
+    """A loop that takes addresses, a size and a weight."""
+    from numba import cfunc, types
+
+    made = cfunc(types.void(*[types.CPointer(kind)] * pointers, types.int64, kind), cache=True)(loop)
+    weight = ctypes.c_float if kind is types.float32 else ctypes.c_double
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * pointers, ctypes.c_int64, weight)(made.address)
+
+
+@no_type_check
+def _forward(on_hand, position, arriving, wanted, order, left, shipped, after, held, lost, size, weight) -> None:  # noqa: ANN001, PLR0913
+    for i in range(size):
+        stock = on_hand[i] + arriving[i]
+        rest = max(stock - wanted[i], 0 * weight)  # a zero of the same kind
+        gone = stock - rest
+        left[i] = rest
+        shipped[i] = gone
+        after[i] = position[i] + order[i] - gone
+        held[i] += weight * rest
+        lost[i] += weight * (wanted[i] - gone)
+
+
+@no_type_check
+def _backward(left, to_shipped, to_left, to_after, to_held, to_lost, stock, size, weight) -> None:  # noqa: ANN001, PLR0913
+    for i in range(size):
+        if left[i] > 0:
+            stock[i] = to_left[i] + weight * to_held[i]
+        else:
+            stock[i] = to_shipped[i] - to_after[i] - weight * to_lost[i]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a simulation did, unit by unit, and what it cost. Written once, for numpy and torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -82,18 +82,22 @@ class Ledger:
         trajectory: units per step.
         problem: costs.
         warm_up: first steps that do not count.
+        sums: of units "on_hand" and "lost" over the steps that count, discounted, where the simulator has them already.
     """
 
     trajectory: Trajectory
     problem: InventoryProblem
     warm_up: int = 0
+    sums: Mapping[str, Totals] | None = None
 
     @cached_property
     def holding(self) -> Totals:
         """Holding cost."""
-        left = self.trajectory.lists["on_hand"]
-        units = (one.clip(min=0) for one in left) if self.problem.backlog else left
-        return self._sum(units) * self._of(self.problem.holding_cost)
+        if self.problem.backlog:
+            units = self._sum(one.clip(min=0) for one in self.trajectory.lists["on_hand"])
+        else:
+            units = self._sum(self.trajectory.lists["on_hand"]) if self.sums is None else self.sums["on_hand"]
+        return units * self._of(self.problem.holding_cost)
 
     @cached_property
     def lost_sales(self) -> Totals:
@@ -101,7 +105,7 @@ class Ledger:
         if self.problem.backlog:
             units = self._sum((-one).clip(min=0) for one in self.trajectory.lists["on_hand"])
         else:
-            units = self._units_wanted - self._units_sold
+            units = self._units_wanted - self._units_sold if self.sums is None else self.sums["lost"]
         return units * self._of(self.problem.lost_sale_cost)
 
     @cached_property
@@ -122,6 +126,8 @@ class Ledger:
 
     @cached_property
     def _units_sold(self) -> Totals:
+        if self.sums is not None:
+            return self._units_wanted - self.sums["lost"]
         return self._sum(self.trajectory.lists["sold"])
 
     @property

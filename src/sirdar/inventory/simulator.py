@@ -7,6 +7,7 @@ arXiv:2210.03137, where the problem is called an exogenous interactive decision 
 `sirdar.inventory.problem`; `sirdar.inventory.reference` says the same in plain Python.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sirdar.inventory.demand import paths, require_fitting, require_order
-from sirdar.inventory.fused import serve
+from sirdar.inventory.fused import Shelf, serve
 from sirdar.inventory.ledger import Ledger, Trajectory
 from sirdar.inventory.limits import require_within, shared
 from sirdar.inventory.pipeline import open_pipeline
@@ -57,40 +58,57 @@ def simulate(
     wanted = torch.as_tensor(paths(demand, samples, seed))
     wanted = wanted if wanted.is_floating_point() else wanted.to(torch.float64)
     start = require_fitting(problem, tuple(wanted.shape), stock, warm_up)
-    trajectory = _run(policy, problem, wanted, start, seed)
+    trajectory, sums = _run(policy, problem, wanted, start, _Counting(warm_up, seed))
     if shared(problem):
         require_within(problem, start, trajectory.orders.detach().numpy(), trajectory.sold.detach().numpy())
-    return Ledger(trajectory, problem, warm_up)
+    return Ledger(trajectory, problem, warm_up, sums)
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """From which step on steps count, and the seed of random lead times."""
+
+    warm_up: int
+    seed: int
+
+    def weight(self, step: int, discount: float) -> float:
+        """With what weight a step counts."""
+        return discount ** (step - self.warm_up) if step >= self.warm_up else 0.0
 
 
 def _run(
-    policy: Policy, problem: InventoryProblem, demand: Float[Tensor, "*batch series time"], stock: Stock, seed: int
-) -> Trajectory:
+    policy: Policy,
+    problem: InventoryProblem,
+    demand: Float[Tensor, "*batch series time"],
+    stock: Stock,
+    counting: _Counting,
+) -> tuple[Trajectory, dict[str, Tensor] | None]:
     scenarios = demand.shape[:-1]
     on_hand = demand.new_tensor(stock.on_hand).expand(scenarios)
     under_way = demand.new_tensor(stock.columns(problem))
-    position = on_hand + under_way.sum(-1)
-    pipeline = open_pipeline(problem, under_way.expand(*scenarios, -1), demand.shape[-1], seed)
+    pipeline = open_pipeline(problem, under_way.expand(*scenarios, -1), demand.shape[-1], counting.seed)
     reviews = problem.review_period
     nothing = torch.zeros_like(on_hand)
+    shelf = Shelf(on_hand, on_hand + under_way.sum(-1), torch.zeros_like(nothing), torch.zeros_like(nothing))
     # One list per field of `Trajectory`, stacked when asked for.
     orders, received, sold, left = records = ([], [], [], [])
     for step, wanted in enumerate(demand.movedim(-1, 0).contiguous()):
         due = step % reviews == 0 if isinstance(reviews, int) else demand.new_tensor(step % reviews == 0)
         order = nothing
         if isinstance(due, Tensor) or due:
-            state = State(on_hand, pipeline.visible, problem, step, sold, position)
-            order = _placed(policy.order(state), problem.rules, position, step)
+            state = State(shelf.on_hand, pipeline.visible, problem, step, sold, shelf.position)
+            order = _placed(policy.order(state), problem.rules, shelf.position, step)
             order = order * due if isinstance(due, Tensor) else order
         arriving = pipeline.turn(order)
         if problem.backlog:
-            shipped, on_hand = _serve_in_turn(on_hand, arriving, wanted)
-            position = position + order - wanted
+            shipped, on_hand = _serve_in_turn(shelf.on_hand, arriving, wanted)
+            shelf = shelf._replace(on_hand=on_hand, position=shelf.position + order - wanted)
         else:
-            on_hand, shipped, position = serve(on_hand, arriving, wanted, order, position)
-        for record, units in zip(records, (order, arriving, shipped, on_hand), strict=True):
+            shipped, shelf = serve(shelf, arriving, wanted, order, counting.weight(step, problem.discount))
+        for record, units in zip(records, (order, arriving, shipped, shelf.on_hand), strict=True):
             record.append(units)
-    return Trajectory(orders, received, demand, sold, left, backlog=problem.backlog)
+    trajectory = Trajectory(orders, received, demand, sold, left, backlog=problem.backlog)
+    return trajectory, None if problem.backlog else {"on_hand": shelf.held, "lost": shelf.lost}
 
 
 def _serve_in_turn(on_hand: Tensor, arriving: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,11 +4,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from sirdar.errors import ArgumentError, DataError
 from sirdar.forecasting.panel import Panel
-from sirdar.inventory import InventoryProblem, Stock
+from sirdar.inventory import InventoryProblem, Stock, uncensor
 
 _WINDOW = 26  # steps replayed unless told otherwise
 _LONGEST = 104  # steps of history that parameters are chosen on
@@ -82,7 +82,7 @@ def part(panel: Panel, problem: InventoryProblem, window: int | None) -> History
         raise DataError(msg)
     some = panel.select(kept)
     time = min(int(some.history.max()), window + _LONGEST)
-    observed, notes = _demand(some, time)
+    some, observed, notes = _demand(some, time, window)
     if len(kept) < len(panel):
         notes = (f"{len(panel) - len(kept)} of {len(panel)} series have too short a history and are left out.", *notes)
     end = int(panel.end.max())
@@ -94,27 +94,53 @@ def part(panel: Panel, problem: InventoryProblem, window: int | None) -> History
     return History(some, demand, window, labels[shown - typical :], there, notes)
 
 
-def _demand(panel: Panel, time: int) -> tuple[Float[np.ndarray, "series time"], tuple[str, ...]]:
+def _demand(panel: Panel, time: int, window: int) -> tuple[Panel, Float[np.ndarray, "series time"], tuple[str, ...]]:
     """Demand of the last steps: uncensored where the table says when there was stock, observed sales elsewhere."""
     sales = panel.tail(panel.target, time).astype(np.float64)
     notes: list[str] = []
-    there = np.arange(time) >= time - panel.history[:, None]
-    unknown = int((np.isnan(sales) & there).sum())
     negative = sales < 0
     if negative.any():
         notes.append(f"{int(negative.sum())} steps with more returns than sales count as no demand.")
     sales = np.where(negative, 0.0, sales)
-    if panel.in_stock is None:
-        notes.append("Sales are taken for demand: the table does not say when there was no stock (in_stock).")
-    else:
-        stocked = panel.tail(panel.in_stock.astype(np.float32), time)
-        notes.append(
-            f"{int(((stocked == 0) & there).sum())} of {int(there.sum())} steps were out of stock: demand was at least "
-            "the sales observed, which stand for it here."
-        )
+    if panel.in_stock is not None:
+        return _uncensored(panel, sales, window, notes)
+    notes.append("Sales are taken for demand: the table does not say when there was no stock (in_stock).")
+    unknown = int((np.isnan(sales) & _there(panel, time)).sum())
     if unknown:
         notes.append(f"{unknown} steps that were not observed count as no demand.")
-    return np.nan_to_num(sales), tuple(notes)
+    return panel, np.nan_to_num(sales), tuple(notes)
+
+
+def _there(panel: Panel, time: int) -> Bool[np.ndarray, "series time"]:
+    """Steps since the first one of each series."""
+    return np.arange(time) >= time - panel.history[:, None]
+
+
+def _uncensored(
+    panel: Panel, sales: Float[np.ndarray, "series time"], window: int, notes: list[str]
+) -> tuple[Panel, Float[np.ndarray, "series time"], tuple[str, ...]]:
+    """Expected demand where there was no stock. What policies are chosen on knows nothing of the window."""
+    assert panel.in_stock is not None
+    time = sales.shape[1]
+    stocked = panel.tail(panel.in_stock.astype(np.float32), time) > 0
+    seen = stocked & np.isfinite(sales)
+    sold = np.nan_to_num(sales)
+    tells = (seen | (sold > 0))[:, :-window].any(axis=1)
+    if not tells.any():
+        msg = f"in_stock is false in all steps before the last {window}: demand was never seen"
+        raise DataError(msg)
+    if not tells.all():
+        notes.append(f"{int((~tells).sum())} series were never in stock before the window and are left out.")
+    panel, seen, sold = panel.select(np.flatnonzero(tells)), seen[tells], sold[tells]
+    past = uncensor(sold[:, :-window], seen[:, :-window])
+    wanted = np.concatenate([past, uncensor(sold, seen)[:, -window:]], axis=1)
+    there = _there(panel, time)
+    wanted = np.where(there, wanted, 0.0)
+    notes.append(
+        f"{int((~seen & there).sum())} of {int(there.sum())} steps were out of stock or not observed: their demand is "
+        f"estimated, {wanted.sum() - sold.sum():,.0f} units more than the {sold.sum():,.0f} sold."
+    )
+    return panel, wanted, tuple(notes)
 
 
 def opening_stock(demand: Float[np.ndarray, "series past"], problem: InventoryProblem) -> Stock:
