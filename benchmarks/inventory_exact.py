@@ -62,7 +62,7 @@ def solve(row: dict[str, str]) -> dict[str, float]:
         if printed in row:
             cell[f"{name}_from_printed"] = abs(cost - float(row[printed]))
             # At the four decimals of the other program: 4.974996 is printed as 4.98, and is 4.9750.
-            cell[f"{name}_from_printed_at_4_decimals"] = abs(round(cost, 4) - float(row[printed]))
+            cell[f"{name}_from_printed_at_4_decimals"] = round(abs(round(cost, 4) - float(row[printed])), 4)
     return cell
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The environments against gymnasium's own checker and against the simulator."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -84,3 +86,14 @@ def test_bad_arguments_are_refused() -> None:
         InventoryEnv(PROBLEM, DEMAND[:2])
     with pytest.raises(UnsupportedError, match="need a known lead_time and review_period 1"):
         InventoryEnv(InventoryProblem(lead_time=RandomLeadTime((0.5, 0.5))), DEMAND)
+
+
+def test_stable_baselines_trains_on_it() -> None:
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    sb3 = pytest.importorskip("stable_baselines3")
+    env = InventoryEnv(InventoryProblem(1.0, 9.0, 2), DEMAND, length=5, most=15.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its advice on the bounds of actions
+        checker.check_env(env)
+    model = sb3.PPO("MlpPolicy", env, n_steps=32, batch_size=16, seed=0, device="cpu").learn(64)
+    assert env.action_space.contains(model.predict(env.reset(seed=0)[0])[0])
