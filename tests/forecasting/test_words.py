@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words and topics of descriptions on texts whose answer is plain, and topics against numpy's own decomposition."""
+"""Words of descriptions on texts whose answer is plain."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 
-from sirdar.forecasting import storage
-from sirdar.forecasting.covariates import Encoding
 from sirdar.forecasting.panel import Panel
-from sirdar.forecasting.words import Topics, Words
+from sirdar.forecasting.words import Words
 from sirdar.testing.forecasters import panel_of
 
 KINDS = {
@@ -42,47 +39,9 @@ def test_words_that_few_share_are_left_out() -> None:
         assert {word for word, there in zip(words.words, matrix[row], strict=True) if there} == set(text.split()[:4])
 
 
-def test_topics_are_near_for_products_of_a_kind() -> None:
-    panel = described()
-    found = Topics.fit(panel, [], most=3).channels(panel)
-    unit = found / np.linalg.norm(found, axis=1, keepdims=True)
-    likeness = unit @ unit.T
-    alike = (np.arange(len(panel)) % 3)[:, None] == (np.arange(len(panel)) % 3)
-    assert likeness[alike].mean() > 0.8
-    assert likeness[~alike].mean() < 0.2
-
-
-def test_topics_span_the_leading_singular_vectors() -> None:
-    panel = described()
-    present = Words.fit(panel, []).matrix(panel).toarray()
-    weighed = present * np.log(len(panel) / present.sum(axis=0))
-    left, _, _ = np.linalg.svd(weighed, full_matrices=False)
-    found = Topics.fit(panel, [], most=3).channels(panel)
-    np.testing.assert_allclose((found**2).mean(axis=0), 1.0, rtol=1e-4)
-    projected = left[:, :3] @ (left[:, :3].T @ found)
-    np.testing.assert_allclose(projected, found, atol=1e-4)
-
-
-def test_few_words_make_no_topics() -> None:
-    panel = replace(described(), static={"description": np.array(["RED MUG", "BLUE MUG"] * 120, dtype=object)})
-    assert Topics.fit(panel, []) == Topics()
-    assert Topics().channels(panel).shape == (240, 0)
-
-
-def test_an_unknown_text_is_about_nothing() -> None:
-    topics = Topics.fit(described(), [], most=3)
-    unknown = replace(
-        described(6), static={"description": np.array([None, "", "Ünïcode", "42", "x", "MUG"], dtype=object)}
-    )
-    found = topics.channels(unknown)
+def test_an_unknown_text_has_no_words() -> None:
+    words = Words.fit(described(), [])
+    texts = np.array([None, "", "Ünïcode", "42", "x", "MUG"], dtype=object)
+    found = words.matrix(replace(described(6), static={"description": texts})).toarray()
     assert (found[:5] == 0).all()
-    assert (found[5] != 0).any()
-
-
-def test_topics_are_stored_with_the_encoding() -> None:
-    panel = described()
-    encoding = Encoding.fit(panel, topics=True)
-    assert len(encoding.topics.loadings) == 0  # 20 words are too few for 16 topics
-    encoding = replace(encoding, topics=Topics.fit(panel, [], most=3))
-    assert storage.as_encoding(json.loads(json.dumps(asdict(encoding)))) == encoding
-    assert encoding.static_channels(panel).shape == (240, 3)
+    assert found[5].sum() == 1

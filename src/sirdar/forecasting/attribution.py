@@ -115,7 +115,5 @@ def _named(
     for column, name in enumerate(known):
         parts += [(name, label, float(x)) for label, x in zip(labels, shares["known"][:, column], strict=True)]
     statics = [name for name, *_ in encoding.static] + [name for name, values in encoding.categories for _ in values]
-    parts += [(name, None, float(x)) for name, x in zip(statics, shares["static"], strict=False)]
-    if encoding.topics.loadings:  # of one text together: a topic alone says little
-        parts.append((" ".join(encoding.topics.words.columns), None, float(shares["static"][len(statics) :].sum())))
+    parts += [(name, None, float(x)) for name, x in zip(statics, shares["static"], strict=True)]
     return [part for part in parts if part[2] != 0]

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a network is told beside past demand: the calendar, and the caller's covariates brought to one scale."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
 
 from sirdar.errors import ArgumentError
 from sirdar.forecasting.panel import Panel
-from sirdar.forecasting.words import Topics
 from sirdar.predictive import Frequency
 
 # A yearly pattern cannot be told from a trend before it was seen twice: on one year of history a network given the
@@ -47,7 +46,6 @@ class Encoding:
         static: likewise for numeric statics.
         categories: the values of each text static that more than one series shares.
         logged: names that are taken as logarithms, being positive and skewed.
-        topics: of text statics that name each series alone.
     """
 
     yearly: bool
@@ -56,28 +54,25 @@ class Encoding:
     static: tuple[tuple[str, float, float], ...] = ()
     categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
     logged: tuple[str, ...] = ()
-    topics: Topics = field(default_factory=Topics)
 
     @classmethod
-    def fit(cls, panel: Panel, *, topics: bool = False) -> "Encoding":
-        """Centres and spreads over the panel's history; topics of descriptions if they are asked for."""
+    def fit(cls, panel: Panel) -> "Encoding":
+        """Centres and spreads over the panel's history."""
         # Of a panel that was cut, past covariates after the cut are not known yet.
         past = {name: np.where(panel.in_history, column, np.float32(np.nan)) for name, column in panel.past.items()}
         columns = {**past, **panel.future}
         numeric = {name: column for name, column in panel.static.items() if column.dtype != object}
         logged = tuple(name for name, column in {**columns, **numeric}.items() if _skewed(column))
         longest = int(panel.history.max())
-        categories = tuple(
-            _shared(name, c) for name, c in panel.static.items() if c.dtype == object and _shared(name, c)[1]
-        )
         return cls(
             yearly=longest >= SEASONS_BEFORE_CALENDAR * panel.frequency.per_year,
             past=tuple(_moments(name, column, name in logged) for name, column in past.items()),
             known=tuple(_moments(name, column, name in logged) for name, column in panel.future.items()),
             static=tuple(_moments(name, column, name in logged) for name, column in numeric.items()),
-            categories=categories,
+            categories=tuple(
+                _shared(name, c) for name, c in panel.static.items() if c.dtype == object and _shared(name, c)[1]
+            ),
             logged=logged,
-            topics=Topics.fit(panel, [name for name, _ in categories]) if topics else Topics(),
         )
 
     def require(self, panel: Panel) -> None:
@@ -99,13 +94,12 @@ class Encoding:
         return np.clip(np.nan_to_num((values - centre) / spread), -_CLIP, _CLIP)
 
     def static_channels(self, panel: Panel) -> Float32[np.ndarray, "series channel"]:
-        """Numeric statics, one-hot categories, and topics; a value or word never seen is all zeros."""
+        """Numeric statics, and one-hot categories; a value never seen is all zeros."""
         channels = [
             self.scaled(name, panel.static[name], centre, spread)[:, None] for name, centre, spread in self.static
         ]
         for name, values in self.categories:
             channels.append((panel.static[name][:, None] == np.asarray(values, dtype=object)[None]).astype(np.float32))
-        channels.append(self.topics.channels(panel))
         return np.concatenate([np.zeros((len(panel), 0)), *channels], axis=1).astype(np.float32)
 
 

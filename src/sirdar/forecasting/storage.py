@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 
 from sirdar.errors import DataError, OutputError
 from sirdar.forecasting.covariates import Encoding
-from sirdar.forecasting.words import Topics, Words
 
 
 def write(path: Path, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
@@ -86,10 +85,4 @@ def as_encoding(stored: dict[str, Any]) -> Encoding:
         static=moments(stored["static"]),
         categories=tuple((str(name), tuple(map(str, values))) for name, values in stored["categories"]),
         logged=tuple(map(str, stored["logged"])),
-        topics=_as_topics(stored["topics"]),
     )
-
-
-def _as_topics(stored: dict[str, Any]) -> Topics:
-    words = Words(tuple(map(str, stored["words"]["columns"])), tuple(map(str, stored["words"]["words"])))
-    return Topics(words, tuple(tuple(map(float, row)) for row in stored["loadings"]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words of text that names each series alone, such as a description, as sparse columns or as a few topics."""
+"""The words of text that names each series alone, such as a description: what products share, in sparse columns."""
 
 import re
 from collections import Counter
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
 from scipy import sparse
 
 from sirdar.forecasting.panel import Panel
@@ -50,45 +49,6 @@ class Words:
         indices = np.array([index for words in found for index in words], dtype=np.int32)
         data = np.ones(len(indices), dtype=np.float32)
         return sparse.csr_matrix((data, indices, indptr), shape=(len(panel), len(self.words)))
-
-
-@dataclass(frozen=True)
-class Topics:
-    """Latent semantic analysis: a few numbers that are close for texts with related words.
-
-    Deerwester et al. (1990), "Indexing by Latent Semantic Analysis", Journal of the American Society for Information
-    Science 41(6), with rare words weighing more. So a network learns from the names of products that it has seen what
-    to expect of one that it has not.
-
-    Args:
-        words: what is counted.
-        loadings: by topic, a weight for each word; topics have unit spread over the series learned from.
-    """
-
-    words: Words = Words()
-    loadings: tuple[tuple[float, ...], ...] = ()
-
-    @classmethod
-    def fit(cls, panel: Panel, categories: Sequence[str], most: int = 16) -> "Topics":
-        """The leading topics of the panel's text statics other than `categories`; none if words are few."""
-        words = Words.fit(panel, categories)
-        if len(words.words) < 2 * most:
-            return cls()
-        present = words.matrix(panel)
-        rarity = np.log(len(panel) / np.asarray(present.sum(axis=0)).ravel())
-        weighed = present.multiply(rarity).tocsr()
-        _, directions = np.linalg.eigh((weighed.T @ weighed).toarray().astype(np.float64))
-        chosen = directions[:, ::-1][:, :most]
-        chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(most)])
-        spread = np.maximum(np.sqrt((np.asarray(weighed @ chosen) ** 2).mean(axis=0)), 1e-6)
-        loadings = (rarity[:, None] * chosen / spread).T.astype(np.float32)
-        return cls(words, tuple(tuple(map(float, row)) for row in loadings))
-
-    def channels(self, panel: Panel) -> Float32[np.ndarray, "series topic"]:
-        """What the text of each series is about; zeros where no word is known."""
-        if not self.loadings:
-            return np.zeros((len(panel), 0), dtype=np.float32)
-        return np.asarray(self.words.matrix(panel) @ np.array(self.loadings, dtype=np.float32).T)
 
 
 def _words(panel: Panel, columns: Sequence[str]) -> list[set[str]]:
