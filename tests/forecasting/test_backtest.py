@@ -9,6 +9,7 @@ import pytest
 from sirdar.errors import ArgumentError, DataError
 from sirdar.forecasting.backtest import Backtest, backtest
 from sirdar.forecasting.ladder import ENSEMBLE, LADDER, NAIVE
+from sirdar.forecasting.models.ladder import Ladder
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.textbook import Textbook
 from sirdar.forecasting.panel import Panel
@@ -146,6 +147,13 @@ def test_the_ensemble_is_the_mean_of_all_but_the_naive() -> None:
 def test_the_ladder_is_no_member_of_the_plain_ensemble() -> None:
     found = backtest({LADDER: Constant(2, 9), "a": Constant(2, 3), "b": Constant(2, 5)}, counting([12]), windows=1)
     assert found.origins[0].forecasts[ENSEMBLE].values[0, 0, 0] == 4
+
+
+def test_a_ladder_says_why() -> None:
+    steady = panel_of([[5.0, 6.0] * 8, [3.0] * 16])
+    found = backtest({"l": Ladder(2, ("seasonal-naive", "theta")), "a": Constant(2, 3)}, steady, windows=1)
+    assert set(found.why) == {"l"}
+    assert "theta" in found.why["l"]
 
 
 def test_the_season_of_the_scale_can_be_given() -> None:

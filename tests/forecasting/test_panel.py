@@ -101,3 +101,8 @@ def test_quality_says_what_a_planner_asks() -> None:
 def test_demand_that_is_never_negative_is_counted() -> None:
     assert panel_of([[0.0, 1.0]]).counts
     assert not panel_of([[0.0, -1.0]]).counts
+
+
+def test_a_panel_is_shown_in_one_line() -> None:
+    assert repr(panel_of([[1.0, 2.0], [3.0]])).startswith("Panel(2 series, 3 steps of history, frequency=Frequency(")
+    assert repr(panel_of([[1.0]])).endswith("static=['row'], past=['place'])")

@@ -38,6 +38,10 @@ def leaderboard(evaluation: Backtest) -> None:
     ]
     columns = ["model", "WQL", "MASE", "80 % coverage", "closed", "crossing", "time", "CPU", "memory"]
     print_table(f"Backtest: {len(evaluation.origins)} origins, horizon {evaluation.horizon}", columns, rows)
+    for model, reasons in evaluation.why.items():
+        print_table(
+            f"Why the {model} chose as it did, at the last origin", [""], [[line] for line in reasons.splitlines()]
+        )
 
 
 def orders(made: Orders) -> None:

@@ -2,7 +2,7 @@
 """Rolling-origin evaluation: every model is trained anew at each origin and scored on what followed."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float32
@@ -12,6 +12,7 @@ from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.ladder import ENSEMBLE, LADDER, NAIVE
 from sirdar.forecasting.meter import Meter
 from sirdar.forecasting.models.ensemble import average
+from sirdar.forecasting.models.ladder import Ladder
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.seasons import season_of
 from sirdar.predictive import Forecast, msis, scores
@@ -53,12 +54,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Backtest:
-    """What a backtest found; `scores` stand best first."""
+    """What a backtest found; `scores` stand best first, and `why` holds what a ladder says of its choice at the end."""
 
     scores: list[Score]
     origins: list[Origin]
     season: int
     horizon: int
+    why: dict[str, str] = field(default_factory=dict)
 
     @property
     def winner(self) -> str:
@@ -144,9 +146,10 @@ def backtest(
             meters[ENSEMBLE].add(meters[name])
     if progress is not None:
         progress("scores", 1.0)
-    result = Backtest([], origins, season, horizon)
+    why = {name: model.why() for name, model in built.items() if isinstance(model, Ladder)}
+    result = Backtest([], origins, season, horizon, why)
     rows = [_score(name, result, meter) for name, meter in meters.items()]
-    return Backtest(sorted(rows, key=lambda row: (np.isnan(row.wql), row.wql)), origins, season, horizon)
+    return replace(result, scores=sorted(rows, key=lambda row: (np.isnan(row.wql), row.wql)))
 
 
 def _built(model: Forecaster | Callable[[], Forecaster]) -> Forecaster:

@@ -23,7 +23,7 @@ class Roles(TypedDict, total=False):
     future: Sequence[str]  # known ahead: plans, holidays
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Panel:
     """Demand histories with covariates by role.
 
@@ -95,6 +95,12 @@ class Panel:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        roles = {"static": self.static, "past": self.past, "future": self.future}
+        named = [f"{role}={list(columns)}" for role, columns in roles.items() if columns]
+        steps = f"{len(self)} series, {int(self.history.sum())} steps of history"
+        return f"Panel({', '.join([steps, f'frequency={self.frequency}', *named])})"
 
     @property
     def end(self) -> Int64[np.ndarray, " series"]:

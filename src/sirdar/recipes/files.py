@@ -130,6 +130,7 @@ def leaderboard(evaluation: Backtest) -> dict[str, Any]:
         "season": evaluation.season,
         "origins": [{"last_period": origin.label, "series": len(origin.ids)} for origin in evaluation.origins],
         "models": [dataclasses.asdict(score) for score in evaluation.scores],
+        "why": evaluation.why,
     }
 
 
