@@ -59,8 +59,8 @@ def monotone(
 
 
 def reach_of(season: int, length: int) -> int:
-    """How many recent steps a decoder sees as they were: two seasons, within reason."""
-    return min(max(2 * season, 28), 64, length)
+    """How many recent steps a decoder sees as they were: five seasons, whose mean is a steadier one, within reason."""
+    return min(max(5 * season, 28), 64, length)
 
 
 class Decoder(nn.Module):
