@@ -3,7 +3,9 @@
 
 A transformer on the characters of Python's own library, four ways from the same start on the same batches: weights of
 fp32, of bf16 rounded to nearest, of bf16 rounded stochastically, and of bf16 with an fp32 copy. Computation is fp32 on
-the weights as they are stored; gradients reach bf16 weights in bf16. Writes `results/chips/numerics_training.json`.
+the weights as they are stored; gradients reach bf16 weights in bf16. Then MQ-CNN on the bundled retail panel, through
+the trainer's own `precision`: fp32, "bf16-sr" and "bf16-nearest", whose matrix products run in bf16 as well; scored by
+WQL on the last `HORIZON` weeks, which no training saw. Writes `results/chips/numerics_training.json`.
 """
 
 import argparse
@@ -13,14 +15,23 @@ import statistics
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from store import bar, store
 from torch import nn
 
+from sirdar.forecasting.backtest import backtest
+from sirdar.forecasting.models.mqcnn import MQCNN
+from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.training import Training
 from sirdar.numerics.adamw import AdamW
+from sirdar.recipes.plan import Settings, read
 
 WIDTH, CONTEXT, BATCH, LAYERS = 64, 48, 16, 2
 RATE = 3e-4  # falls to 0 along half a cosine
+HORIZON, SERIES = 13, 300
+FORECASTER_RATE = 3e-4  # the trainer's default is ten times that, at which few updates are lost
+PRECISIONS = {"fp32": 4, "bf16-sr": 2, "bf16-nearest": 2}
 ARMS = {"fp32": 4, "bf16_nearest": 2, "bf16_stochastic": 2, "bf16_with_fp32_copy": 6}  # bytes of memory a weight
 
 
@@ -50,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--forecaster-steps", type=int, default=600)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     text, symbols = corpus()
@@ -58,7 +70,25 @@ def main() -> None:
         {"seed": seed, **{arm: train(arm, text, symbols, seed, arguments.steps) for arm in ARMS}}
         for seed in range(arguments.seeds)
     ]
-    report(runs, arguments.steps, time.process_time() - began)
+    panel = sample_panel()
+    forecasts = [
+        {"seed": seed, **{arm: forecaster(arm, panel, seed, arguments.forecaster_steps) for arm in PRECISIONS}}
+        for seed in range(arguments.seeds)
+    ]
+    report(runs, forecasts, vars(arguments), time.process_time() - began)
+
+
+def sample_panel() -> Panel:
+    """The products of the bundled panel with the longest histories."""
+    panel = read(Settings())
+    return panel.select(np.argsort(-panel.history, kind="stable")[:SERIES])
+
+
+def forecaster(precision: str, panel: Panel, seed: int, steps: int) -> float:
+    """WQL of MQ-CNN on the last steps of the panel."""
+    training = Training(precision=precision, learning_rate=FORECASTER_RATE)
+    model = MQCNN(HORIZON, seed=seed, steps=steps, training=training)
+    return round(backtest({"mq-cnn": model}, panel, windows=1).scores[0].wql, 6)
 
 
 def corpus() -> tuple[torch.Tensor, int]:
@@ -119,11 +149,16 @@ def sample(text: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return text[starts + torch.arange(CONTEXT + 1)]
 
 
-def report(runs: list[dict[str, dict[str, float]]], steps: int, cpu_s: float) -> None:
+def report(
+    runs: list[dict[str, dict[str, float]]], forecasts: list[dict[str, float]], arguments: dict[str, int], cpu_s: float
+) -> None:
     """Store what each arm lost against fp32."""
 
     def lost(arm: str) -> list[float]:
         return [round(run[arm]["loss"] - run["fp32"]["loss"], 5) for run in runs]
+
+    def worse(arm: str) -> list[float]:
+        return [round(run[arm] / run["fp32"] - 1, 5) for run in forecasts]
 
     worst = max(map(abs, lost("bf16_stochastic")))
     memory = ARMS["bf16_stochastic"] / ARMS["bf16_with_fp32_copy"]
@@ -131,13 +166,19 @@ def report(runs: list[dict[str, dict[str, float]]], steps: int, cpu_s: float) ->
         bar("nats lost by nearest rounding, least of the seeds", min(lost("bf16_nearest")), 0.05, better="higher"),
         bar("nats from fp32 with stochastic rounding, worst of the seeds", worst, 0.005),
         bar("weight memory, of that of bf16 with an fp32 copy", memory, 1 / 3),
+        bar(
+            "MQ-CNN: WQL lost by nearest rounding, mean", statistics.mean(worse("bf16-nearest")), 0.01, better="higher"
+        ),
+        bar("MQ-CNN: WQL lost by stochastic rounding, mean", statistics.mean(worse("bf16-sr")), 0.003),
     ]
     measured = {
-        "steps": steps,
+        **arguments,
         "cpu_s": round(cpu_s, 1),
         "bytes_a_weight": ARMS,
         "nats_lost": {arm: lost(arm) for arm in ARMS},
+        "wql_lost": {arm: worse(arm) for arm in PRECISIONS},
         "runs": runs,
+        "forecasts": forecasts,
     }
     claim = "bf16 weights rounded stochastically train as fp32 does, at a third of the memory of bf16 with an fp32 copy"
     store("chips/numerics_training", claim, "python benchmarks/numerics_training.py", measured, bars)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sirdar.forecasting.backtest import backtest as backtest
     from sirdar.forecasting.models.addons import AddOns as AddOns
     from sirdar.forecasting.models.ensemble import Ensemble as Ensemble
+    from sirdar.forecasting.models.feedforward import FeedForward as FeedForward
     from sirdar.forecasting.models.ladder import Ladder as Ladder
     from sirdar.forecasting.models.mqcnn import MQCNN as MQCNN
     from sirdar.forecasting.models.mqrnn import MQRNN as MQRNN
@@ -39,6 +40,7 @@ _HOME = {
     "CappedBaseStock": "sirdar.inventory",
     "Cost": "sirdar.units",
     "Ensemble": "sirdar.forecasting.models.ensemble",
+    "FeedForward": "sirdar.forecasting.models.feedforward",
     "Forecast": "sirdar.predictive",
     "InventoryProblem": "sirdar.inventory",
     "LearnedPolicy": "sirdar.inventory",

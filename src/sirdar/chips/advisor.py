@@ -4,181 +4,168 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from sirdar.chips.analytic import Estimator, OperatorCost, Roofline, fits
-from sirdar.chips.chip import Chip
+from sirdar.chips.analytic import Estimator, OperatorCost, fits
+from sirdar.chips.chip import Chip, Instance
 from sirdar.chips.energy import energy, grams_co2, grid
+from sirdar.chips.joules import table_for
+from sirdar.chips.option import Option as Option
+from sirdar.chips.option import Ranking as Ranking
+from sirdar.chips.option import front, reason
 from sirdar.chips.reading import load, names
+from sirdar.chips.tiled import Tiled
 from sirdar.errors import ArgumentError, require_positive_integer
-from sirdar.units import usd
+from sirdar.units import Cost, usd
 from sirdar.workload.graph import Graph
 
 NO_PRICE = "no public price"
+_DAY_S = 86400.0
 
 
 @dataclass(frozen=True)
-class Option:
-    """A volume of work on one instance with one kind of chip.
+class _Work:
+    """What is to be done, checked."""
 
-    Args:
-        chip: name of the chip.
-        instance: the cheapest per chip that is listed in the region; None where none has a public price.
-        chips: how many chips share the work.
-        dtype: the number format used.
-        latency_s: of one batch on one chip.
-        seconds: for the whole volume, on all chips of the instance.
-        energy_low_j: least plausible energy of the chips for the whole volume.
-        energy_j: energy of the chips for the whole volume.
-        energy_high_j: greatest plausible energy of the chips for the whole volume.
-        grams_co2: that the region's grid emits for `energy_j`.
-        price_usd: of the instance for `seconds`; None where no price is public.
-        peak_bytes: of activations alive at once.
-        parameter_bytes: of weights.
-        fits: whether both fit in the chip's memory.
-        fit: the sentence that says so.
-        fast_enough: whether one batch meets the latency limit; True where there is none.
-        bound: what most of the time goes into: "compute", "memory" or "overhead".
-        power_assumed: whether nobody published the chip's power.
-        notes: what to know before believing the row.
-    """
-
-    chip: str
-    instance: str | None
-    chips: int
+    graph: Graph
+    batch: int
+    volume: float  # examples in a night, or in a day of a service
+    per_s: float | None
+    limit_s: float | int | None
     dtype: str
-    latency_s: float
-    seconds: float
-    energy_low_j: float
-    energy_j: float
-    energy_high_j: float
-    grams_co2: float
-    price_usd: float | None
-    peak_bytes: float
-    parameter_bytes: float
-    fits: bool
-    fit: str
-    fast_enough: bool
-    bound: str
-    power_assumed: bool
-    notes: tuple[str, ...] = ()
-
-    @property
-    def eligible(self) -> bool:
-        """Whether it can do the job at all."""
-        return self.fits and self.fast_enough
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Every chip's option for the same work.
-
-    Args:
-        options: cheapest first, then those without a price by energy, then those that cannot do the job.
-        cheapest: chip with the least price among those that can do the job; None where none has a price.
-        greenest: chip with the least carbon.
-        fastest: chip with the least time for the volume on one instance.
-        assumptions: sentences that hold for all rows.
-    """
-
-    options: tuple[Option, ...]
-    cheapest: str | None
-    greenest: str | None
-    fastest: str | None
-    assumptions: tuple[str, ...]
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """Plain dictionaries for JSON and tables, with the marks "cheapest", "greenest" and "fastest" on each row."""
-        return [
-            {
-                **asdict(option),
-                "notes": list(option.notes),
-                "cheapest": option.chip == self.cheapest,
-                "greenest": option.chip == self.greenest,
-                "fastest": option.chip == self.fastest,
-            }
-            for option in self.options
-        ]
+    region: str
 
 
 def advise(
     graph: Graph,
     *,
-    per_day: float | int,
+    per_day: float | int | None = None,
+    per_s: float | int | None = None,
     batch: int | None = None,
     chips: Iterable[str | Path | Chip] | None = None,
     dtype: str = "bf16",
     region: str = "us-east-1",
     latency_s: float | int | None = None,
 ) -> Ranking:
-    """Rank chips for a volume of work by the roofline.
+    """Rank chips for a volume of work by the analytic estimate (`sirdar.chips.tiled`).
 
     Args:
         graph: the network, traced with `batch` examples.
-        per_day: examples to compute, such as one night's forecasts.
+        per_day: examples to compute in one go, such as one night's forecasts.
+        per_s: examples that arrive every second, all day; as many machines as they need are counted. Give one of both.
         batch: examples in one run of the graph; the first axis of its first input where None.
-        chips: names, paths of TOML files or chips; the whole catalogue where None.
+        chips: names, paths of TOML files or chips; where None, all of the catalogue that compute in such a format.
         dtype: number format to run in; a chip that lacks it uses the next one it has and says so.
         region: for prices and the grid.
-        latency_s: what one batch may take; None for any.
+        latency_s: what one batch may take, with the time to fill it where `per_s` is given; None for any.
 
     Raises:
         ArgumentError: an argument is out of range, or a chip, format or region is unknown.
         DataError: a chip's own file is wrong.
     """
     batch = require_positive_integer(_first_axis(graph) if batch is None else batch, "batch")
-    _require_positive(per_day, "per_day")
-    if latency_s is not None:
-        _require_positive(latency_s, "latency_s")
-    sheets = [chip if isinstance(chip, Chip) else load(chip) for chip in (names() if chips is None else chips)]
+    if (per_day is None) == (per_s is None):
+        msg = f"one of per_day and per_s must be given, got {per_day!r} and {per_s!r}"
+        raise ArgumentError(msg)
+    for value, name in ((per_day, "per_day"), (per_s, "per_s"), (latency_s, "latency_s")):
+        if value is not None:
+            _require_positive(value, name)
+    sheets = _all(dtype) if chips is None else [chip if isinstance(chip, Chip) else load(chip) for chip in chips]
     if not sheets:
         msg = "chips must name at least one chip, got none"
         raise ArgumentError(msg)
-    runs = math.ceil(per_day / batch)
-    options = [_option(graph, chip, dtype, region, runs, latency_s) for chip in sheets]
-    able = [option for option in options if option.eligible]
+    volume = float(per_s * _DAY_S if per_s is not None else per_day or 0.0)
+    rate = None if per_s is None else float(per_s)
+    work = _Work(graph, batch, volume, rate, latency_s, dtype, region)
+    every = [option for chip in sheets for option in _options(chip, work)]
+    return _ranked(every, work)
+
+
+def _all(dtype: str) -> list[Chip]:
+    """The catalogue, less the chips that compute in nothing that could take the place of the format."""
+    found: list[Chip] = []
+    for chip in (load(name) for name in names()):
+        try:
+            chip.usable_dtype(dtype)
+        except ArgumentError:
+            continue
+        found.append(chip)
+    return found or [load(name) for name in names()]  # an unknown format is complained about later
+
+
+def _ranked(every: list[Option], work: _Work) -> Ranking:
+    """The best instance of each chip, in order, with marks and reasons."""
+    chosen: dict[str, Option] = {}
+    for option in sorted(every, key=_order):
+        chosen.setdefault(option.chip, option)
+    options = sorted(chosen.values(), key=_order)
+    best = options[0] if options[0].eligible else None
+    undominated = front(options)
+    told = tuple(
+        replace(row, pareto=place in undominated, reason=reason(row, best, options))
+        for place, row in enumerate(options)
+    )
+    able = [option for option in told if option.eligible]
     priced = [option for option in able if option.price_usd is not None]
     return Ranking(
-        options=tuple(sorted(options, key=_order)),
+        options=told,
         cheapest=_least(priced, lambda option: option.price_usd or 0.0),
         greenest=_least(able, lambda option: option.grams_co2),
-        fastest=_least(able, lambda option: option.seconds),
-        assumptions=_assumptions(graph, per_day, batch, region),
+        fastest=_least(able, lambda option: option.seconds if work.per_s is None else option.latency_s),
+        assumptions=_assumptions(work),
+        instances=tuple(every),
     )
 
 
-def _option(graph: Graph, chip: Chip, dtype: str, region: str, runs: int, limit_s: float | int | None) -> Option:
-    estimator: Estimator = Roofline()
-    cost = estimator.estimate(graph, chip, dtype)
-    instance = chip.cheapest_instance(region)
+def _options(chip: Chip, work: _Work) -> list[Option]:
+    """One for every instance with the chip, or one of the chip alone where none has a price."""
+    estimator: Estimator = Tiled()
+    cost = estimator.estimate(work.graph, chip, work.dtype)
+    bound = _bound(estimator.breakdown(work.graph, chip, work.dtype))
+    rented = [row for row in chip.instances if row.region == work.region and row.price_usd_per_hour is not None]
+    return [_option(chip, work, cost, bound, instance) for instance in rented or [None]]
+
+
+def _option(chip: Chip, work: _Work, cost: Cost, bound: str, instance: Instance | None) -> Option:
     count = 1 if instance is None else instance.chips
-    seconds = math.ceil(runs / count) * cost.latency_s
-    joules = energy(chip, cost.latency_s * runs)
+    runs = work.volume / work.batch if work.per_s is not None else float(math.ceil(work.volume / work.batch))
+    machines, seconds, idle_s, filling_s = _schedule(work, cost, count, runs)
+    joules = energy(chip, cost.latency_s * runs + idle_s * table_for(chip).static_share.value)
     room, sentence = fits(cost, chip)
     rate = None if instance is None else instance.price_usd_per_hour
+    latency_s = cost.latency_s + filling_s
     option = Option(
         chip=chip.name,
         instance=None if instance is None else instance.name,
         chips=count,
-        dtype=chip.usable_dtype(dtype),
-        latency_s=cost.latency_s,
+        dtype=chip.usable_dtype(work.dtype),
+        latency_s=latency_s,
         seconds=seconds,
         energy_low_j=joules.low_j,
         energy_j=joules.mid_j,
         energy_high_j=joules.high_j,
-        grams_co2=grams_co2(joules.mid_j, region),
-        price_usd=None if rate is None else usd(seconds, rate),
+        grams_co2=grams_co2(joules.mid_j, work.region),
+        price_usd=None if rate is None else machines * usd(seconds, rate),
         peak_bytes=cost.peak_bytes,
         parameter_bytes=cost.parameter_bytes,
         fits=room,
         fit=sentence,
-        fast_enough=limit_s is None or cost.latency_s <= limit_s,
-        bound=_bound(estimator.breakdown(graph, chip, dtype)),
+        fast_enough=work.limit_s is None or latency_s <= work.limit_s,
+        bound=bound,
         power_assumed=chip.power_w.assumed,
+        machines=machines,
     )
-    return replace(option, notes=_notes(chip, option, dtype, region, limit_s))
+    return replace(option, notes=_notes(chip, option, work))
+
+
+def _schedule(work: _Work, cost: Cost, count: int, runs: float) -> tuple[int, float, float, float]:
+    """Machines, seconds they are held, seconds that their chips wait, and seconds until a batch is full."""
+    if work.per_s is None:
+        return 1, math.ceil(runs / count) * cost.latency_s, 0.0, 0.0
+    machines = math.ceil(work.per_s * cost.latency_s / work.batch / count)
+    waiting_s = max(0.0, machines * count * _DAY_S - runs * cost.latency_s)
+    return machines, _DAY_S, waiting_s, (work.batch - 1) / work.per_s
 
 
 def _bound(rows: Iterable[OperatorCost]) -> str:
@@ -189,12 +176,12 @@ def _bound(rows: Iterable[OperatorCost]) -> str:
     return max(seconds, key=seconds.__getitem__, default="nothing")
 
 
-def _notes(chip: Chip, option: Option, dtype: str, region: str, limit_s: float | int | None) -> tuple[str, ...]:
+def _notes(chip: Chip, option: Option, work: _Work) -> tuple[str, ...]:
     notes: list[str] = []
-    if option.dtype != dtype:
-        notes.append(f"{chip.name} does not compute in {dtype}; {option.dtype} is used")
+    if option.dtype != work.dtype:
+        notes.append(f"{chip.name} does not compute in {work.dtype}; {option.dtype} is used")
     if option.instance is None:
-        notes.append(f"{NO_PRICE} in {region}; seconds are those of one chip")
+        notes.append(f"{NO_PRICE} in {work.region}; seconds are those of one chip")
     if chip.power_w.assumed:
         low, mid, high = chip.power_w.bounds
         notes.append(f"power of {low:g} to {high:g} W (taken as {mid:g} W) is an {chip.power_w.source}")
@@ -203,12 +190,13 @@ def _notes(chip: Chip, option: Option, dtype: str, region: str, limit_s: float |
     elif chip.sram_bytes.assumed:
         notes.append(f"on-chip memory of {chip.sram_bytes.value:.3g} bytes is an {chip.sram_bytes.source}")
     if option.bound == "overhead":
-        start = f"{chip.overhead_s.value:g} s each, {chip.overhead_s.source}"
+        each = chip.fitted.get("start_s", chip.overhead_s)
+        start = f"{each.value:g} s each, {each.source}"
         notes.append(f"most of the time goes into starting operators ({start}); a larger batch costs less")
     if not option.fits:
         notes.append(option.fit)
     if not option.fast_enough:
-        notes.append(f"one batch takes {option.latency_s:.3g} s, more than the {limit_s:g} s allowed")
+        notes.append(f"one batch takes {option.latency_s:.3g} s, more than the {work.limit_s:g} s allowed")
     return tuple(notes)
 
 
@@ -220,18 +208,28 @@ def _first_axis(graph: Graph) -> int:
     return shapes[0][0]
 
 
-def _assumptions(graph: Graph, volume: float | int, batch: int, region: str) -> tuple[str, ...]:
-    intensity = grid()[region]
+def _assumptions(work: _Work) -> tuple[str, ...]:
+    intensity = grid()[work.region]
+    if work.per_s is None:
+        job = f"{work.volume:g} examples in batches of {work.batch}, one batch at a time on each chip of one instance."
+        waiting = ""
+    else:
+        job = (
+            f"{work.per_s:g} examples a second, all day, in batches of {work.batch}, on as many instances as it takes; "
+            "arrivals are even, fill one batch after another, and no machine is in reserve."
+        )
+        waiting = " Chips that wait draw their static share."
     sentences = [
-        f"{volume:g} examples in batches of {batch}, one batch at a time on each chip of one instance.",
-        "Time is a roofline over operators run one after another: peaks times the shares that published results reach, "
-        "plus the start of each operator. Nothing was measured on these chips.",
+        job,
+        "Time is an analytic estimate over operators, one after another: whole tiles on arrays that are known, "
+        "shares of the peaks as fitted or published, a start for each. Nothing was measured on these chips.",
         "Price is the on-demand rate for the seconds of computing; starting machines and moving data are not in it.",
-        "Energy is the power of the chips under load times their time, without hosts and cooling.",
-        f"Carbon is {intensity.value:g} g CO2e per kWh in {region} ({intensity.source}, {intensity.date}).",
+        f"Energy is the power of the chips under load times their time, without hosts and cooling.{waiting}",
+        f"Carbon is {intensity.value:g} g CO2e per kWh in {work.region} ({intensity.source}, {intensity.date}).",
     ]
-    if graph.unknown:
-        sentences.append(f"The work of {len(graph.unknown)} operators is not counted: {', '.join(graph.unknown)}.")
+    unknown = work.graph.unknown
+    if unknown:
+        sentences.append(f"The work of {len(unknown)} operators is not counted: {', '.join(unknown)}.")
     return tuple(sentences)
 
 

@@ -10,7 +10,7 @@ together. Activations are read and written there, unless all that is alive while
 the caller passes in or gets back always is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
@@ -20,6 +20,7 @@ from sirdar.units import Cost
 from sirdar.workload.graph import Graph, Operator, TensorSpec
 
 Bound = Literal["compute", "memory", "overhead", "nothing"]
+FREE = ("view", "constant")  # kinds of operators that take no time
 
 
 @dataclass(frozen=True)
@@ -66,24 +67,33 @@ class Roofline:
     def estimate(self, graph: Graph, chip: Chip, dtype: str) -> Cost:
         """The cost of running the graph once, with its floating-point tensors in `dtype`."""
         rows = self.breakdown(graph, chip, dtype)
-        return _whole(graph, chip.usable_dtype(dtype), (row.cost for row in rows))
+        return whole(graph, chip.usable_dtype(dtype), (row.cost for row in rows))
 
     def breakdown(self, graph: Graph, chip: Chip, dtype: str) -> tuple[OperatorCost, ...]:
         """The same by operator, in order."""
         used = chip.usable_dtype(dtype)
-        live = graph.live_bytes(used)
-        sram = 0.0 if chip.sram_bytes is None else chip.sram_bytes.value
-        weights_stay = graph.parameter_bytes(used) + max(live, default=0) <= sram
-        outside = {spec.name for spec in graph.inputs} | set(graph.outputs)
-        rows: list[OperatorCost] = []
-        for operator, alive in zip(graph.operators, live, strict=True):
-            weights = operator.weight_bytes(used)
-            stays = alive + weights <= sram
-            moved = (*operator.inputs, *operator.outputs)
-            passed = [spec for spec in moved if not stays or spec.name in outside]
-            traffic = _bytes(passed, used) + (0 if weights_stay else weights)
-            rows.append(_operator_cost(operator, chip, used, traffic, alive))
-        return tuple(rows)
+        moved = traffic(graph, chip, used)
+        rows = zip(moved, graph.live_bytes(used), strict=True)
+        return tuple(_operator_cost(row, chip, used, passed + read, alive) for (row, read, passed), alive in rows)
+
+
+def traffic(graph: Graph, chip: Chip, dtype: str) -> Iterator[tuple[Operator, int, int]]:
+    """Every operator with the bytes of weights and of activations that pass between it and device memory.
+
+    Args:
+        graph: the network.
+        chip: whose on-chip memory keeps what fits in it.
+        dtype: a number format that the chip computes in.
+    """
+    live = graph.live_bytes(dtype)
+    sram = 0.0 if chip.sram_bytes is None else chip.sram_bytes.value
+    weights_stay = graph.parameter_bytes(dtype) + max(live, default=0) <= sram
+    outside = {spec.name for spec in graph.inputs} | set(graph.outputs)
+    for operator, alive in zip(graph.operators, live, strict=True):
+        weights = operator.weight_bytes(dtype)
+        stays = alive + weights <= sram
+        passed = [spec for spec in (*operator.inputs, *operator.outputs) if not stays or spec.name in outside]
+        yield operator, 0 if weights_stay else weights, _bytes(passed, dtype)
 
 
 class SlowRoofline:
@@ -92,7 +102,7 @@ class SlowRoofline:
     def estimate(self, graph: Graph, chip: Chip, dtype: str) -> Cost:
         """The cost of running the graph once, with its floating-point tensors in `dtype`."""
         rows = self.breakdown(graph, chip, dtype)
-        return _whole(graph, chip.usable_dtype(dtype), (row.cost for row in rows))
+        return whole(graph, chip.usable_dtype(dtype), (row.cost for row in rows))
 
     def breakdown(self, graph: Graph, chip: Chip, dtype: str) -> tuple[OperatorCost, ...]:
         """The same by operator, in order."""
@@ -109,7 +119,7 @@ class NullEstimator:
 
     def estimate(self, graph: Graph, chip: Chip, dtype: str) -> Cost:
         """Memory and work of the graph."""
-        return _whole(graph, chip.usable_dtype(dtype), ())
+        return whole(graph, chip.usable_dtype(dtype), ())
 
     def breakdown(self, graph: Graph, chip: Chip, dtype: str) -> tuple[OperatorCost, ...]:
         """A row of zeros for each operator."""
@@ -129,7 +139,7 @@ def fits(cost: Cost, chip: Chip) -> tuple[bool, str]:
 
 
 def _operator_cost(operator: Operator, chip: Chip, dtype: str, traffic: int, alive: int) -> OperatorCost:
-    free = operator.kind in ("view", "constant")
+    free = operator.kind in FREE
     matrix = chip.flops_per_s[dtype].value * chip.compute_efficiency.value
     compute_s = 2 * operator.macs / matrix + operator.flops / chip.vector_flops_per_s.value
     memory_s = 0.0 if free else traffic / (chip.bandwidth_bytes_per_s.value * chip.bandwidth_efficiency.value)
@@ -142,11 +152,12 @@ def _operator_cost(operator: Operator, chip: Chip, dtype: str, traffic: int, ali
         parameter_bytes=float(operator.weight_bytes(dtype)),
         macs=float(operator.macs),
     )
-    bound = _bound(compute_s, memory_s, overhead_s)
+    bound = bound_by(compute_s, memory_s, overhead_s)
     return OperatorCost(operator.name, operator.kind, dtype, cost, compute_s, memory_s, overhead_s, bound)
 
 
-def _bound(compute_s: float, memory_s: float, overhead_s: float) -> Bound:
+def bound_by(compute_s: float, memory_s: float, overhead_s: float) -> Bound:
+    """What takes longest; nothing where nothing takes time."""
     longest = max(compute_s, memory_s, overhead_s)
     if longest == 0:
         return "nothing"
@@ -155,7 +166,7 @@ def _bound(compute_s: float, memory_s: float, overhead_s: float) -> Bound:
     return "memory" if longest == memory_s else "overhead"
 
 
-def _whole(graph: Graph, dtype: str, costs: Iterable[Cost]) -> Cost:
+def whole(graph: Graph, dtype: str, costs: Iterable[Cost]) -> Cost:
     """The sum over operators; weights that several of them share are counted once."""
     total = sum(costs, Cost())
     return replace(

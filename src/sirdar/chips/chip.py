@@ -5,41 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date as calendar_date
 
+from sirdar.chips.blocks import Blocks
+from sirdar.chips.number import Number as Number
 from sirdar.errors import ArgumentError
 from sirdar.numerics.formats import format_named
-
-
-@dataclass(frozen=True)
-class Number:
-    """A fact about a chip.
-
-    Args:
-        value: in the unit that the name of its key ends with.
-        source: the document it stands in, or "assumption: ..." where nobody published it.
-        date: the day the source is from or was read.
-        low: least plausible value; the value itself when the source leaves no doubt.
-        high: greatest plausible value.
-        alternatives: what other pages of the same publisher say.
-    """
-
-    value: float
-    source: str
-    date: calendar_date
-    low: float | None = None
-    high: float | None = None
-    alternatives: tuple["Number", ...] = ()
-
-    @property
-    def bounds(self) -> tuple[float, float, float]:
-        """Low, value and high."""
-        low = self.value if self.low is None else self.low
-        high = self.value if self.high is None else self.high
-        return low, self.value, high
-
-    @property
-    def assumed(self) -> bool:
-        """Whether it is an assumption and not a published figure."""
-        return self.source.startswith("assumption")
 
 
 @dataclass(frozen=True)
@@ -82,6 +51,10 @@ class Chip:
         power_w: of the chip under load.
         sram_bytes: on-chip memory that operators can keep their activations in; None where it is not published.
         instances: where it can be rented.
+        blocks: the parts it is made of, as far as they are known.
+        fitted: how many times its ideal time each kind of work takes, fitted to measurements; by the names of
+            `sirdar.chips.calibration.PARTS`.
+        node_nm: of the process it is made in, for energies per operation.
     """
 
     name: str
@@ -98,6 +71,9 @@ class Chip:
     power_w: Number
     sram_bytes: Number | None = None
     instances: tuple[Instance, ...] = ()
+    blocks: Blocks | None = None
+    fitted: Mapping[str, Number] = field(default_factory=dict, hash=False)
+    node_nm: Number | None = None
 
     def numbers(self) -> Iterator[tuple[str, Number]]:
         """Every number on the sheet, by the key it has in TOML."""
@@ -106,6 +82,10 @@ class Chip:
                 yield key, value
         for dtype, number in self.flops_per_s.items():
             yield f"flops_per_s.{dtype}", number
+        for part, number in self.fitted.items():
+            yield f"fitted.{part}", number
+        if self.blocks is not None:
+            yield from self.blocks.numbers()
 
     def usable_dtype(self, dtype: str) -> str:
         """The format itself where the chip computes in it, else the next one it has.

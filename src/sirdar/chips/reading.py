@@ -3,8 +3,8 @@
 
 A number is an inline table: ``memory_bytes = { value = 34359738368, source = "...", date = 2026-08-21 }`` (the date
 bare or in quotes), with optional ``low``, ``high`` and ``alternatives`` (a list of such tables). ``[flops_per_s]``
-holds one per number format, ``[[instances]]`` where the chip can be rented; `sirdar.chips.host` explains
-``[per_core]``.
+holds one per number format, ``[[instances]]`` where the chip can be rented. `sirdar.chips.host` explains
+``[per_core]``, `sirdar.chips.blocks` ``[blocks.array]`` and the like, `sirdar.chips.calibration` ``[fitted]``.
 """
 
 import math
@@ -18,11 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from sirdar.chips import host
-from sirdar.chips.chip import Chip, Instance, Number
+from sirdar.chips.array import STATIONARY
+from sirdar.chips.blocks import ANY_BLOCK, BUDGET, Block, Blocks, disagreements
+from sirdar.chips.blocks import KINDS as BLOCKS
+from sirdar.chips.calibration import PARTS
+from sirdar.chips.chip import Chip, Instance
+from sirdar.chips.number import Number
 from sirdar.errors import ArgumentError, DataError, nearest
 from sirdar.numerics.formats import FORMATS
 
 KINDS = ("accelerator", "gpu", "cpu")
+_NPU = "npu"  # folder of the catalogue
 _TEXTS = ("name", "vendor", "kind", "description")
 _NUMBERS = (
     "vector_flops_per_s",
@@ -34,13 +40,19 @@ _NUMBERS = (
     "power_w",
 )
 _KEYS = (*_TEXTS, *_NUMBERS, "flops_per_s")
-_MAY_BE_ZERO = ("overhead_s",)
+_OPTIONAL = ("sram_bytes", "node_nm")
+_MAY_BE_ZERO = ("overhead_s", "start_s", "run_s", "exchange_s")
 _SHARES = ("compute_efficiency", "bandwidth_efficiency")
 
 
 def names() -> tuple[str, ...]:
-    """Names of the chips in the catalogue, sorted."""
-    return tuple(sorted(row.name.removesuffix(".toml") for row in _catalogue().iterdir() if row.name.endswith(".toml")))
+    """Names of the chips in the catalogue that can be rented or are this machine, sorted."""
+    return _listed(_catalogue())
+
+
+def npu_names() -> tuple[str, ...]:
+    """Names of the catalogue's microcontroller-class NPUs, sorted."""
+    return _listed(_catalogue() / _NPU)
 
 
 def load(name_or_path: str | Path) -> Chip:
@@ -56,10 +68,17 @@ def load(name_or_path: str | Path) -> Chip:
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(".toml"):
         return _read(Path(text), text)
-    if text not in names():
-        msg = f"no chip is called {text!r}; there are {', '.join(names())}.{nearest(text, names())}"
+    known = {name: _catalogue() for name in names()} | {name: _catalogue() / _NPU for name in npu_names()}
+    if text not in known:
+        msg = f"no chip is called {text!r}; there are {', '.join(sorted(known))}.{nearest(text, known)}"
         raise ArgumentError(msg)
-    return _read(_catalogue() / f"{text}.toml", f"{text}.toml")
+    return _read(known[text] / f"{text}.toml", f"{text}.toml")
+
+
+def _listed(folder: Traversable) -> tuple[str, ...]:
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(row.name.removesuffix(".toml") for row in folder.iterdir() if row.name.endswith(".toml")))
 
 
 def _catalogue() -> Traversable:
@@ -70,21 +89,83 @@ def _read(path: Traversable, title: str) -> Chip:
     sheet = Sheet.read(path, title)
     if "per_core" in sheet.table:
         sheet = Sheet(title, host.scaled(sheet.table, title))
-    sheet.only((*_KEYS, "sram_bytes", "instances"), required=_KEYS)
+    blocks = _blocks(sheet.child("blocks")) if "blocks" in sheet.table else None
+    if blocks is not None:
+        sheet = Sheet(title, _completed(sheet.table, blocks))
+    sheet.only((*_KEYS, *_OPTIONAL, "blocks", "fitted", "instances"), required=_KEYS)
     name, vendor, kind, description = (sheet.text(key) for key in _TEXTS)
     if kind not in KINDS:
         raise sheet.wrong("kind", f"must be one of {', '.join(KINDS)}, got {kind!r}", KINDS)
-    numbers = {key: sheet.number(key) for key in _NUMBERS}
-    return Chip(
+    chip = Chip(
         name,
         vendor,
         kind,
         description,
         _peaks(sheet.child("flops_per_s")),
-        **numbers,
-        sram_bytes=sheet.number("sram_bytes") if "sram_bytes" in sheet.table else None,
+        **{key: sheet.number(key) for key in _NUMBERS},
+        **{key: sheet.number(key) for key in _OPTIONAL if key in sheet.table},
         instances=_instances(sheet),
+        blocks=blocks,
+        fitted=_fitted(sheet.child("fitted")) if "fitted" in sheet.table else {},
     )
+    _require_consistent(sheet, chip)
+    return chip
+
+
+def _completed(table: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
+    """The sheet with what its blocks imply, where it does not say so itself."""
+    whole: dict[str, Any] = {**table, "flops_per_s": dict(table.get("flops_per_s", {}))}
+    newest = max(number.date for _, number in blocks.numbers())
+    for key, value in blocks.implied().items():
+        place, _, dtype = key.partition(".")
+        target, leaf = (whole[place], dtype) if dtype else (whole, key)
+        target.setdefault(leaf, {"value": value, "source": "follows from the blocks", "date": newest})
+    return whole
+
+
+def _require_consistent(sheet: "Sheet", chip: Chip) -> None:
+    if chip.blocks is None:
+        return
+    complaints = [*chip.blocks.complaints(), *disagreements(dict(chip.numbers()), chip.blocks.implied())]
+    if complaints:
+        key, sentence = complaints[0]
+        msg = f"{sheet.title}: key {key!r} {sentence}."
+        raise DataError(msg)
+
+
+def _blocks(sheet: "Sheet") -> Blocks:
+    sheet.only((*BLOCKS, "budget"))
+    if not set(sheet.table) & set(BLOCKS):
+        raise sheet.wrong("", f"must hold at least one of {', '.join(BLOCKS)}")
+    budget: dict[str, Number] = {}
+    if "budget" in sheet.table:
+        table = sheet.child("budget")
+        table.only(BUDGET)
+        budget = {key: table.number(key) for key in table.table}
+    return Blocks({kind: _block(sheet.child(kind), kind) for kind in BLOCKS if kind in sheet.table}, budget)
+
+
+def _block(sheet: "Sheet", kind: str) -> Block:
+    required, optional = BLOCKS[kind]
+    figures = (*required, *optional, *ANY_BLOCK)
+    if kind != "array":
+        sheet.only(figures, required=required)
+        return Block(kind, {key: sheet.number(key) for key in sheet.table})
+    sheet.only((*figures, "passes", "stationary", "hidden_load"), required=(*required, "passes"))
+    passes = sheet.child("passes")
+    passes.only([row.name for row in FORMATS])
+    stationary, hidden = sheet.table.get("stationary", "weight"), sheet.table.get("hidden_load", True)
+    if stationary not in STATIONARY:
+        raise sheet.wrong("stationary", f"must be one of {', '.join(STATIONARY)}, got {stationary!r}", STATIONARY)
+    if not isinstance(hidden, bool):
+        raise sheet.wrong("hidden_load", f"must be true or false, got {hidden!r}")
+    numbers = {key: sheet.number(key) for key in figures if key in sheet.table}
+    return Block(kind, numbers, {key: passes.number(key) for key in passes.table}, stationary, hidden)
+
+
+def _fitted(sheet: "Sheet") -> dict[str, Number]:
+    sheet.only(PARTS, required=PARTS)
+    return {key: sheet.number(key) for key in PARTS}
 
 
 def _peaks(sheet: "Sheet") -> dict[str, Number]:

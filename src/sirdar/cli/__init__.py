@@ -9,7 +9,19 @@ import typer
 
 from sirdar.errors import SirdarError
 
-_VERBS = ("plan", "backtest", "forecast", "order", "simulate", "chips")
+_VERBS = (
+    "plan",
+    "backtest",
+    "forecast",
+    "order",
+    "simulate",
+    "chips",
+    "estimate",
+    "advise",
+    "migrate",
+    "search",
+    "rules",
+)
 _BAD_INPUT, _INTERRUPTED = 2, 130
 # The root of the parser's errors: Click's ClickException, which newer releases of Typer carry inside themselves.
 _PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]

@@ -7,7 +7,7 @@ product is zero and takes no room.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -32,12 +32,16 @@ _RECENT = (1, 4, 12)  # steps over which past covariates are averaged
 _CANDIDATES = 4  # for each row that is kept
 _FRESH = 0.03
 _UNEVEN = 10.0  # most and least weight of a series, over the median one's
+_AGE = -2  # place of age among the columns of a history
+_OLD = 12  # steps
 _PRICES = ("price over usual", "price over now", "price over line")
 
 
 @dataclass(frozen=True)
 class Rows:
     """Features and what they should tell, one row for each (series, origin, step), the step running fastest.
+
+    What trees learn from.
 
     Args:
         matrix: float32 CSR [row, feature].
@@ -48,6 +52,21 @@ class Rows:
     matrix: sparse.csr_matrix
     scale: Float32[np.ndarray, " row"]
     target: Float32[np.ndarray, " row"]
+
+
+class Pairs(NamedTuple):
+    """The same features, those that all steps of a pair share but once: what networks learn from.
+
+    A network would learn single dates and products by heart where a forest, whose leaves hold many rows, cannot. So age
+    stands still after some steps, for it only tells the date then; words are told of a product only as long as it has
+    no history; and the day of the month is no feature of weeks before two years were seen. Every line's own columns of
+    prices are not here: a network makes its own products.
+    """
+
+    shared: Float32[np.ndarray, "pair shared"]  # NaN where not known
+    ahead: Float32[np.ndarray, "pair steps own"]  # likewise
+    scale: Float32[np.ndarray, " pair"]  # units of demand of one unit of the scale-free features
+    target: Float32[np.ndarray, "pair steps"]  # in units; NaN where not known
 
 
 @dataclass(frozen=True)
@@ -84,19 +103,24 @@ class Features:
     @property
     def names(self) -> list[str]:
         """Of the columns."""
-        known, past = [name for name, *_ in self.encoding.known], [name for name, *_ in self.encoding.past]
-        lags, windows, cycles = self.shape
-        names = [*self._history_names(lags, windows), "step"]
-        for cycle in cycles:
-            names += [f"{what} of cycle {cycle}" for what in ("last", "mean of 4", "mean of 8", "index")]
-        names += self._calendar_names()
-        names += list(_PRICES) if self.prices else []
-        names += [f"{name} at step" for name in known] + [f"{name} change" for name in known]
+        past = [name for name, *_ in self.encoding.past]
+        lags, windows, _ = self.shape
+        names = [*self._history_names(lags, windows), *self._own_names()]
         names += [f"{name} over {steps}" for name in past for steps in _RECENT]
         names += [name for name, *_ in self.encoding.static]
         names += [f"{name}={value}" for name, values in self.encoding.categories for value in values]
         names += [f"word {word}" for word in self.words.words]
         return [*names, *(f"{line}: {names[column]}" for line in self._lines for column in self._crossed)]
+
+    @property
+    def pair_names(self) -> tuple[list[str], list[str]]:
+        """Of the columns of `Pairs`: shared, and ahead."""
+        names = self.names
+        views = names.index("step") + len(self._own_names())
+        words = [name for name in names[views:] if not name.startswith(tuple(f"{line}: " for line in self._lines))]
+        return [*names[: names.index("step")], *words], [
+            name for name in self._own_names() if self._dated or name not in self._calendar_names()
+        ]
 
     @property
     def shape(self) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
@@ -123,17 +147,20 @@ class Features:
         Raises:
             ArgumentError: a covariate is lacking, or the panel is of another frequency.
         """
+        return self.on(panel).rows(series, origin, step)
+
+    def on(self, panel: Panel) -> "Source":
+        """What is the same for all rows of a panel, made once: worth it where rows are wanted time and again.
+
+        Raises:
+            ArgumentError: a covariate is lacking, or the panel is of another frequency.
+        """
         self.require(panel)
         demand = np.where(panel.observed, panel.target, np.float32(np.nan)).astype(np.float32)
-        begin = panel.indptr[:-1][series]
-        now = begin + origin
-        block, scale = self._block(panel, demand, (series, begin, now, step))
-        owner = np.repeat(series, step.shape[1])
-        matrix = self._assembled(panel, block, owner)
-        place = now[:, None] + step - 1
-        inside = place < panel.indptr[1:][series][:, None]
-        target = np.append(demand, np.float32(np.nan))[np.where(inside, place, len(demand))]
-        return Rows(matrix, np.repeat(scale, step.shape[1]).astype(np.float32), target.reshape(-1))
+        parts = [sparse.csr_matrix(self.encoding.static_channels(panel)), self.words.matrix(panel)]
+        static: Any = sparse.hstack(parts, format="csr", dtype=np.float32)
+        price = _log_price(panel) if self.prices else np.zeros(0)
+        return Source(self, panel, demand, static, self._line(panel), price)
 
     def sample(
         self, panel: Panel, horizon: int, count: int, generator: np.random.Generator
@@ -175,23 +202,6 @@ class Features:
             raise ArgumentError(msg)
         self.encoding.require(panel)
 
-    def _block(self, panel: Panel, demand: np.ndarray, pairs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """The columns that every product line has, and the scale of each pair."""
-        series, begin, now, step = pairs
-        history, scale = self._history(demand, begin, now)
-        parts = [
-            np.broadcast_to(history[:, None], (*step.shape, history.shape[1])),
-            step[..., None],
-            self._cycles(demand, begin, now, scale, step),
-            self._calendar(panel, panel.start[series] + now - begin, step),
-            self._price(panel, series, now, step),
-            self._known(panel, series, now, step),
-        ]
-        past = self._past(panel, series, now)
-        parts.append(np.broadcast_to(past[:, None], (*step.shape, past.shape[1])))
-        block = np.concatenate([part.astype(np.float32) for part in parts], axis=2)
-        return block.reshape(step.size, block.shape[2]), scale
-
     def _history(self, demand: np.ndarray, begin: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         from sirdar.forecasting import feature_kernels as kernels  # here, not above: it loads numba
 
@@ -200,8 +210,7 @@ class Features:
         middle, longest = windows[len(windows) // 2], windows[-1]
         scale = kernels.scales(demand, begin, now, steps, self.reference)
         place = now[:, None] - np.arange(1, lags + 1)
-        padded = np.append(demand, np.float32(np.nan))
-        past = padded[np.where(place >= begin[:, None], place, len(demand))] / scale[:, None]
+        past = _taken(demand, place, place >= begin[:, None]) / scale[:, None]
         age = np.log1p(np.minimum(now - begin, longest))
         parts = [
             past,
@@ -220,6 +229,19 @@ class Features:
         names += [f"quantile {level:g} of {middle}" for level in (0.25, 0.5, 0.75, 0.9, 1)]
         names += ["since last sale", "between sales", f"size of a sale in {longest}", "share observed"]
         return [*names, "age", "level"]
+
+    def _own_names(self) -> list[str]:
+        known = [name for name, *_ in self.encoding.known]
+        names = ["step"]
+        for cycle in self.shape[2]:
+            names += [f"{what} of cycle {cycle}" for what in ("last", "mean of 4", "mean of 8", "index")]
+        names += [*self._calendar_names(), *(_PRICES if self.prices else ())]
+        return names + [f"{name} at step" for name in known] + [f"{name} change" for name in known]
+
+    @property
+    def _dated(self) -> bool:
+        """Whether a network may be told the calendar."""
+        return self.unit != "W" or self.encoding.yearly
 
     def _cycles(
         self, demand: np.ndarray, begin: np.ndarray, now: np.ndarray, scale: np.ndarray, step: np.ndarray
@@ -259,21 +281,19 @@ class Features:
         )
         return [f"wave {number}" for number in range(waves)] + ordinals + (["place in year"] if yearly else [])
 
-    def _price(self, panel: Panel, series: np.ndarray, now: np.ndarray, step: np.ndarray) -> np.ndarray:
+    def _price(self, source: "Source", series: np.ndarray, now: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Logarithms of the price at the target over the usual one, the one at the origin, and the line's."""
         if not self.prices:
             return np.zeros((*step.shape, 0))
-        assert panel.price is not None
-        ahead = panel.price in panel.future
-        column = _log_price(panel)
+        panel, column = source.panel, source.price
         seen = _held(_before(panel, column, series, now, _PRICE_WINDOW))
         usual, latest = _mean(seen), seen[:, -1]
         then = latest[:, None]
-        if ahead:
+        if panel.price in panel.future:
             after = _at(panel, column, series, now[:, None] + np.arange(int(step.max(initial=1))))
             after = _held(np.concatenate([latest[:, None], after], axis=1))
             then = np.take_along_axis(after, step, axis=1)
-        line = np.array(self.prices)[self._line(panel)[series]]
+        line = np.array(self.prices)[source.line[series]]
         parts = [then - usual[:, None], then - latest[:, None], then - line[:, None]]
         return np.stack([np.broadcast_to(part, step.shape) for part in parts], axis=-1)
 
@@ -303,9 +323,15 @@ class Features:
 
     @property
     def _lines(self) -> tuple[str, ...]:
-        """Product lines: the category of fewest values."""
-        fewest = min(self.encoding.categories, key=lambda category: len(category[1]), default=("", ()))
-        return tuple(f"{fewest[0]}={value}" for value in fewest[1]) if self.prices else ()
+        """Names of the product lines."""
+        name, values = self._category
+        return tuple(f"{name}={value}" for value in values) if self.prices else ()
+
+    @property
+    def _category(self) -> tuple[str, tuple[str, ...]]:
+        """The static that tells product lines apart: that of fewest values, two at least."""
+        several = [category for category in self.encoding.categories if len(category[1]) > 1]
+        return min(several, key=lambda category: len(category[1]), default=("", ()))
 
     @property
     def _crossed(self) -> list[int]:
@@ -320,7 +346,7 @@ class Features:
         """Which product line each series is of, -1 for none."""
         line = np.full(len(panel), -1, dtype=np.int64)
         if self._lines:
-            name, values = min(self.encoding.categories, key=lambda category: len(category[1]))
+            name, values = self._category
             for number, value in enumerate(values):
                 line[panel.static[name] == value] = number
         return line
@@ -341,16 +367,90 @@ class Features:
             means.append(float(column[chosen].mean(dtype=np.float64)) if chosen.any() else whole)
         return (*means, whole)
 
-    def _assembled(self, panel: Panel, block: np.ndarray, owner: np.ndarray) -> sparse.csr_matrix:
+
+@dataclass(frozen=True)
+class Source:
+    """A panel made ready to give rows; `Features.on` makes it.
+
+    Args:
+        features: how it becomes rows.
+        panel: the panel.
+        demand: [step], NaN where it may not be learned from.
+        static: float32 [series, column] of statics and words.
+        line: which product line each series is of, -1 for none.
+        price: [step], its logarithm; empty when the panel that was fitted had no price.
+    """
+
+    features: Features
+    panel: Panel
+    demand: Float32[np.ndarray, " steps"]
+    static: sparse.csr_matrix
+    line: Int64[np.ndarray, " series"]
+    price: np.ndarray
+
+    def rows(
+        self,
+        series: Int64[np.ndarray, " pair"],
+        origin: Int64[np.ndarray, " pair"],
+        step: Int64[np.ndarray, "pair steps"],
+    ) -> Rows:
+        """See `Features.rows`."""
+        history, ahead, past, scale = self._parts(series, origin, step)
+        wide = [np.broadcast_to(part[:, None], (*step.shape, part.shape[1])) for part in (history, past)]
+        block = np.concatenate([wide[0], ahead, wide[1]], axis=2)
+        matrix = self._assembled(block.reshape(step.size, block.shape[2]), np.repeat(series, step.shape[1]))
+        target = self._target(series, origin, step)
+        return Rows(matrix, np.repeat(scale, step.shape[1]).astype(np.float32), target.reshape(-1))
+
+    def pairs(
+        self,
+        series: Int64[np.ndarray, " pair"],
+        origin: Int64[np.ndarray, " pair"],
+        step: Int64[np.ndarray, "pair steps"],
+    ) -> Pairs:
+        """Dense features of pairs of a series and an origin, and of some steps ahead of each, as of `rows`."""
+        history, ahead, past, scale = self._parts(series, origin, step)
+        features, static = self.features, self.static[series].toarray()
+        history[:, _AGE] = np.minimum(history[:, _AGE], np.log1p(np.float32(_OLD)))
+        words = static.shape[1] - len(features.words.words)
+        static[:, words:] *= (origin == 0)[:, None]
+        if not features._dated:
+            dates = 1 + 4 * len(features.shape[2])
+            ahead = np.delete(ahead, slice(dates, dates + len(features._calendar_names())), axis=2)
+        shared = np.concatenate([history, past, static], axis=1)
+        return Pairs(shared, ahead, scale.astype(np.float32), self._target(series, origin, step))
+
+    def _parts(
+        self, series: np.ndarray, origin: np.ndarray, step: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Columns that every product line has: of the history, of each step, of past covariates; and the scales."""
+        panel, features = self.panel, self.features
+        begin = panel.indptr[:-1][series]
+        now = begin + origin
+        history, scale = features._history(self.demand, begin, now)
+        ahead = [
+            step[..., None],
+            features._cycles(self.demand, begin, now, scale, step),
+            features._calendar(panel, panel.start[series] + origin, step),
+            features._price(self, series, now, step),
+            features._known(panel, series, now, step),
+        ]
+        past = features._past(panel, series, now).astype(np.float32)
+        return history, np.concatenate([part.astype(np.float32) for part in ahead], axis=2), past, scale
+
+    def _target(self, series: np.ndarray, origin: np.ndarray, step: np.ndarray) -> np.ndarray:
+        place = (self.panel.indptr[:-1][series] + origin)[:, None] + step - 1
+        return _taken(self.demand, place, place < self.panel.indptr[1:][series][:, None])
+
+    def _assembled(self, block: np.ndarray, owner: np.ndarray) -> sparse.csr_matrix:
         from sirdar.forecasting import feature_kernels as kernels
 
-        parts = [sparse.csr_matrix(self.encoding.static_channels(panel)), self.words.matrix(panel)]
-        static: Any = sparse.hstack(parts, format="csr")
-        crossed = np.array(self._crossed, dtype=np.int64)
+        crossed = np.array(self.features._crossed, dtype=np.int64)
+        static: Any = self.static
         first = block.shape[1] + static.shape[1]
-        arrays = (static.data.astype(np.float32), static.indices.astype(np.int64), static.indptr.astype(np.int64))
-        data, indices, indptr = kernels.sparse_rows(block, owner, arrays, self._line(panel), crossed, first)
-        width = first + len(self._lines) * len(crossed)
+        arrays = (static.data, static.indices.astype(np.int64), static.indptr.astype(np.int64))
+        data, indices, indptr = kernels.sparse_rows(block, owner, arrays, self.line, crossed, first)
+        width = first + len(self.features._lines) * len(crossed)
         return sparse.csr_matrix((data, indices, indptr), shape=(len(block), width), copy=False)
 
 
@@ -361,21 +461,22 @@ def as_features(stored: dict[str, Any], encoding: Encoding) -> Features:
     return Features(encoding, str(stored["unit"]), float(stored["reference"]), words, prices)
 
 
-def dense(rows: Rows) -> Float32[np.ndarray, "row feature"]:
-    """The rows for a network: what is not known is 0, and values of demand far above the level are drawn in."""
-    return np.arcsinh(np.nan_to_num(rows.matrix.toarray())).astype(np.float32)
-
-
 def _log_price(panel: Panel) -> np.ndarray:
     assert panel.price is not None
     price = panel.future[panel.price] if panel.price in panel.future else panel.past[panel.price]
     return np.log(np.where(price > 0, price, np.nan))
 
 
+def _taken(column: np.ndarray, place: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Values of a per-step array at places in it; NaN where these are not inside."""
+    if not len(column):
+        return np.full(place.shape, np.nan, dtype=np.float32)
+    return np.where(inside, column[np.where(inside, place, 0)], np.float32(np.nan)).astype(np.float32)
+
+
 def _at(panel: Panel, column: np.ndarray, series: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Values of a per-step array at places in it; NaN outside the series."""
     inside = (place >= panel.indptr[:-1][series][:, None]) & (place < panel.indptr[1:][series][:, None])
-    return np.append(column.astype(np.float32), np.float32(np.nan))[np.where(inside, place, len(column))]
+    return _taken(column, place, inside)
 
 
 def _before(panel: Panel, column: np.ndarray, series: np.ndarray, now: np.ndarray, steps: int) -> np.ndarray:

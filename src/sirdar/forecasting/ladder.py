@@ -18,6 +18,7 @@ _KINDS = {
     "textbook": ("textbook", "Textbook"),
     "add-ons": ("addons", "AddOns"),
     "sqrf": ("sqrf", "SparseQuantileForest"),
+    "feed-forward": ("feedforward", "FeedForward"),
     "mq-rnn": ("mqrnn", "MQRNN"),
     "mq-cnn": ("mqcnn", "MQCNN"),
     "mq-transformer": ("mqtransformer", "MQTransformer"),

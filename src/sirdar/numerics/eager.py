@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rounding in torch operations, for tensors that stand on a GPU or another device: the same bits as the CPU's kernels.
 
-It makes some thirty passes over memory; `torch.compile` can fuse them. Integers are computed in int64, because torch
-lacks shifts and products of uint32.
+It makes some thirty passes over memory; `torch.compile` can fuse them. On a GPU with Triton `triton_kernels.py` is
+used instead, which makes one. Integers are computed in int64, because torch lacks shifts and products of uint32.
 """
 
 import torch

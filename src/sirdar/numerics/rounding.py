@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sirdar.errors import ArgumentError, nearest
+from sirdar.numerics import memory
 from sirdar.numerics.arrays import (
     Values,
     dtype_name,
@@ -72,18 +73,32 @@ def quantise(
         return _on_device(x, row, overflow, (draw, offset), out)
     values = host_array(x)
     require_room(x, row)
-    result = np.empty(values.shape, np.float32) if out is None else _target(out, x)
+    result = memory.empty(values.shape) if out is None else _target(out, x)
     _round(narrowed(values, row, draw, offset), result, row, overflow, (draw, offset))
     return returned(result, x) if out is None else out
 
 
 def _on_device(x: Any, row: Format | BlockFormat, overflow: str, draw: tuple[int | None, int], out: Any) -> Any:  # noqa: ANN401
-    from sirdar.numerics import eager
-
     require_no_gradient(x)
     require_room(x, row)
-    result = eager.quantise(x, row, overflow, seed=draw[0], offset=draw[1])
+    seed, offset = draw
+    kernel = _device_kernel(x, offset)
+    result = kernel(x.detach(), row, overflow, seed=seed, offset=offset)
     return result if out is None else out.copy_(result)
+
+
+def _device_kernel(x: Any, offset: int) -> Any:  # noqa: ANN401 - a function of either module
+    """Triton's kernel for fp32 on a GPU, where there is Triton; torch operations otherwise."""
+    from importlib.util import find_spec
+
+    fits = dtype_name(x) == "float32" and x.dim() > 0 and offset % (1 << 32) + x.numel() <= 1 << 32
+    if x.is_cuda and fits and find_spec("triton") is not None:
+        from sirdar.numerics import triton_kernels
+
+        return lambda values, *rest, **named: triton_kernels.quantise(values.contiguous(), *rest, **named)
+    from sirdar.numerics import eager
+
+    return eager.quantise
 
 
 def _round(

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sirdar estimate`: what a network costs on chips, layer by layer, before it runs on any."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sirdar.cli import options
+
+_MODEL = "Folder of a saved forecaster, package.module:factory[@weights.safetensors], or network.pt2."
+
+
+def estimate(
+    model: Annotated[str, typer.Argument(help=_MODEL)],
+    chip: Annotated[list[str] | None, typer.Option(help="Name or TOML file of a chip, repeated.")] = None,
+    dtype: Annotated[str, typer.Option(help="Number format; a chip without it takes the next one it has.")] = "bf16",
+    batch: Annotated[int | None, typer.Option(help="Examples in one run; as in the example inputs if omitted.")] = None,
+    layers: Annotated[int, typer.Option(help="How many of the slowest layers to list.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for estimate.json with every layer; none if omitted.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Estimate seconds, joules and bytes of one run of a network on chips.
+
+    Examples:
+        sirdar estimate mypackage.models:resnet --chip trainium1 --chip a100 --batch 8 --layers 10
+
+        sirdar estimate plan/model --chip drawing-board.toml --dtype fp32
+    """
+    from sirdar.chips import load
+    from sirdar.recipes import advise
+    from sirdar.recipes.files import finite, output_folder, write_json
+
+    wanted = chip or ["trainium1"]
+    for name in wanted:  # a slip is refused before the network is traced
+        load(name)
+    graph = advise.network(model, batch)
+    made = [advise.estimate(graph, name, dtype) for name in wanted]
+    content = finite({"model": model, "estimates": [row.to_dict() for row in made]})
+    if out is not None:
+        with output_folder(out) as scratch:
+            write_json(content, scratch / "estimate.json")
+    if as_json:
+        options.print_json(content)
+        return
+    _show(graph.name, made, layers)
+    for name in graph.unknown:
+        sys.stdout.write(f"* The work of {name} is not counted.\n")
+
+
+def _show(title: str, made: list, layers: int) -> None:  # of recipes' Estimate, which would load torch for --help
+    from sirdar.report.plan import duration, number
+
+    rows = [
+        [
+            row.chip,
+            row.dtype,
+            duration(row.cost.latency_s),
+            f"{number(row.joules[1])} ({number(row.joules[0])} to {number(row.joules[2])})",
+            number(row.cost.energy_j),
+            f"{number(row.cost.parameter_bytes / 2**20)} MiB",
+            f"{number(row.cost.peak_bytes / 2**20)} MiB",
+            "yes" if row.fits else "no",
+        ]
+        for row in made
+    ]
+    columns = ["chip", "dtype", "time", "joules by layer", "at full power", "weights", "activations", "fits"]
+    options.print_table(f"{title}: one run, estimated", columns, rows)
+    for row in made if layers else []:
+        slowest = sorted(row.layers, key=lambda layer: -layer["seconds"])[:layers]
+        body = [
+            [layer["name"], layer["kind"], duration(layer["seconds"]), layer["bound"], number(layer["joules"])]
+            for layer in slowest
+        ]
+        options.print_table(f"{row.chip}: slowest layers", ["layer", "kind", "time", "bound by", "joules"], body)

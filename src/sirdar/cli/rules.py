@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sirdar rules`: what the winners of searches have in common, and a model changed by it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sirdar.cli import options
+
+
+def rules(
+    studies: Annotated[list[Path], typer.Argument(help="study.json of `sirdar search`, one or more.")],
+    out: Annotated[Path | None, typer.Option("--out", help="File for the rules, JSON that can be edited.")] = None,
+    share: Annotated[float, typer.Option(help="Of a search's trials that count as its best.")] = 0.25,
+    chance: Annotated[float, typer.Option(help="Probability by chance below which a pattern is a rule.")] = 0.01,
+    rules_file: Annotated[
+        Path | None, typer.Option("--rules", help="Rules to apply, in place of finding them in the searches.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="JSON of a model's choices; it is printed as the rules change it.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Find the patterns that the best candidates of searches share, as rules a person can read and change.
+
+    Examples:
+        sirdar rules detection/study.json classification/study.json --out rules.json
+
+        sirdar rules detection/study.json --rules rules.json --model mine.json
+    """
+    from dataclasses import asdict
+
+    from sirdar.search.expert import apply_rules, find_rules, read_rules, write_rules
+    from sirdar.search.study import read_study
+
+    runs = [read_study(path) for path in studies]
+    found = find_rules(runs, share, chance) if rules_file is None else read_rules(rules_file)
+    if out is not None:
+        write_rules(found, out)
+    content: dict[str, object] = {"rules": [{**asdict(rule), "sentence": str(rule)} for rule in found]}
+    if model is not None:
+        from sirdar.cli.search import read_json
+
+        space = runs[0][0]
+        content["model"] = apply_rules(found, space, space.candidate(read_json(model))).as_dict()
+    if as_json:
+        options.print_json(content)
+        return
+    for rule in found or ("no pattern is clear enough to be a rule",):
+        sys.stdout.write(f"{rule}\n")
+    if model is not None:
+        sys.stdout.write(json.dumps(content["model"]) + "\n")

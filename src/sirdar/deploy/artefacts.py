@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files to take along, each run and compared with the network before it is handed over, and a lock file.
+
+The lock file names the versions of everything that had a hand in them and the SHA-256 of every file, so that the same
+command with the same versions is known to give the same files.
+"""
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from sirdar.deploy import vendor
+from sirdar.deploy.capture import Captured, quiet
+from sirdar.deploy.migrate import Migration
+from sirdar.deploy.opening import opened
+from sirdar.deploy.rewriting import gap_of
+from sirdar.errors import UnsupportedError
+
+_TOLERANCE = 1e-5  # of a program in fp32
+_ONNX_TOLERANCE = 1e-4  # of onnxruntime, whose kernels add in another order
+_VERSIONED = ("sirdar", "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "ethos-u-vela", "ai-edge-litert")
+_SINGLE_FILE_BYTES = 1_900_000_000  # protobuf holds 2 GiB
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A file that was written, or the reason why not.
+
+    Args:
+        name: of the file.
+        kind: what it is, in a word or two.
+        check: how it was compared with the network.
+        bytes: its size; 0 where it was not written.
+        sha256: of its content; empty where it was not written.
+        difference: largest difference of an output, relative to its largest value; None where nothing was compared.
+        problem: why it was not written, or should not be used; empty where all is well.
+    """
+
+    name: str
+    kind: str
+    check: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    difference: float | None = None
+    problem: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def write_all(made: Migration, folder: Path) -> tuple[Artefact, ...]:
+    """Write everything that a migration can offer into a folder; what fails is reported and leaves no file.
+
+    Args:
+        made: the migration.
+        folder: where to; it exists.
+    """
+    if made.captured is None or made.captured.program is None:
+        return (_lock(made, folder, ()),)
+    jobs: list[tuple[str, str, Callable[[Migration, Path], Artefact]]] = [
+        ("network.pt2", "torch.export program", _program),
+        ("network.onnx", "ONNX", _onnx),
+    ]
+    if made.book is not None and made.book.compiler == "vela":
+        jobs.append(("network.tflite", "int8 TFLite", _tflite))
+        jobs.append(("network_vela.tflite", "Vela-compiled TFLite", _vela))
+    if made.book is not None and made.book.compiler == "neuron":
+        jobs.append(("compile.py", "compiler script", _script))
+    done: list[Artefact] = []
+    for name, kind, job in jobs:
+        try:
+            done.append(job(made, folder / name))
+        except Exception as error:  # noqa: BLE001 - exporters and runtimes raise dozens of unrelated types
+            (folder / name).unlink(missing_ok=True)
+            done.append(Artefact(name, kind, problem=str(error).strip().splitlines()[0] or type(error).__name__))
+    return (*done, _lock(made, folder, tuple(done)))
+
+
+def outputs(captured: Captured) -> list[Tensor]:
+    """What the network puts out for its example."""
+    assert captured.program is not None
+    with torch.no_grad(), quiet():
+        found = captured.program.module(check_guards=False)(*captured.arguments, **captured.keywords)
+    return [item for item in pytree.tree_leaves(found) if isinstance(item, Tensor)]
+
+
+def _program(made: Migration, path: Path) -> Artefact:
+    captured = made.captured
+    assert captured is not None
+    assert captured.program is not None
+    for node in captured.program.graph.nodes:
+        node.meta.pop("from_node", None)  # holds addresses in memory, which differ from run to run
+    with quiet():
+        torch.export.save(captured.program, path)
+        program = opened(path)
+        with torch.no_grad():
+            found = program.module(check_guards=False)(*captured.arguments, **captured.keywords)
+    worst = _worst(outputs(captured), [item for item in pytree.tree_leaves(found) if isinstance(item, Tensor)])
+    _require(worst, _TOLERANCE, path.name)
+    return _written(path, "torch.export program", "opened again and run on the example", worst)
+
+
+def _onnx(made: Migration, path: Path) -> Artefact:
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError as error:
+        msg = f"ONNX export needs {error.name}: pip install 'sirdar[onnx]'"
+        raise UnsupportedError(msg) from error
+    try:
+        return _onnx_of(made.captured, path)
+    except Exception:
+        if made.original is None or made.original.program is None or not made.rewrites:
+            raise
+    found = _onnx_of(made.original, path)  # the same function; ONNX lacks a kernel for something that was rewritten
+    return replace(found, check=f"{found.check}; of the network before it was rewritten")
+
+
+def _onnx_of(captured: Captured | None, path: Path) -> Artefact:
+    import onnxruntime
+
+    assert captured is not None
+    assert captured.program is not None
+    sizes = (value.numel() * value.element_size() for value in captured.program.state_dict.values())
+    large = sum(sizes) > _SINGLE_FILE_BYTES
+    with quiet():
+        torch.onnx.export(
+            captured.program, (), str(path), dynamo=True, external_data=large, verbose=False, optimize=False
+        )
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    flat = [item for item in pytree.tree_leaves((captured.arguments, captured.keywords)) if isinstance(item, Tensor)]
+    names = [row.name for row in session.get_inputs()]
+    if len(names) != len(flat):
+        msg = f"the ONNX file takes {len(names)} inputs and the network {len(flat)}, so they cannot be compared"
+        raise UnsupportedError(msg)
+    found = session.run(None, {name: item.detach().numpy() for name, item in zip(names, flat, strict=True)})
+    worst = _worst(outputs(captured), [torch.from_numpy(item) for item in found])
+    _require(worst, _ONNX_TOLERANCE, path.name)
+    return _written(path, "ONNX", "run by onnxruntime on the example", worst)
+
+
+def _tflite(made: Migration, path: Path) -> Artefact:
+    from sirdar.deploy import tflite
+
+    captured = made.captured
+    assert captured is not None
+    module = captured.module
+    example = tuple(item for item in captured.arguments if isinstance(item, Tensor))
+    if module is None or captured.keywords or len(example) != len(captured.arguments):
+        msg = "an int8 file needs a module whose inputs are tensors by position"
+        raise UnsupportedError(msg)
+    file = tflite.write(module, example, [example])
+    found = tflite.predict(file, *example)
+    exact = outputs(captured)
+    gap = max((_rms(a, b) for a, b in zip(exact, found, strict=True)), default=0.0)
+    tflite.save(file, path)
+    note = "run by LiteRT on the example; difference as root mean square"
+    return _written(path, "int8 TFLite", note, gap)
+
+
+def _vela(made: Migration, path: Path) -> Artefact:
+    """The file that Vela writes, with what it says of cycles and of operators left to the host."""
+    from sirdar.deploy.compiled import compile_tflite
+
+    source = path.with_name("network.tflite")
+    if not source.exists():
+        msg = "there is no int8 file to compile"
+        raise UnsupportedError(msg)
+    command = [sys.executable, "-m", "ethosu.vela", source.name, "--accelerator-config", made.chip.name]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [*command, "--output-dir", folder],
+            cwd=path.parent,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        made_file = Path(folder) / "network_vela.tflite"
+        if done.returncode or not made_file.exists():
+            said = (done.stderr or done.stdout).strip().splitlines() or ["it wrote no file"]
+            msg = f"Vela refuses the file: {said[-1]}"
+            raise UnsupportedError(msg)
+        part = path.with_suffix(".part")
+        part.write_bytes(made_file.read_bytes())
+        part.replace(path)
+    found = compile_tflite(source.read_bytes(), made.chip.name)
+    note = f"{found.cycles:,} cycles, {found.latency_s * 1e3:.3g} ms; {found.host_operators} operators left to the host"
+    return _written(path, "Vela-compiled TFLite", note, None)
+
+
+def _script(made: Migration, path: Path) -> Artefact:
+    text = vendor.script(made)
+    compile(text, path.name, "exec")  # a syntax error would surface on another machine, hours later
+    path.write_text(text, encoding="utf-8")
+    return _written(path, "compiler script", "parsed; it runs where the vendor's SDK is installed", None)
+
+
+def _lock(made: Migration, folder: Path, files: tuple[Artefact, ...]) -> Artefact:
+    content = {
+        "schema": 1,
+        "model": made.title,
+        "chip": made.chip.name,
+        "rules": "" if made.book is None else made.book.name,
+        "tolerance": None if made.plan is None else made.plan.tolerance,
+        "flags": list(vendor.flags(made)) if made.book is not None and made.book.compiler == "neuron" else [],
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONED}},
+        "files": {row.name: {"sha256": row.sha256, "bytes": row.bytes} for row in files if row.sha256},
+    }
+    path = folder / "sirdar.lock.json"
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return _written(path, "lock file", "versions, and the hash of every file", None)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _worst(expected: list[Tensor], found: list[Tensor]) -> float:
+    if len(expected) != len(found):
+        return float("inf")
+    return max((gap_of(a, b) for a, b in zip(expected, found, strict=True)), default=0.0)
+
+
+def _rms(expected: Tensor, found: Tensor) -> float:
+    size = float(expected.double().norm())
+    return float((expected.double() - found.reshape(expected.shape).double()).norm()) / (size or 1.0)
+
+
+def _require(worst: float, tolerance: float, name: str) -> None:
+    if not worst <= tolerance:
+        msg = f"{name} differs from the network by {worst:.2g} of its largest output, more than {tolerance:g}"
+        raise UnsupportedError(msg)
+
+
+def _written(path: Path, kind: str, check: str, worst: float | None) -> Artefact:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return Artefact(path.name, kind, check, path.stat().st_size, digest.hexdigest(), worst)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network as torch.export sees it: core ATen operators with the user's source lines, or what kept it from being seen.
+
+The network is exported in evaluation mode, on fake tensors: nothing is computed and no weight is touched. Where the
+plain export fails, torch's draft export goes on past the failure, so that one run names everything there is to mend.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+from sirdar.deploy.findings import Location, location_of, location_of_error
+from sirdar.deploy.nodes import name_of
+from sirdar.errors import ArgumentError, UnsupportedError
+
+Example = torch.Tensor | tuple[Any, ...] | dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a network could not be exported.
+
+    Args:
+        kind: "data-dependent" where its shapes or branches depend on values, otherwise "other".
+        reason: torch's own sentence.
+        location: the line of the user's code.
+    """
+
+    kind: str
+    reason: str
+    location: Location | None
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A network, exported.
+
+    Args:
+        title: what it is called.
+        program: core ATen operators; None where nothing could be exported.
+        arguments: positional example inputs.
+        keywords: example inputs by name.
+        failures: what kept torch.export from following it.
+        trained: names of the layers that were in training mode.
+        module: what was exported, in evaluation mode when it is called through `evaluating`.
+        composed: operators that the reduction to core ATen wrote with others, and the user's lines.
+    """
+
+    title: str
+    program: ExportedProgram | None
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any] = field(default_factory=dict, hash=False)
+    failures: tuple[Failure, ...] = ()
+    trained: tuple[str, ...] = ()
+    module: nn.Module | None = field(default=None, repr=False, compare=False)
+    composed: tuple[tuple[str, Location | None], ...] = ()
+
+
+def capture(
+    module: nn.Module | ExportedProgram,
+    example: Example | None = None,
+    *,
+    dynamic: Any = None,  # noqa: ANN401
+) -> Captured:
+    """Export a network and reduce it to core ATen operators.
+
+    Args:
+        module: any module, or a program that torch.export made.
+        example: one tensor, a tuple of positional arguments, or a dictionary of keyword arguments; a program may carry
+            its own.
+        dynamic: `dynamic_shapes` of torch.export; None for shapes that are all fixed.
+
+    Raises:
+        ArgumentError: the example is missing or none of the three.
+    """
+    if isinstance(module, ExportedProgram):
+        return _program(module, example)
+    arguments, keywords = split(example)
+    title = type(module).__name__
+    trained = tuple(name or title for name, part in module.named_modules() if part.training and _behaves(part))
+    failures: tuple[Failure, ...] = ()
+    with evaluating(module), quiet():
+        try:
+            program = torch.export.export(module, arguments, keywords, dynamic_shapes=dynamic, strict=False)
+        except Exception as error:  # noqa: BLE001 - torch.export raises a dozen unrelated types
+            failures = (_failure(error),)
+            program = _draft(module, arguments, keywords)
+    composed: tuple[tuple[str, Location | None], ...] = ()
+    if program is not None:
+        try:
+            with quiet():
+                whole, program = program, program.run_decompositions()
+                composed = _composed(whole, program)
+        except Exception as error:  # noqa: BLE001
+            failures, program = (*failures, _failure(error)), None
+    return Captured(title, program, arguments, keywords, failures, trained, module, composed)
+
+
+def split(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of an example.
+
+    Raises:
+        ArgumentError: it is neither a tensor nor a tuple nor a dictionary.
+    """
+    if isinstance(example, torch.Tensor):
+        return (example,), {}
+    if isinstance(example, tuple):
+        return example, {}
+    if isinstance(example, dict):
+        return (), example
+    msg = f"example must be a tensor, a tuple or a dict of arguments, got {type(example).__name__}"
+    raise ArgumentError(msg)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode and without gradients; it is left as it was."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without torch's warnings and log lines about its own bookkeeping."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(StringIO()),
+            redirect_stderr(StringIO()),
+        ):  # a failed export prints its graph
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _program(program: ExportedProgram, example: Example | None) -> Captured:
+    given = program.example_inputs if example is None else split(example)
+    if given is None:
+        msg = "the program carries no example inputs: give example"
+        raise ArgumentError(msg)
+    arguments, keywords = tuple(given[0]), dict(given[1])
+    try:
+        with quiet():
+            core = program.run_decompositions()
+    except Exception as error:
+        msg = f"the program cannot be reduced to core ATen operators: {_sentence(error)}"
+        raise UnsupportedError(msg) from error
+    inner = program.module(check_guards=False)
+    for method in ("train", "eval"):  # torch.export refuses to switch modes, since the mode is compiled in
+        inner.__dict__.pop(method, None)
+    return Captured("program", core, arguments, keywords, module=inner, composed=_composed(program, core))
+
+
+def _composed(whole: ExportedProgram, core: ExportedProgram) -> tuple[tuple[str, Location | None], ...]:
+    """Operators that stand in the program and in its reduction no more, once for each line."""
+    kept = {name_of(node) for node in core.graph.nodes}
+    gone = [node for node in whole.graph.nodes if node.op == "call_function" and name_of(node) not in kept]
+    return tuple(dict.fromkeys((name_of(node), location_of(node)) for node in gone))
+
+
+def _draft(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> ExportedProgram | None:
+    try:
+        return torch.export.draft_export(module, arguments, keywords)
+    except Exception:  # noqa: BLE001 - the first failure has been recorded
+        return None
+
+
+def _failure(error: Exception) -> Failure:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, GuardOnDataDependentSymNode) or "data-dependent" in str(cause).lower():
+            return Failure("data-dependent", _sentence(cause), location_of_error(cause) or location_of_error(error))
+        cause = cause.__cause__
+    return Failure("other", _sentence(error), location_of_error(error))
+
+
+def _sentence(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).strip().split("\n") if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _behaves(part: nn.Module) -> bool:
+    """Whether a layer computes something else in training."""
+    own = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RReLU)
+    return isinstance(part, own)

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network run in a chip's number formats, operator by operator, beside the same network in fp32.
+
+Factors of matrix products and convolutions are rounded to the format of their layer, sums are kept in fp32, and every
+result is rounded to the format that activations are stored in. 8-bit floats carry one scale for each tensor
+(Micikevicius et al., arXiv 2209.05433, section 3); wider formats carry none, so that a value beyond their range becomes
+infinite here as it would there.
+"""
+
+import operator as python_operator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from sirdar.deploy.capture import Captured
+from sirdar.deploy.conditions import constants_of
+from sirdar.deploy.nodes import name_of
+from sirdar.errors import UnsupportedError
+from sirdar.numerics.formats import BLOCK_FORMATS, format_named
+from sirdar.numerics.rounding import quantise
+from sirdar.numerics.scaling import scaled_rounding
+from sirdar.workload.counting import is_check, kind_of
+
+MATRIX = ("matmul", "conv", "attention")
+# Places of the factors; all others (biases) are added in fp32.
+_FACTORS = {"addmm": (1, 2), "addbmm": (1, 2), "baddbmm": (1, 2), "addmv": (1, 2), "convolution": (0, 1)}
+_HALVES = (torch.float16, torch.bfloat16)
+_NARROW = (torch.float8_e4m3fn, torch.float8_e5m2)
+_BLOCKS = frozenset(row.name for row in BLOCK_FORMATS)
+
+
+@dataclass(frozen=True)
+class Formats:
+    """Number formats of a run.
+
+    Args:
+        layers: format of the factors of a matrix operator, by node name; `default` for all others.
+        default: of matrix operators that `layers` does not name.
+        storage: of what operators put out, and of weights outside matrix products.
+    """
+
+    layers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    default: str = "fp32"
+    storage: str = "fp32"
+
+    def of(self, name: str) -> str:
+        """The format of a matrix operator."""
+        return self.layers.get(name, self.default)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one operator made, in fp32 and in the formats of the run.
+
+    Args:
+        node: the operator.
+        exact: its result in fp32.
+        rounded: its result in the formats of the run, from rounded inputs.
+    """
+
+    node: fx.Node
+    exact: torch.Tensor
+    rounded: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Network:
+    """An exported program made ready to be run node by node.
+
+    Args:
+        program: core ATen operators.
+        values: what each placeholder holds, halves and doubles as fp32.
+        ends: nodes whose values may be forgotten after a node has run.
+        results: the nodes that the caller gets back.
+        weights: rounded weights that were needed already, by node and format; they are the same in every run.
+    """
+
+    program: ExportedProgram
+    values: Mapping[str, Any]
+    ends: Mapping[fx.Node, list[fx.Node]]
+    results: tuple[fx.Node, ...]
+    weights: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict, compare=False)
+
+    def fixed(self, node: object) -> bool:
+        """Whether a node is a weight, or a view of one."""
+        while isinstance(node, fx.Node) and node.op == "call_function" and kind_of(node) == "view":
+            node = node.args[0]
+        return isinstance(node, fx.Node) and node.op == "placeholder" and node.name not in self.passed
+
+    @property
+    def passed(self) -> frozenset[str]:
+        """Names of the placeholders that the caller passes in."""
+        return frozenset(str(name) for name in self.program.graph_signature.user_inputs)
+
+
+def network(captured: Captured) -> Network:
+    """A captured network with its weights and its example.
+
+    Raises:
+        UnsupportedError: it was not captured, or its inputs are not those of the example.
+    """
+    program = captured.program
+    if program is None:
+        msg = f"{captured.title} was not exported, so it cannot be run in other formats"
+        raise UnsupportedError(msg)
+    flat = pytree.tree_leaves((captured.arguments, captured.keywords), is_leaf=lambda item: item is None)
+    places = [node for node in program.graph.nodes if node.op == "placeholder"]
+    values: dict[str, Any] = dict(constants_of(program))
+    wanted = [node for node in places if node.name not in values]
+    if len(wanted) != len(flat):
+        msg = f"{captured.title} takes {len(wanted)} inputs, but the example has {len(flat)}"
+        raise UnsupportedError(msg)
+    if any(isinstance(item, torch.Tensor) and item.is_meta for item in (*values.values(), *flat)):
+        msg = f"{captured.title} has weights or inputs without values (on the meta device), so it cannot be run"
+        raise UnsupportedError(msg)
+    values |= {node.name: value for node, value in zip(wanted, flat, strict=True)}
+    return Network(
+        program, {name: _widened(value) for name, value in values.items()}, _ends(program), _results(program)
+    )
+
+
+def run(net: Network, formats: Formats) -> Iterator[Step]:
+    """Run a network twice in lockstep; every operator whose result is a tensor of floats, in order.
+
+    Raises:
+        UnsupportedError: an operator cannot be run one by one.
+    """
+    exact: dict[fx.Node, Any] = {}
+    rounded: dict[fx.Node, Any] = {}
+    for node in net.program.graph.nodes:
+        if node.op == "placeholder":
+            exact[node] = rounded[node] = net.values[node.name]
+        elif node.op == "call_function":
+            exact[node] = plain(node, exact)
+            rounded[node] = narrowed(net, node, rounded, formats)
+            if isinstance(exact[node], torch.Tensor) and exact[node].is_floating_point():
+                yield Step(node, exact[node], rounded[node])
+        for gone in net.ends.get(node, ()):
+            del exact[gone], rounded[gone]
+
+
+def outputs(net: Network, formats: Formats | None = None) -> list[torch.Tensor]:
+    """What the network puts out: in fp32, or in the formats of a run.
+
+    Raises:
+        UnsupportedError: an operator cannot be run one by one.
+    """
+    values: dict[fx.Node, Any] = {}
+    for node in net.program.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = net.values[node.name]
+        elif node.op == "call_function":
+            values[node] = plain(node, values) if formats is None else narrowed(net, node, values, formats)
+        for gone in net.ends.get(node, ()):
+            del values[gone]
+    found = [values[node] for node in net.results]
+    return [item for item in found if isinstance(item, torch.Tensor) and item.is_floating_point()]
+
+
+def plain(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:  # noqa: ANN401
+    """An operator's result in fp32; None for the checks that torch.export leaves in its graphs."""
+    if is_check(node):
+        return None
+    return computed(node, filled(node.args, values), filled(node.kwargs, values))
+
+
+def narrowed(net: Network, node: fx.Node, values: Mapping[fx.Node, Any], formats: Formats) -> Any:  # noqa: ANN401
+    """An operator's result in the formats of a run."""
+    if node.target is python_operator.getitem or kind_of(node) == "view" or is_check(node):
+        return plain(node, values)
+    arguments = filled(node.args, values)
+    if is_matrix(node):
+        arguments = factors(node, arguments, formats.of(node.name), net)
+    elif formats.storage != "fp32":  # inputs and weights have not been rounded yet; twice changes nothing
+        arguments = fx.node.map_aggregate(arguments, lambda item: _stored(item, formats.storage))
+    result = computed(node, arguments, filled(node.kwargs, values))
+    return fx.node.map_aggregate(result, lambda item: _stored(item, formats.storage))
+
+
+def relative_error(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    """Root of the mean square of the difference over that of the exact values, the worst of several tensors.
+
+    A result that is not finite where the exact one is counts as an infinite error.
+    """
+    worst = 0.0
+    for exact, rounded in pairs:
+        keep = torch.isfinite(exact) & (exact.abs() < 1e30)  # masks of attention are as good as infinite
+        if not bool(keep.any()):
+            continue
+        difference = torch.where(keep, rounded - exact, torch.zeros_like(exact))
+        if not bool(torch.isfinite(difference).all()):
+            return float("inf")
+        size = torch.where(keep, exact, torch.zeros_like(exact)).double().norm()
+        gap = difference.double().norm()
+        worst = max(worst, float(gap / size) if float(size) > 0 else float(gap > 0))
+    return worst
+
+
+def is_matrix(node: fx.Node) -> bool:
+    """Whether a node is a matrix product, convolution or attention of floats."""
+    made = node.meta.get("val")
+    first = made[0] if isinstance(made, tuple | list) and made else made
+    return node.op == "call_function" and kind_of(node) in MATRIX and _floating(first)
+
+
+def rounded_to(x: torch.Tensor, name: str) -> torch.Tensor:
+    """Values in a number format: 8 bits with a scale of the tensor, wider formats as they are."""
+    if name == "fp32" or not x.numel():
+        return x
+    row = None if name in _BLOCKS else format_named(name)
+    if row is None or row.bits <= 8:
+        return scaled_rounding(x, name, scaling="tensor")
+    return quantise(x, name, overflow="ieee")
+
+
+def computed(node: fx.Node, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:  # noqa: ANN401
+    """An operator on real values, in fp32 wherever the graph asks for halves.
+
+    Raises:
+        UnsupportedError: torch cannot compute it.
+    """
+    arguments = tuple(torch.float32 if item in _HALVES else item for item in _listed(arguments))
+    keywords = {key: torch.float32 if value in _HALVES else value for key, value in keywords.items() if key != "device"}
+    target: Any = node.target
+    try:
+        return _widened_all(target(*arguments, **keywords))
+    except (RuntimeError, NotImplementedError, TypeError, IndexError) as error:
+        msg = f"operator {name_of(node)} cannot be computed: {str(error).splitlines()[0]}"
+        raise UnsupportedError(msg) from error
+
+
+def _listed(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        list(item) if isinstance(item, fx.immutable_collections.immutable_list) else item for item in arguments
+    )
+
+
+def factors(node: fx.Node, arguments: Any, name: str, net: Network) -> tuple[Any, ...]:  # noqa: ANN401
+    """The arguments of a matrix operator with its factors in a format."""
+    places = _FACTORS.get(name_of(node), (0, 1, 2) if kind_of(node) == "attention" else (0, 1))
+    return tuple(
+        _factor(node.args[place], item, name, net) if place in places else item for place, item in enumerate(arguments)
+    )
+
+
+def filled(arguments: Any, values: Mapping[fx.Node, Any]) -> Any:  # noqa: ANN401
+    """Arguments with values in place of nodes."""
+    return fx.node.map_arg(arguments, lambda node: values[node])
+
+
+def _factor(source: object, item: Any, name: str, net: Network) -> Any:  # noqa: ANN401
+    if not _floating(item) or name == "fp32":
+        return item
+    if not isinstance(source, fx.Node) or not net.fixed(source):
+        return rounded_to(item, name)
+    key = source.name, name
+    if key not in net.weights:
+        net.weights[key] = rounded_to(item, name)
+    return net.weights[key]
+
+
+def _stored(item: Any, storage: str) -> Any:  # noqa: ANN401
+    return rounded_to(item, storage) if storage != "fp32" and _floating(item) else item
+
+
+def _floating(item: object) -> bool:
+    return isinstance(item, torch.Tensor) and item.is_floating_point()
+
+
+def _widened(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, torch.Tensor) and value.dtype in (*_HALVES, *_NARROW, torch.float64):
+        return value.detach().float()
+    return value.detach() if isinstance(value, torch.Tensor) else value
+
+
+def _widened_all(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, tuple | list):
+        return type(value)(_widened_all(item) for item in value) if type(value) in (tuple, list) else value
+    return value.float() if isinstance(value, torch.Tensor) and value.dtype in (*_HALVES, *_NARROW) else value
+
+
+def _ends(program: ExportedProgram) -> dict[fx.Node, list[fx.Node]]:
+    last: dict[fx.Node, fx.Node] = {}
+    for node in program.graph.nodes:
+        if node.op == "output":
+            for source in node.all_input_nodes:
+                last.pop(source, None)
+        elif node.op == "call_function":
+            last.update(dict.fromkeys(node.all_input_nodes, node))
+            if not node.users:
+                last[node] = node
+    ends: dict[fx.Node, list[fx.Node]] = {}
+    for node, end in last.items():
+        ends.setdefault(end, []).append(node)
+    return ends
+
+
+def _results(program: ExportedProgram) -> tuple[fx.Node, ...]:
+    by_name = {node.name: node for node in program.graph.nodes}
+    return tuple(by_name[name] for name in program.graph_signature.user_outputs if isinstance(name, str))

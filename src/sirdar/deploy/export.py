@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A module as a `.pt2` or ONNX file, checked against the module before it gets its name."""
+
+import contextlib
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from sirdar.errors import OutputError, UnsupportedError
+
+TOLERANCE = 1e-4  # largest difference, relative to the largest value (or to 1, where all are smaller)
+_OPSET = 18
+
+
+def export_pt2(module: nn.Module, example: Tensor | tuple[Tensor, ...], path: str | Path) -> None:
+    """Writes what torch.export makes of a module, loads it again and compares.
+
+    Args:
+        module: is exported in evaluation mode and left as it was.
+        example: one input or a tuple of them; shapes are fixed to theirs.
+        path: the file, usually ending in ".pt2".
+
+    Raises:
+        UnsupportedError: torch.export cannot follow the module, or the file computes something else.
+        OutputError: the file cannot be written.
+    """
+    given = example if isinstance(example, tuple) else (example,)
+
+    def write(part: str) -> Callable[[], tuple[Tensor, ...]]:
+        torch.export.save(torch.export.export(module, given), part)
+        loaded = torch.export.load(part).module()
+        return lambda: _flat(loaded(*given))
+
+    _checked(module, given, Path(path), ".pt2", write)
+
+
+def export_onnx(module: nn.Module, example: Tensor | tuple[Tensor, ...], path: str | Path) -> None:
+    """Writes a module as ONNX, runs it under onnxruntime and compares.
+
+    Args:
+        module: is exported in evaluation mode and left as it was.
+        example: one input or a tuple of them; shapes are fixed to theirs.
+        path: the file, usually ending in ".onnx".
+
+    Raises:
+        UnsupportedError: a package is missing, the exporter cannot follow the module, or the file computes something
+            else under onnxruntime.
+        OutputError: the file cannot be written.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError as error:
+        msg = f"ONNX export needs {error.name}: pip install 'sirdar[onnx]'"
+        raise UnsupportedError(msg) from error
+    given = example if isinstance(example, tuple) else (example,)
+
+    def write(part: str) -> Callable[[], tuple[Tensor, ...]]:
+        torch.onnx.export(module, given, part, dynamo=True, external_data=False, opset_version=_OPSET, verbose=False)
+        session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
+        feeds = {row.name: tensor.numpy() for row, tensor in zip(session.get_inputs(), given, strict=True)}
+        return lambda: tuple(torch.as_tensor(found) for found in session.run(None, feeds))
+
+    _checked(module, given, Path(path), ".onnx", write)
+
+
+def _checked(
+    module: nn.Module,
+    given: tuple[Tensor, ...],
+    path: Path,
+    suffix: str,
+    write: Callable[[str], Callable[[], tuple[Tensor, ...]]],
+) -> None:
+    """Write under a temporary name, compare, rename."""
+    title = type(module).__name__
+    with _part(path, suffix) as part, _evaluating(module), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters' own deprecations
+        expected = _flat(module(*given))
+        try:
+            found = write(part)()
+        except OSError:
+            raise
+        except Exception as error:  # exporters raise a dozen unrelated types
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            msg = f"{title} cannot be exported as {suffix[1:]}: {reason}"
+            raise UnsupportedError(msg) from error
+        _compare(found, expected, f"{title} as {suffix[1:]}")
+        Path(part).replace(path)
+
+
+def _compare(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], what: str) -> None:
+    if [tuple(tensor.shape) for tensor in found] != [tuple(tensor.shape) for tensor in expected]:
+        msg = f"{what} puts out {len(found)} tensors of other shapes than the {len(expected)} of torch"
+        raise UnsupportedError(msg)
+    for left, right in zip(found, expected, strict=True):
+        if not right.numel():
+            continue
+        largest = max(float(right.abs().max()), 1.0)
+        worst = float((left.to(torch.float64) - right.to(torch.float64)).abs().max()) / largest
+        if not worst <= TOLERANCE:
+            msg = f"{what} differs from torch by {worst:.2g} of the largest value, more than {TOLERANCE:g}"
+            raise UnsupportedError(msg)
+
+
+def _flat(output: object) -> tuple[Tensor, ...]:
+    """All tensors that a module puts out, in order."""
+    leaves, _ = _pytree.tree_flatten(output)
+    return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+
+
+@contextlib.contextmanager
+def _part(path: Path, suffix: str) -> Iterator[str]:
+    """A temporary file beside the target, gone in the end unless it was renamed."""
+    part: str | None = None
+    try:
+        handle, part = tempfile.mkstemp(suffix=f".part{suffix}", dir=path.absolute().parent)
+        os.close(handle)
+        yield part
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror})"
+        raise OutputError(msg) from error
+    finally:
+        if part is not None:
+            Path(part).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training

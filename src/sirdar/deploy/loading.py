@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network by its name on the command line: a factory of the user's own, or an exported program.
+
+``package.module:factory`` names a function without arguments that returns a module and example inputs; it is the
+user's own code and runs as such. ``package.module:factory@weights.safetensors`` fills its weights from a file.
+``network.pt2`` is a file that `torch.export.save` wrote; nothing in it can run code (`sirdar.deploy.archive`).
+"""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sirdar.deploy.archive import checked
+from sirdar.errors import ArgumentError, DataError, nearest
+
+FORMS = "package.module:factory, package.module:factory@weights.safetensors or network.pt2"
+
+
+def load(spec: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The network that a text names.
+
+    Args:
+        spec: one of the forms above. Modules are looked for in the current folder too.
+
+    Returns:
+        The module in evaluation mode, and example inputs in the order of its arguments.
+
+    Raises:
+        ArgumentError: the text has none of the forms, or what it names does not exist or is no factory.
+        DataError: a file is missing, wrong, or could run code; the sentence names it.
+    """
+    if spec.endswith(".pt2"):
+        return _exported(Path(spec))
+    name, _, weights = spec.partition("@")
+    if ":" not in name:
+        msg = f"a network must be given as {FORMS}, got {spec!r}"
+        raise ArgumentError(msg)
+    module, example = _made(name)
+    if weights:
+        _fill(module, Path(weights))
+    return module.eval(), example
+
+
+def _made(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """What a factory returns, checked."""
+    made = _factory(name)()
+    if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], nn.Module):
+        msg = f"{name} must return (module, example), got {_described(made)}"
+        raise ArgumentError(msg)
+    module, example = made
+    inputs = (example,) if isinstance(example, Tensor) else example
+    if not isinstance(inputs, tuple) or not inputs or not all(isinstance(item, Tensor) for item in inputs):
+        msg = f"{name} must return a tensor or a tuple of tensors as the example, got {_described(example)}"
+        raise ArgumentError(msg)
+    return module, inputs
+
+
+def _described(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"a tuple of {', '.join(type(item).__name__ for item in value) or 'nothing'}"
+    return type(value).__name__
+
+
+def _factory(name: str) -> Any:  # noqa: ANN401 - the user's function
+    title, _, attribute = name.partition(":")
+    try:
+        with _current_folder():
+            owner = importlib.import_module(title)
+    except (ImportError, ValueError, TypeError) as error:
+        msg = f"module {title!r} of {name!r} cannot be imported: {error}"
+        raise ArgumentError(msg) from error
+    factory = getattr(owner, attribute, None)
+    if not callable(factory):
+        missing = "does not exist" if factory is None else "cannot be called"
+        msg = f"{attribute!r} of module {title!r} {missing}.{nearest(attribute, vars(owner)) if attribute else ''}"
+        raise ArgumentError(msg)
+    return factory
+
+
+@contextmanager
+def _current_folder() -> Iterator[None]:
+    """As `python -m` does: an installed command does not look for modules in the current folder by itself."""
+    here = str(Path.cwd())
+    added = here not in sys.path and "" not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        if added:
+            sys.path.remove(here)
+
+
+def _fill(module: nn.Module, path: Path) -> None:
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        msg = f"{path}: cannot be read as safetensors ({reason})"
+        raise DataError(msg) from error
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("\n")[1:2]).strip() or error
+        msg = f"{path}: does not fit {type(module).__name__}: {reason}"
+        raise DataError(msg) from error
+
+
+def _exported(path: Path) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    archive = checked(path)
+    try:
+        program = torch.export.load(archive)
+    except Exception as error:  # torch.export.load raises a dozen unrelated types
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        msg = f"{path}: torch cannot open it as an exported program: {reason}"
+        raise DataError(msg) from error
+    inputs, keywords = program.example_inputs or ((), {})
+    example = (*inputs, *keywords.values())
+    if not example or not all(isinstance(item, Tensor) for item in example):
+        msg = f"{path}: carries no example inputs that are tensors; export it with some"
+        raise DataError(msg)
+    module = program.module(check_guards=False)
+    # torch.export refuses to switch modes, since the mode is compiled in; here everything is evaluated anyway.
+    for method in ("train", "eval"):
+        module.__dict__.pop(method, None)
+    return _Positional(module, len(inputs), tuple(keywords), path.stem), example
+
+
+class _Positional(nn.Module):
+    """An exported network that takes all its inputs in order, those by keyword last."""
+
+    def __init__(self, module: nn.Module, count: int, keywords: tuple[str, ...], name: str) -> None:
+        super().__init__()
+        self.module, self.count, self.keywords, self.name = module, count, keywords, name
+
+    def forward(self, *inputs: Tensor) -> Any:  # noqa: ANN401 - whatever the network returns
+        named = dict(zip(self.keywords, inputs[self.count :], strict=True))
+        return self.module(*inputs[: self.count], **named)

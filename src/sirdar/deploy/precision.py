@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is the answer still right in a chip's formats, and which formats are the cheapest that keep it so?
+
+Each layer's error in each format is measured alone (factors rounded, everything before it exact), and carried to the
+output by the network's own derivative: with v drawn from a standard normal, the square of (v' J e) has the mean |J e|^2
+(Hutchinson, 1990), and a few draws give it for all layers at once. Errors of different layers are taken as independent,
+so their squares add. Choosing one format per layer at the least latency under a bound on that sum is a multiple-choice
+knapsack; a Lagrange multiplier solves it up to one layer (Sinha and Zoltners, 1979). Every plan is then run as a whole
+and the bound moved until the measured error, not the predicted one, meets the tolerance. The search starts from the
+cheapest single format that does, so no plan is slower.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from sirdar.deploy.emulation import (
+    Formats,
+    Network,
+    computed,
+    factors,
+    filled,
+    is_matrix,
+    outputs,
+    relative_error,
+    run,
+)
+from sirdar.deploy.findings import Location, location_of
+from sirdar.deploy.nodes import name_of
+
+_MANY, _FEW = 32, 4  # draws, for small networks and for large ones
+_LARGE = 5_000_000  # parameters
+_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One matrix operator in its format, beside fp32.
+
+    Args:
+        name: of the node.
+        operator: ATen name.
+        module: path of the layer in the network.
+        format: that its factors are rounded to.
+        error: of its result with everything before it rounded too, relative to fp32.
+        largest: largest magnitude of its result in fp32.
+        overflow: share of its result that is not finite though fp32's is.
+        location: the user's line.
+    """
+
+    name: str
+    operator: str
+    module: str
+    format: str
+    error: float
+    largest: float
+    overflow: float
+    location: Location | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Formats for a network, and what they cost in accuracy.
+
+    Args:
+        formats: of every layer, and of what is stored.
+        error: of the output, measured by running the whole network so.
+        tolerance: that it had to meet.
+        layers: every matrix operator in order.
+        first: name of the first layer whose error exceeds the tolerance; empty for none.
+        latency_s: of the matrix operators, by the estimate that was minimised.
+        note: a sentence where something else was done than asked.
+    """
+
+    formats: Formats
+    error: float
+    tolerance: float
+    layers: tuple[Layer, ...]
+    first: str = ""
+    latency_s: float = 0.0
+    note: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether the measured error is within the tolerance."""
+        return self.error <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What the search needs: cost and squared error of each layer in each format, in units of the output's square.
+
+    Args:
+        names: of the layers.
+        choices: formats, in any order.
+        cost: seconds, by layer and format.
+        exact: outputs of the network in fp32.
+        variance: squared error at the output over its own square, by layer and format.
+    """
+
+    names: tuple[str, ...]
+    choices: tuple[str, ...]
+    cost: Mapping[str, Mapping[str, float]]
+    variance: Mapping[str, Mapping[str, float]]
+    exact: Sequence[torch.Tensor] = ()
+
+
+def matrix_nodes(net: Network) -> list[fx.Node]:
+    """The matrix operators of a network, in order."""
+    return [node for node in net.program.graph.nodes if is_matrix(node)]
+
+
+def examined(net: Network, formats: Formats, tolerance: float, note: str = "") -> Plan:
+    """Run a network in given formats: the error of every layer and of the output."""
+    wanted = set(net.results)
+    layers: list[Layer] = []
+    made: dict[fx.Node, tuple[torch.Tensor, torch.Tensor]] = {}
+    for step in run(net, formats):
+        if step.node in wanted:
+            made[step.node] = (step.exact, step.rounded)
+        if is_matrix(step.node):
+            layers.append(_layer(step.node, step.exact, step.rounded, formats))
+    error = relative_error([made[node] for node in net.results if node in made])
+    first = next((row.name for row in layers if not row.error <= tolerance), "")
+    return Plan(formats, error, tolerance, tuple(layers), first, note=note)
+
+
+def plan(
+    net: Network,
+    costs: Mapping[str, Mapping[str, float]],
+    storages: Sequence[str],
+    tolerance: float,
+    *,
+    seed: int = 0,
+) -> Plan:
+    """The cheapest formats per layer that keep the measured error of the output within a tolerance.
+
+    Args:
+        net: the network with its example.
+        costs: seconds of each layer (by node name) in each format; the formats are the choices.
+        storages: formats that activations may be stored in, the cheapest first.
+        tolerance: relative error of the output, as `relative_error` has it.
+        seed: of the draws that carry errors to the output.
+
+    Raises:
+        UnsupportedError: an operator cannot be run.
+    """
+    names = tuple(node.name for node in matrix_nodes(net))
+    if not names:
+        return examined(net, Formats(storage=storages[-1]), tolerance, "the network has no matrix products")
+    choices = tuple(next(iter(costs.values())))
+    tables = Tables(names, choices, costs, variances(net, choices, seed=seed), outputs(net))
+    best: Plan | None = None
+    for storage in storages:
+        found = _searched(net, tables, storage, tolerance)
+        if best is None or (found.met, -found.latency_s) > (best.met, -best.latency_s):
+            best = found if best is None or found.met or found.error < best.error else best
+        if best.met:
+            break
+    assert best is not None
+    return best
+
+
+def variances(net: Network, choices: Sequence[str], *, seed: int) -> dict[str, dict[str, float]]:
+    """Squared error that each layer alone causes at the output in each format, over the square of the output."""
+    errors, made, kept = _alone(net, choices)
+    scale = sum(float(value.detach().double().square().sum()) for value in made)
+    if not made or scale == 0:
+        return {
+            name: {choice: float(gap.square().sum()) for choice, gap in row.items()} for name, row in errors.items()
+        }
+    totals = {name: dict.fromkeys(choices, 0.0) for name in errors}
+    generator = torch.Generator().manual_seed(seed)
+    size = sum(value.numel() for value in net.values.values() if isinstance(value, torch.Tensor))
+    count = _FEW if size > _LARGE else _MANY
+    for _ in range(count):
+        draws = [torch.randn(value.shape, generator=generator) for value in made]
+        gradients = _gradients(made, list(kept.values()), draws)
+        for (name, value), gradient in zip(kept.items(), gradients, strict=True):
+            for choice, gap in errors[name].items():
+                if gradient is None:  # no derivative: as if the layer stood at the end, in proportion
+                    share = gap.norm() / value.detach().norm().clamp(min=1e-30)
+                    totals[name][choice] += float(share.square()) * scale / count
+                else:
+                    totals[name][choice] += _carried(gradient, gap) / count
+    return {name: {choice: value / scale for choice, value in row.items()} for name, row in totals.items()}
+
+
+def _carried(gradient: torch.Tensor, gap: torch.Tensor) -> float:
+    """Squared error at the output: as it came out, and as it would on average over errors of the same size.
+
+    The first has few samples and the second assumes that errors know nothing of the derivative; their mean errs less.
+    """
+    drawn = float((gradient * gap).sum().double().square())
+    average = float(gradient.double().square().sum() * gap.double().square().sum()) / max(1, gap.numel())
+    return (drawn + average) / 2
+
+
+def allocated(tables: Tables, budget: float) -> dict[str, str]:
+    """One format per layer at the least cost with the sum of variances at most `budget`, by a Lagrange multiplier."""
+    low, high = 0.0, 1.0
+    while _spent(tables, _cheapest(tables, high)) > budget and high < 1e30:
+        high *= 10
+    for _ in range(80):
+        middle = math.sqrt(max(low, 1e-30) * high)
+        low, high = (low, middle) if _spent(tables, _cheapest(tables, middle)) <= budget else (middle, high)
+    return _filled_up(tables, _cheapest(tables, high), budget)
+
+
+def _cheapest(tables: Tables, price: float) -> dict[str, str]:
+    return {
+        name: min(tables.choices, key=lambda choice: tables.cost[name][choice] + price * tables.variance[name][choice])
+        for name in tables.names
+    }
+
+
+def _filled_up(tables: Tables, chosen: dict[str, str], budget: float) -> dict[str, str]:
+    """What the multiplier leaves of the budget, spent on the greatest savings that still fit."""
+    room = budget - _spent(tables, chosen)
+    swaps = [
+        (tables.cost[name][chosen[name]] - tables.cost[name][choice], name, choice)
+        for name in tables.names
+        for choice in tables.choices
+    ]
+    for saving, name, choice in sorted(swaps, reverse=True):
+        extra = tables.variance[name][choice] - tables.variance[name][chosen[name]]
+        if saving > 0 and extra <= room and tables.cost[name][choice] < tables.cost[name][chosen[name]]:
+            chosen[name], room = choice, room - extra
+    return chosen
+
+
+def _spent(tables: Tables, chosen: Mapping[str, str]) -> float:
+    return sum(tables.variance[name][choice] for name, choice in chosen.items())
+
+
+def _searched(net: Network, tables: Tables, storage: str, tolerance: float) -> Plan:
+    """The cheapest plan with one storage format; the most exact one where none is within the tolerance."""
+    best = _uniform(net, tables, storage, tolerance)
+    if not best.met:
+        return best
+    cheapest = _cheapest(tables, 0.0)
+    budget = tolerance**2
+    for _ in range(_TRIES):
+        chosen = allocated(tables, budget)
+        if _seconds(tables, chosen) >= best.latency_s:
+            break
+        tried = _measured(net, tables, chosen, storage, tolerance)
+        if tried.met:
+            best = tried
+            if chosen == cheapest:
+                break
+        ratio = (tolerance / tried.error) ** 2 if 0 < tried.error < math.inf else 0.1
+        if tried.met and ratio < 1.3:
+            break
+        budget *= min(0.9 * ratio, 10.0) if tried.met else min(max(0.5 * ratio, 0.02), 0.5)
+    return best
+
+
+def _uniform(net: Network, tables: Tables, storage: str, tolerance: float) -> Plan:
+    """One format for all layers: the cheapest that meets the tolerance, otherwise the most exact."""
+
+    def everywhere(choice: str) -> dict[str, str]:
+        return dict.fromkeys(tables.names, choice)
+
+    widest = min(tables.choices, key=lambda choice: _spent(tables, everywhere(choice)))
+    best = _measured(net, tables, everywhere(widest), storage, tolerance)
+    if not best.met:
+        return best
+    for choice in sorted(tables.choices, key=lambda choice: _seconds(tables, everywhere(choice))):
+        if choice == widest:
+            break
+        tried = _measured(net, tables, everywhere(choice), storage, tolerance)
+        if tried.met:
+            return tried
+    return best
+
+
+def _seconds(tables: Tables, chosen: Mapping[str, str]) -> float:
+    return math.fsum(tables.cost[name][choice] for name, choice in chosen.items())
+
+
+def _measured(net: Network, tables: Tables, chosen: Mapping[str, str], storage: str, tolerance: float) -> Plan:
+    formats = Formats(dict(chosen), storage=storage)
+    latency = _seconds(tables, chosen)
+    error = relative_error(list(zip(tables.exact, outputs(net, formats), strict=True)))
+    return Plan(formats, error, tolerance, (), latency_s=latency)
+
+
+def _layer(node: fx.Node, exact: torch.Tensor, rounded: torch.Tensor, formats: Formats) -> Layer:
+    finite = torch.isfinite(exact)
+    lost = finite & ~torch.isfinite(rounded)
+    place = location_of(node)
+    return Layer(
+        name=node.name,
+        operator=name_of(node),
+        module="" if place is None else place.module,
+        format=formats.of(node.name),
+        error=relative_error([(exact, rounded)]),
+        largest=float(exact[finite].abs().max()) if bool(finite.any()) else math.inf,
+        overflow=float(lost.float().mean()) if exact.numel() else 0.0,
+        location=place,
+    )
+
+
+def _alone(
+    net: Network, choices: Sequence[str]
+) -> tuple[dict[str, dict[str, torch.Tensor]], list[torch.Tensor], dict[str, torch.Tensor]]:
+    """Error of each layer's result in each format with exact inputs; outputs and results with their derivatives."""
+    values: dict[fx.Node, Any] = {}
+    errors: dict[str, dict[str, torch.Tensor]] = {}
+    kept: dict[str, torch.Tensor] = {}
+    for node in net.program.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = net.values[node.name]
+        elif node.op == "call_function":
+            arguments, keywords = filled(node.args, values), filled(node.kwargs, values)
+            with torch.enable_grad():
+                values[node] = computed(node, arguments, keywords)
+            if is_matrix(node) and isinstance(values[node], torch.Tensor):
+                errors[node.name] = _gaps(net, node, (arguments, keywords), values[node].detach(), choices)
+                values[node] = kept[node.name] = _watched(values[node])
+        for gone in net.ends.get(node, ()):
+            del values[gone]
+    made = [values[node] for node in net.results if isinstance(values[node], torch.Tensor)]
+    return errors, [value for value in made if value.is_floating_point()], kept
+
+
+def _gaps(
+    net: Network, node: fx.Node, given: tuple[Any, dict[str, Any]], exact: torch.Tensor, choices: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    arguments, keywords = given
+    plain = fx.node.map_aggregate(arguments, lambda item: item.detach() if isinstance(item, torch.Tensor) else item)
+    with torch.no_grad():
+        return {
+            choice: torch.zeros(())
+            if choice == "fp32"
+            # Two bytes are enough for an error, and all layers' errors in all formats are alive at once.
+            else (computed(node, factors(node, plain, choice, net), keywords) - exact).to(torch.bfloat16)
+            for choice in choices
+        }
+
+
+def _watched(value: torch.Tensor) -> torch.Tensor:
+    """The same with a derivative, where nothing before it had one."""
+    return value if value.requires_grad else value.detach().requires_grad_()
+
+
+def _gradients(
+    made: Sequence[torch.Tensor], kept: Sequence[torch.Tensor], draws: Sequence[torch.Tensor]
+) -> Sequence[torch.Tensor | None]:
+    pairs = [(value, draw) for value, draw in zip(made, draws, strict=True) if value.requires_grad]
+    if not pairs:
+        return [None] * len(kept)
+    values, seeds = zip(*pairs, strict=True)
+    try:
+        found = torch.autograd.grad(values, list(kept), seeds, retain_graph=True, allow_unused=True)
+    except (RuntimeError, NotImplementedError):
+        return [None] * len(kept)
+    return [torch.zeros(()) if gradient is None else gradient for gradient in found]

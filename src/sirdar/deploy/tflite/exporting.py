@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a torch module to the operators that the writer knows, and the range of every value over calibration batches."""
+
+import contextlib
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from sirdar.errors import ArgumentError, UnsupportedError
+
+Example = Tensor | tuple[Tensor, ...]
+Ranges = Mapping[fx.Node, tuple[float, float]]
+
+_HIDDEN = -16.0  # added to the score of what a mask hides
+
+
+def exported(module: nn.Module, example: Example) -> fx.GraphModule:
+    """The module as a graph of functional ATen operators, composites kept whole, in evaluation mode.
+
+    Raises:
+        UnsupportedError: torch.export cannot follow the module; the sentence names it and gives torch's reason.
+    """
+    title = type(module).__name__
+    given = arguments(example)
+    with _evaluating(module), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.export warns about its own bookkeeping
+        try:
+            program = torch.export.export(module, given)
+            return program.run_decompositions(_compositions()).module(check_guards=False)
+        except Exception as error:  # torch.export raises a dozen unrelated types
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            msg = f"torch.export cannot follow {title}, so no TFLite file can be written: {reason}"
+            raise UnsupportedError(msg) from error
+
+
+def arguments(example: object) -> tuple[Tensor, ...]:
+    """An example as a tuple of tensors.
+
+    Raises:
+        ArgumentError: it is neither a tensor nor a tuple of tensors.
+    """
+    found = (example,) if isinstance(example, Tensor) else example
+    if not isinstance(found, tuple) or not found or not all(isinstance(part, Tensor) for part in found):
+        msg = f"an example or calibration batch must be a tensor or a tuple of tensors, got {example!r:.80}"
+        raise ArgumentError(msg)
+    return found
+
+
+def ranges_of(graph: fx.GraphModule, batches: Iterable[Example], example: Example) -> Ranges:
+    """Least and greatest value of every node over calibration batches.
+
+    Args:
+        graph: from `exported`.
+        batches: each shaped like the example, or with a first axis some multiple as long.
+        example: what the graph was exported with.
+
+    Raises:
+        ArgumentError: there is no batch, its shape does not fit, or a value is not finite.
+    """
+    recorder = _Recorder(graph)
+    with torch.no_grad():
+        for batch in batches:
+            for part in _parts(arguments(batch), arguments(example)):
+                recorder.run(*part)
+                recorder.check()
+    if not recorder.ranges:
+        msg = "calibration must hold at least one batch, got none"
+        raise ArgumentError(msg)
+    return recorder.ranges
+
+
+def _parts(batch: tuple[Tensor, ...], example: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
+    fits = len(batch) == len(example) and all(
+        given.shape[1:] == wanted.shape[1:] and wanted.ndim and given.shape[0] % wanted.shape[0] == 0
+        for given, wanted in zip(batch, example, strict=True)
+    )
+    if not fits:
+        got, wanted = (" and ".join(str(tuple(tensor.shape)) for tensor in side) for side in (batch, example))
+        msg = f"a calibration batch must be shaped like the example, {wanted}, or a multiple of it, got {got}"
+        raise ArgumentError(msg)
+    pieces = [given.split(wanted.shape[0]) for given, wanted in zip(batch, example, strict=True)]
+    yield from zip(*pieces, strict=True)
+
+
+class _Recorder(fx.Interpreter):
+    """Runs the graph and keeps the range of every floating-point tensor."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.ranges: dict[fx.Node, tuple[float, float]] = {}
+
+    def run_node(self, n: fx.Node) -> object:
+        result = super().run_node(n)
+        if isinstance(result, Tensor) and result.is_floating_point() and result.numel() and n.op != "get_attr":
+            low, high = (float(value) for value in torch.aminmax(result))
+            before = self.ranges.get(n, (low, high))
+            self.ranges[n] = (min(low, before[0]), max(high, before[1]))
+        return result
+
+    def check(self) -> None:
+        """Refuse values that are not finite; here, since torch adds its own text to errors inside a run."""
+        for node, (low, high) in self.ranges.items():
+            if not (math.isfinite(low) and math.isfinite(high)):
+                msg = f"calibration gives values that are not finite in {node.name!r}, from {low} to {high}"
+                raise ArgumentError(msg)
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+def _compositions() -> dict[Any, Callable[..., Any]]:
+    """Operators that TFLite lacks, by those it has."""
+    aten = torch.ops.aten
+    return {
+        aten.silu.default: lambda x: x * torch.sigmoid(x),
+        aten.hardsigmoid.default: lambda x: torch.clamp(x + 3.0, 0.0, 6.0) * (1.0 / 6.0),
+        aten.layer_norm.default: _layer_norm,
+        aten.scaled_dot_product_attention.default: _attention,
+        aten.pixel_shuffle.default: _pixel_shuffle,
+    }
+
+
+def _layer_norm(
+    x: Tensor, shape: list[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *_: object
+) -> Tensor:
+    axes = list(range(x.ndim - len(shape), x.ndim))
+    centred = x - x.mean(axes, keepdim=True)
+    variance = (centred * centred).mean(axes, keepdim=True)
+    scaled = centred * torch.rsqrt(variance + eps)
+    scaled = scaled if weight is None else scaled * weight
+    return scaled if bias is None else scaled + bias
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *options: Tensor | float | None,
+    scale: float | None = None,
+    **more: Tensor | float | None,
+) -> Tensor:
+    defaults = (None, 0.0, False)
+    mask, _, causal = (*options, *defaults[len(options) :])[:3]
+    mask, causal = more.get("attn_mask", mask), more.get("is_causal", causal)
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = torch.matmul(query * factor, key.transpose(-2, -1))
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if mask is not None:
+        # Minus infinity has no place in int8; this leaves a share of e^-16.
+        hidden = (
+            torch.where(mask, 0.0, _HIDDEN)
+            if isinstance(mask, Tensor) and mask.dtype == torch.bool
+            else torch.clamp(mask, min=_HIDDEN)
+        )
+        scores = scores + hidden
+    return torch.softmax(scores, -1) @ value
+
+
+def _pixel_shuffle(x: Tensor, factor: int) -> Tensor:
+    *batch, channels, height, width = x.shape
+    deep = channels // factor**2
+    split = x.reshape(-1, deep, factor, factor, height, width).permute(0, 1, 4, 2, 5, 3)
+    return split.reshape(*batch, deep, height * factor, width * factor)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Walks an exported graph once and adds its operators to a `Net`, each by the rule for its name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+from torch.fx.node import map_arg
+
+from sirdar.deploy.tflite.exporting import Ranges
+from sirdar.deploy.tflite.fusion import Fused, fusions, operator_name
+from sirdar.deploy.tflite.layers import Output
+from sirdar.deploy.tflite.layout import Layout, Value, channels_last
+from sirdar.deploy.tflite.net import Net
+from sirdar.errors import UnsupportedError
+
+Rule = Callable[["Lowering", fx.Node], "Value | list[Value]"]
+
+
+class Lowering:
+    """What rules need: the net so far, values of earlier nodes, constants, ranges."""
+
+    def __init__(self, graph: fx.GraphModule, ranges: Ranges, title: str) -> None:
+        self.net = Net()
+        self.layout = Layout(self.net)
+        self.title = title
+        self._graph = graph
+        self._ranges = ranges
+        self._known: dict[fx.Node, Any] = {}
+        self._fused = fusions(graph.graph)
+
+    def run(self, rules: dict[str, Rule]) -> Net:
+        """Add every operator.
+
+        Raises:
+            UnsupportedError: an operator has no rule, or its rule does not cover this use of it.
+        """
+        absorbed = {node for fused in self._fused.values() for node in fused.absorbed}
+        for node in self._graph.graph.nodes:
+            if node.op == "placeholder":
+                self._input(node)
+            elif node.op == "output":
+                self._output(node)
+            elif node not in absorbed:
+                self._lower(node, rules)
+        return self.net
+
+    def fused(self, node: fx.Node) -> Fused:
+        """What follows a node and is done by the same operator."""
+        return self._fused.get(node) or Fused(node)
+
+    def is_constant(self, argument: object) -> bool:
+        """Whether an argument is a number, a weight, or computed from those alone."""
+        return not isinstance(argument, fx.Node) or isinstance(self._known[argument], Tensor)
+
+    def constant(self, argument: object) -> np.ndarray:
+        """A constant argument as float64."""
+        value = self._known[argument] if isinstance(argument, fx.Node) else argument
+        found = value if isinstance(value, Tensor) else torch.as_tensor(value)
+        return found.detach().to(torch.float64).numpy()
+
+    def value(self, argument: object) -> Value:
+        """An argument as a value; a constant becomes a tensor of the file."""
+        if isinstance(argument, fx.Node) and isinstance(self._known[argument], Value):
+            return self._known[argument]
+        values = self.constant(argument)
+        name = argument.name if isinstance(argument, fx.Node) else "constant"
+        return Value(self.net.constant(name, values), tuple(range(values.ndim)))
+
+    def output(self, node: fx.Node) -> Output:
+        """Name, range and activation of what a node and those fused to it make."""
+        fused = self.fused(node)
+        low, high = self.range(fused.last)
+        return Output(fused.last.name, low, high, fused.activation)
+
+    def range(self, node: fx.Node) -> tuple[float, float]:
+        """Least and greatest value that calibration saw."""
+        return self._ranges.get(node, (0.0, 0.0))
+
+    def refuse(self, node: fx.Node, why: str = "") -> UnsupportedError:
+        """The error that names module and operator."""
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        path, kind = stack[-1] if stack else ("", self.title)
+        kind = kind if isinstance(kind, str) else kind.__name__
+        where = f"layer {path!r} ({kind.rsplit('.', 1)[-1]})" if path else self.title
+        reason = f": {why}" if why else ""
+        return UnsupportedError(f"{where} of {self.title} uses {node.target}, not covered by int8 TFLite{reason}")
+
+    def _input(self, node: fx.Node) -> None:
+        example = node.meta["val"]
+        order = channels_last(4) if example.ndim == 4 else tuple(range(example.ndim))
+        shape = [example.shape[axis] for axis in order]
+        if example.is_floating_point():
+            tensor = self.net.activation(node.name, shape, *self.range(node))
+        else:
+            tensor = self.net.integers(node.name, shape)
+        self.net.inputs.append(tensor)
+        self._known[node] = Value(tensor, order)
+
+    def _output(self, node: fx.Node) -> None:
+        for result in node.all_input_nodes:
+            known = self._known[result]
+            if not isinstance(known, Value):
+                msg = f"output {result.name!r} of {self.title} does not depend on its inputs"
+                raise UnsupportedError(msg)
+            order = channels_last(4) if len(known.order) == 4 else range(len(known.order))
+            self.net.outputs.append(self.layout.arrange(known, order))
+
+    def _lower(self, node: fx.Node, rules: dict[str, Rule]) -> None:
+        if node.op == "get_attr":
+            found = self._graph
+            for part in str(node.target).split("."):
+                found = getattr(found, part)
+            self._known[node] = found
+            return
+        name = operator_name(node)
+        if name == "getitem":
+            self._known[node] = self._known[node.all_input_nodes[0]][node.args[1]]
+        elif (
+            node.all_input_nodes and all(isinstance(self._known[source], Tensor) for source in node.all_input_nodes)
+        ) or not node.all_input_nodes:
+            self._known[node] = self._folded(node)
+        elif name in rules:
+            self._known[self.fused(node).last] = rules[name](self, node)
+        else:
+            raise self.refuse(node)
+
+    def _folded(self, node: fx.Node) -> Tensor:
+        """The result of a node that depends on constants only."""
+        arguments, keywords = map_arg((node.args, dict(node.kwargs)), lambda source: self._known[source])
+        with torch.no_grad():
+            assert callable(node.target)  # nodes that call something do
+            return node.target(*arguments, **keywords)

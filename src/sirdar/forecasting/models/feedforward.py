@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Feed-forward quantiles of all steps ahead, from the features of the sparse forest: the rung that beat it.
+
+A network without memory sees what `features.Features` tells of a series at an origin, and of each step ahead of it, and
+gives quantiles of all these steps at once, trained on the sum of their quantile losses (the loss of Wen et al. 2017,
+section 3.2, arXiv:1711.11053, before its encoders). Where the forest splits, it interpolates: a trend, a price or a
+level between those that were seen moves its answer. As in the forest, demand is in units of the series' own recent
+level, so that products that differ by 10^6 share the weights. Its quantiles are a running sum of positive increments
+under a hyperbolic-sine link, as those of the other networks: they cannot cross.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sirdar.errors import ArgumentError, nearest, require_positive_integer
+from sirdar.forecasting import storage, training
+from sirdar.forecasting.decoding import monotone
+from sirdar.forecasting.features import Features, Pairs, Source, as_features
+from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.scaling import Scaled
+from sirdar.forecasting.training import Run, Training
+from sirdar.predictive import DECILES, Forecast
+from sirdar.predictive.forecast import require_levels
+
+if TYPE_CHECKING:
+    from sirdar.forecasting.attribution import Attribution
+
+_CHUNK = 1024  # series forecast at a time: bounds memory
+_TRIED = 4096  # pairs that say how far each feature spreads
+_FRESH = 0.03  # of all pairs: a series that is about to begin
+_PATH = 64  # points from average features to those of a series
+_CLIP = 4.0  # spreads of a feature from its mean
+
+
+class FeedForwardNetwork(nn.Module):
+    """From features to quantiles.
+
+    Args:
+        shared: features that all steps of an origin share.
+        own: features of each step.
+        levels: number of quantile levels.
+        width: of the layers over each step; those over what is shared are twice as wide.
+        counts: demand is never negative, and neither are the quantiles.
+    """
+
+    shared_mean: Tensor
+    shared_spread: Tensor
+    own_mean: Tensor
+    own_spread: Tensor
+
+    def __init__(self, shared: int, own: int, levels: int, *, width: int, counts: bool) -> None:
+        super().__init__()
+        self.counts = counts
+        for name, size in (("shared", shared), ("own", own)):
+            self.register_buffer(f"{name}_mean", torch.zeros(size))
+            self.register_buffer(f"{name}_spread", torch.ones(size))
+        wide = 2 * width
+        self.enter = nn.Linear(shared, wide)
+        self.series = nn.Sequential(nn.GELU(), nn.Linear(wide, wide), nn.GELU(), nn.Dropout(0.1))
+        self.context = nn.Linear(wide, width)
+        self.step = nn.Linear(own, width)
+        self.steps = nn.Sequential(nn.Linear(width, wide), nn.GELU(), nn.Linear(wide, width))
+        self.quantiles = nn.Linear(width, levels)
+        # What is linear in a feature need not be learned by the layers.
+        self.straight = nn.Linear(shared, 1, bias=False)
+        self.straight_step = nn.Linear(own, 1, bias=False)
+        for layer in (self.straight, self.straight_step):
+            nn.init.zeros_(layer.weight)
+
+    def measure(self, pairs: Pairs) -> None:
+        """Takes the means and spreads of the features from examples."""
+        for name, values in (("shared", pairs.shared), ("own", pairs.ahead)):
+            flat = np.arcsinh(values.reshape(-1, values.shape[-1]).astype(np.float64))
+            known = np.isfinite(flat)
+            count = np.maximum(known.sum(axis=0), 1)
+            mean = np.where(known, flat, 0).sum(axis=0) / count
+            spread = np.sqrt((np.where(known, flat - mean, 0) ** 2).sum(axis=0) / count)
+            getattr(self, f"{name}_mean").copy_(torch.from_numpy(mean))
+            # A word that few products have would stand far out, and a constant is no feature.
+            getattr(self, f"{name}_spread").copy_(torch.from_numpy(np.maximum(spread, 0.1)))
+
+    def forward(
+        self,
+        shared: Float[Tensor, "batch shared"],
+        ahead: Float[Tensor, "batch horizon own"],
+        scale: Float[Tensor, " batch"],
+    ) -> Float[Tensor, "batch horizon level"]:
+        """Quantiles in units of the scale; features may be not-a-number."""
+        shared = _standard(shared, self.shared_mean, self.shared_spread)
+        ahead = _standard(ahead, self.own_mean, self.own_spread)
+        wide = self.enter(shared)
+        wide = functional.gelu(wide + self.series(wide))
+        step = functional.gelu(self.context(wide)[:, None] + self.step(ahead))
+        raw = self.quantiles(functional.gelu(step + self.steps(step)))
+        middle = raw[..., :1] + self.straight(shared)[:, None] + self.straight_step(ahead)
+        raw = torch.cat([middle, raw[..., 1:]], dim=-1)[:, None]
+        zero = torch.zeros_like(scale)[:, None]
+        about = Scaled(zero, scale[:, None], zero[..., None])
+        return monotone(raw, about, range(1), counts=self.counts, training=self.training)[:, 0]
+
+
+def _standard(values: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
+    """About zero mean and unit spread, the mean where not known; what is far above the level is drawn in."""
+    drawn = (torch.asinh(values) - mean) / spread
+    return torch.where(torch.isnan(drawn), torch.zeros_like(drawn), drawn).clamp(-_CLIP, _CLIP)
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """What training leaves behind."""
+
+    network: FeedForwardNetwork
+    features: Features
+    counts: bool
+    whole: bool
+
+
+@final
+class FeedForward:
+    """The feed-forward forecaster.
+
+    Args:
+        horizon: steps to forecast.
+        levels: quantile levels.
+        steps: optimiser steps.
+        width: of the layers over each step.
+        seed: of initial weights, dropout and batches; the same seed gives the same forecast.
+        training: batch, learning rate, early stopping, precision and checkpoints.
+        progress: called with the share of training done.
+    """
+
+    def __init__(
+        self,
+        horizon: int,
+        *,
+        levels: Sequence[float] = DECILES,
+        steps: int = 1000,
+        width: int = 64,
+        seed: int = 0,
+        training: Training | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        self.horizon = require_positive_integer(horizon, "horizon")
+        self.levels = require_levels(levels)
+        self.steps = require_positive_integer(steps, "steps")
+        self.width = require_positive_integer(width, "width")
+        self.seed, self.progress = seed, progress
+        self.training = Training() if training is None else training
+        self.learned: _Learned | None = None
+
+    def fit(self, panel: Panel) -> "FeedForward":
+        """Trains on random origins of all series; raises ArgumentError when nothing was observed."""
+        _require_observations(panel)
+        features = Features.fit(panel)
+        source = features.on(panel)
+        examples = self._drawn(source, _usable(panel), _TRIED, np.random.default_rng(self.seed))
+        network = self._network(examples.shared.shape[-1], examples.ahead.shape[-1], counts=panel.counts)
+        network.measure(examples)
+        known = panel.target[panel.observed]
+        self.learned = _Learned(network, features, panel.counts, bool((known == np.round(known)).all()))
+        self._train(panel, self.steps)
+        return self
+
+    def update(self, panel: Panel, steps: int | None = None) -> "FeedForward":
+        """Goes on from the present weights on new data: a warm start, in place of training anew.
+
+        Args:
+            panel: of the same frequency, with the covariates learned from; its series may be others.
+            steps: optimiser steps; a quarter of `fit`'s when None.
+
+        Raises:
+            ArgumentError: nothing was learned yet, nothing was observed, or the panel does not fit.
+        """
+        self._fitted().features.require(panel)
+        _require_observations(panel)
+        self._train(panel, max(1, self.steps // 4) if steps is None else require_positive_integer(steps, "steps"))
+        return self
+
+    def predict(self, panel: Panel) -> Forecast:
+        """Quantiles after each series' history; a series without history gets the forecast of a new product.
+
+        Whole numbers where the demand that was learned from was whole: between two of them a network only hedges.
+        """
+        learned = self._fitted()
+        source = learned.features.on(panel)
+        values = np.empty((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
+        network = Inference(learned.network.eval())
+        with torch.inference_mode():
+            for begin in range(0, len(panel), _CHUNK):
+                series = np.arange(begin, min(begin + _CHUNK, len(panel)))
+                pairs = self._pairs(source, series, panel.history[series])
+                values[series] = network(*_tensors(pairs)).numpy()
+        values = np.maximum.accumulate(values, axis=2)  # tanh and sinh are monotone only up to rounding
+        if learned.whole:
+            values = np.floor(values + np.float32(0.5))
+        floor = 0.0 if learned.counts else -math.inf
+        return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
+
+    def inference(self, batch: int = 1) -> tuple[nn.Module, tuple[Tensor, ...]]:
+        """The network as it runs every night, from features, and an example of its input: for tracing and timing."""
+        network = self._fitted().network
+        sizes = network.shared_mean.shape[0], network.own_mean.shape[0]
+        generator = torch.Generator().manual_seed(0)
+        shapes = [(batch, sizes[0]), (batch, self.horizon, sizes[1]), (batch,)]
+        return Inference(network).eval(), tuple(torch.rand(*shape, generator=generator) for shape in shapes)
+
+    def explain(self, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
+        """What moved one series' forecast: integrated gradients from average features to those that it has.
+
+        Args:
+            panel: what is forecast.
+            series: the id to explain.
+            level: which of the quantile levels.
+
+        Returns:
+            Shares by feature; those of a single step ahead with its period. They are those of the network, whose
+            quantiles are not whole yet.
+
+        Raises:
+            ArgumentError: the panel has no such series, or the forecaster no such level.
+        """
+        from sirdar.forecasting.attribution import Attribution  # it loads polars
+
+        learned = self._fitted()
+        row, at = (
+            _place("the panel has no series", series, panel.ids),
+            _place("no quantile of level", level, self.levels),
+        )
+        seen = _tensors(self._pairs(learned.features.on(panel), np.array([row]), panel.history[[row]]))
+        network = Inference(learned.network.eval())
+        total, blank, shares = _gradients(lambda *inputs: network(*inputs)[..., at].sum(dim=1), seen, learned.network)
+        begin = int(panel.end[row])
+        labels = panel.frequency.labels(np.arange(begin, begin + self.horizon)).astype("datetime64[s]").astype(str)
+        names, own = learned.features.pair_names
+        parts = [(name, None, float(x)) for name, x in zip(names, shares[0], strict=True)]
+        for step, label in enumerate(labels):
+            parts += [(name, str(label), float(x)) for name, x in zip(own, shares[1][step], strict=True)]
+        return Attribution(series, level, total, blank, [part for part in parts if part[2] != 0])
+
+    def save(self, path: str | Path) -> None:
+        """Writes config.json and weights.safetensors into the folder `path`."""
+        learned = self._fitted()
+        config = {
+            "model": "feed-forward",
+            "arguments": self._arguments(),
+            "training": asdict(replace(self.training, checkpoint=None)),
+            "features": asdict(learned.features),
+            "sizes": [learned.network.shared_mean.shape[0], learned.network.own_mean.shape[0]],
+            "counts": learned.counts,
+            "whole": learned.whole,
+        }
+        storage.write(Path(path), config, learned.network.state_dict())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "FeedForward":
+        """Reads what `save` wrote."""
+        config, weights = storage.read(Path(path), model="feed-forward")
+        forecaster = cls(**config["arguments"], training=Training(**config["training"]))
+        features = as_features(config["features"], storage.as_encoding(config["features"]["encoding"]))
+        network = forecaster._network(*config["sizes"], counts=config["counts"])
+        network.load_state_dict(weights)
+        forecaster.learned = _Learned(network.eval(), features, config["counts"], config["whole"])
+        return forecaster
+
+    def _arguments(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("horizon", "levels", "steps", "width", "seed")}
+
+    def _fitted(self) -> _Learned:
+        if self.learned is None:
+            msg = "this FeedForward has not learned anything yet: call fit(panel) first"
+            raise ArgumentError(msg)
+        return self.learned
+
+    def _network(self, shared: int, own: int, *, counts: bool) -> FeedForwardNetwork:
+        with training.seeded(self.seed):
+            return FeedForwardNetwork(shared, own, len(self.levels), width=self.width, counts=counts)
+
+    def _train(self, panel: Panel, steps: int) -> None:
+        learned, options = self._fitted(), self.training
+        seen, validate = panel, None
+        if options.patience is not None:
+            seen = panel.cut(self.horizon)
+            validate = self._held_out(seen)
+        source, rows = learned.features.on(seen), _usable(seen)
+
+        def loss(generator: np.random.Generator) -> Tensor:
+            return self._loss(self._drawn(source, rows, options.batch, generator))
+
+        key = "" if options.checkpoint is None else self._key(source, steps)
+        training.train(learned.network, Run(loss, steps, self.seed, validate, self.progress, key), options)
+
+    def _drawn(self, source: Source, rows: np.ndarray, count: int, generator: np.random.Generator) -> Pairs:
+        """Pairs of random series and origins before the end of history; a few of new products that begin."""
+        panel = source.panel
+        series = generator.choice(rows, size=count, replace=count > len(rows))
+        origin = generator.integers(0, panel.history[series])
+        late = panel.start[series] > panel.start.min()  # those that were there from the first are not new
+        origin[(late | (panel.start == panel.start.min()).all()) & (generator.random(count) < _FRESH)] = 0
+        return self._pairs(source, series, origin)
+
+    def _pairs(self, source: Source, series: np.ndarray, origin: np.ndarray) -> Pairs:
+        return source.pairs(
+            series, origin, np.broadcast_to(np.arange(1, self.horizon + 1), (len(series), self.horizon))
+        )
+
+    def _loss(self, pairs: Pairs) -> Tensor:
+        quantiles = self._fitted().network(*_tensors(pairs))[:, None]
+        scale, target = torch.from_numpy(pairs.scale)[:, None], torch.from_numpy(pairs.target)[:, None]
+        begun = torch.ones(target.shape[:2], dtype=torch.bool)
+        return training.quantile_loss(quantiles, scale, target, begun, self.levels)
+
+    def _held_out(self, seen: Panel) -> Callable[[], float]:
+        """The quantile loss of the steps that `seen` was cut by, weighed as in training."""
+        actual = seen.actuals(self.horizon)
+        rows = np.flatnonzero((seen.observations() > 0) & np.isfinite(actual).any(axis=1))
+        if not len(rows):
+            msg = f"patience needs series with more than {self.horizon} steps of history, to hold the last ones out"
+            raise ArgumentError(msg)
+        pairs = self._pairs(self._fitted().features.on(seen), rows, seen.history[rows])
+        known = pairs._replace(target=actual[rows])
+        return lambda: self._loss(known).item()
+
+    def _key(self, source: Source, steps: int) -> str:
+        """Names a training by its data and arguments, and by the weights it begins with."""
+        digest, panel = hashlib.sha256(), source.panel
+        facts = [self._arguments(), asdict(replace(self.training, checkpoint=None)), asdict(source.features), steps]
+        digest.update(json.dumps([*facts, torch.__version__], default=str).encode())
+        columns = [*panel.past.values(), *panel.future.values(), *panel.static.values()]
+        for column in (panel.indptr, panel.history, panel.start, np.nan_to_num(source.demand, nan=-1), *columns):
+            digest.update(repr(column.tolist()).encode() if column.dtype == object else column.tobytes())
+        for weight in self._fitted().network.state_dict().values():
+            digest.update(weight.float().numpy().tobytes())
+        return f"feed-forward-{digest.hexdigest()[:16]}"
+
+
+@final
+class Inference(nn.Module):
+    """A trained network as it runs every night: in units of demand."""
+
+    def __init__(self, network: FeedForwardNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self,
+        shared: Float[Tensor, "batch shared"],
+        ahead: Float[Tensor, "batch horizon own"],
+        scale: Float[Tensor, " batch"],
+    ) -> Float[Tensor, "batch horizon level"]:
+        """Quantiles."""
+        return self.network(shared, ahead, scale) * scale[:, None, None]
+
+
+def _place(what: str, wanted: Any, known: Sequence[Any]) -> int:  # noqa: ANN401 - a name or a number
+    if wanted not in known:
+        msg = f"{what} {wanted!r}.{nearest(str(wanted), [str(one) for one in known])}"
+        raise ArgumentError(msg)
+    return known.index(wanted)
+
+
+def _gradients(
+    total: Callable[..., Tensor], seen: tuple[Tensor, Tensor, Tensor], network: FeedForwardNetwork
+) -> tuple[float, float, tuple[np.ndarray, np.ndarray]]:
+    """The total, that of average features, and the shares of each (Sundararajan et al. 2017, arXiv:1703.01365)."""
+    means = torch.sinh(network.shared_mean)[None], torch.sinh(network.own_mean)[None, None].expand(seen[1].shape)
+    ends = [torch.where(torch.isnan(there), mean, there) for there, mean in zip(seen, means, strict=False)]
+    along = (torch.arange(_PATH) + 0.5) / _PATH  # the midpoint rule, all points of it in one batch
+    path = [
+        (mean + along.view(-1, *[1] * (mean.ndim - 1)) * (end - mean)).requires_grad_()
+        for end, mean in zip(ends, means, strict=True)
+    ]
+    gradients = torch.autograd.grad(total(*path, seen[2].expand(_PATH)).sum(), path)
+    shares = [((end - mean) * g.mean(0))[0].numpy() for end, mean, g in zip(ends, means, gradients, strict=True)]
+    with torch.no_grad():
+        return total(*seen).item(), total(*means, seen[2]).item(), (shares[0], shares[1])
+
+
+def _tensors(pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.from_numpy(pairs.shared), torch.from_numpy(pairs.ahead), torch.from_numpy(pairs.scale)
+
+
+def _usable(panel: Panel) -> np.ndarray:
+    return np.flatnonzero(panel.observations() > 0)
+
+
+def _require_observations(panel: Panel) -> None:
+    if not panel.observed.any():
+        msg = "the panel has no observed step of history to learn from"
+        raise ArgumentError(msg)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a network's name to what it costs on chips: opening it at a batch size, estimating, advising, a page."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sirdar.chips import Cost, Ranking, Tiled, advise, layers, load
+from sirdar.chips.analytic import fits
+from sirdar.deploy import loading
+from sirdar.errors import ArgumentError, DataError, require_positive_integer
+from sirdar.forecasting.models.mqcnn import MQCNN
+from sirdar.forecasting.models.mqrnn import MQRNN
+from sirdar.forecasting.models.mqtransformer import MQTransformer
+from sirdar.report.chips import ChipsReport, chips_page
+from sirdar.workload.graph import Graph
+from sirdar.workload.trace import trace
+
+_SERIES = 4096  # of a forecaster in one run, where no batch is asked for
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A network on one chip.
+
+    Args:
+        chip: its name.
+        dtype: the number format used.
+        cost: of one run.
+        fit: the sentence that says whether it fits in memory.
+        fits: whether it does.
+        layers: every operator: name, kind, seconds by cause, bound, and joules by cause.
+        joules: low, middle and high sums over the layers, counted from operations and bytes.
+    """
+
+    chip: str
+    dtype: str
+    cost: Cost
+    fit: str
+    fits: bool
+    layers: tuple[dict[str, Any], ...]
+    joules: tuple[float, float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**asdict(self), "joules": list(self.joules), "layers": list(self.layers)}
+
+
+def network(model: str, batch: int | None = None) -> Graph:
+    """The graph of a network named on the command line.
+
+    Args:
+        model: folder of a saved forecaster, or what `sirdar.deploy.loading.load` takes.
+        batch: examples in one run; that of the example inputs (4,096 series of a forecaster) where None.
+
+    Raises:
+        ArgumentError: the text names no network, or its inputs have no common first axis to make a batch of.
+        DataError: a file is missing, wrong, or could run code.
+        UnsupportedError: the network cannot be traced, or not with this batch.
+    """
+    if batch is not None:
+        require_positive_integer(batch, "batch")
+    module, example = _saved(Path(model), batch) if Path(model).is_dir() else _loaded(model, batch)
+    return replace(trace(module, example), name=Path(model).name)
+
+
+def _loaded(model: str, batch: int | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    module, example = loading.load(model)
+    return module, example if batch is None else _resized(model, example, batch)
+
+
+def _resized(model: str, example: tuple[Tensor, ...], batch: int) -> tuple[Tensor, ...]:
+    """The first examples repeated; inputs that do not share the first axis are left as they are."""
+    if not example[0].ndim:
+        msg = f"the first input of {model} has no axis to make a batch of {batch} of"
+        raise ArgumentError(msg)
+    size = example[0].shape[0]
+    return tuple(x[:1].expand(batch, *x.shape[1:]).clone() if x.ndim and x.shape[0] == size else x for x in example)
+
+
+def _saved(path: Path, batch: int | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    try:
+        kind = json.loads((path / "config.json").read_text(encoding="utf-8"))["model"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        msg = f"{path}: is no folder of a saved forecaster; otherwise give {loading.FORMS}"
+        raise ArgumentError(msg) from error
+    for forecaster in (MQCNN, MQRNN, MQTransformer):
+        if kind == forecaster.MODEL:
+            return forecaster.load(path).inference(batch or _SERIES)
+    msg = f"{path}: holds a {kind!r} forecaster, which is no network"
+    raise DataError(msg)
+
+
+def estimate(graph: Graph, chip_name: str, dtype: str) -> Estimate:
+    """What a network costs on a chip, layer by layer.
+
+    Args:
+        graph: the network.
+        chip_name: a name of the catalogue or the path of a TOML file.
+        dtype: number format; a chip that lacks it uses the next one it has.
+
+    Raises:
+        ArgumentError: the chip or the format is unknown.
+        DataError: the chip's own file is wrong.
+    """
+    chip = load(chip_name)
+    cost = Tiled().estimate(graph, chip, dtype)
+    room, sentence = fits(cost, chip)
+    energies = layers(graph, chip, dtype)
+    causes = ("multiply", "accumulate", "elementwise", "sram", "dram", "static")
+    rows = tuple(
+        {
+            "name": time.name,
+            "kind": time.kind,
+            "seconds": time.cost.latency_s,
+            "compute_s": time.compute_s,
+            "memory_s": time.memory_s,
+            "overhead_s": time.overhead_s,
+            "bound": time.bound,
+            "macs": time.cost.macs,
+            "joules": energy.total.mid_j,
+            **{f"{cause}_j": getattr(energy, cause).mid_j for cause in causes},
+        }
+        for time, energy in zip(Tiled().breakdown(graph, chip, dtype), energies, strict=True)
+    )
+    totals = [energy.total for energy in energies]
+    joules = (sum(t.low_j for t in totals), sum(t.mid_j for t in totals), sum(t.high_j for t in totals))
+    return Estimate(chip.name, chip.usable_dtype(dtype), cost, sentence, room, rows, (joules[0], joules[1], joules[2]))
+
+
+def summary(ranking: Ranking, current: str | None) -> dict[str, Any]:
+    """Plain data of a ranking for JSON, with the saving against an instance in use."""
+    best = ranking.best
+    return {
+        "best": None if best is None else best.title,
+        "options": ranking.to_rows(),
+        "saving": None if current is None else asdict(ranking.against(current)),
+        "assumptions": list(ranking.assumptions),
+    }
+
+
+def page(ranking: Ranking, graph: Graph, current: str | None) -> str:
+    """The ranking as one HTML page."""
+    saving = None if current is None else ranking.against(current)
+    return chips_page(ChipsReport(graph.name, ranking.to_rows(), ranking.assumptions, saving and asdict(saving)))
+
+
+__all__ = ["Estimate", "advise", "estimate", "network", "page", "summary"]

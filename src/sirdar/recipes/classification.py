@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Camera classification within a byte budget: parameters and peak activation memory together, at the same accuracy.
+
+The baseline is a MobileNetV2 for thumbnails. The space decides, for each of three resolutions, what its blocks are, how
+many, how wide, and by how much they expand. `by_rules` applies the rules that winners share, without any search.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from sirdar.recipes.vision_product import Data, Product, folder_of, searched, stage_of
+from sirdar.search.space import Candidate, Choice, SearchSpace
+from sirdar.vision.classification import ClassificationTask, Classifier, classified_by, top1
+from sirdar.vision.images import Labelled, read_labelled
+from sirdar.vision.training import Schedule
+
+if TYPE_CHECKING:
+    from sirdar.search.study import Study
+
+SIZE = (32, 32)
+_CHANNELS = ((16, 24, 32), (32, 40, 48, 64), (64, 80, 96, 112, 128))
+_COUNTS = ((1, 2, 3, 4), (1, 2, 3, 4, 5), (1, 2, 3, 4))
+_NAMES = ("stage1", "stage2", "stage3")
+
+
+def _stage(name: str, channels: tuple[int, ...], counts: tuple[int, ...]) -> tuple[Choice, ...]:
+    return (
+        Choice(f"{name}.kind", ("standard", "fused", "ibn")),
+        Choice(f"{name}.expansion", (1, 2, 4, 6), f"{name}.kind", ("fused", "ibn")),
+        Choice(f"{name}.channels", channels),
+        Choice(f"{name}.blocks", counts),
+    )
+
+
+SPACE = SearchSpace(
+    "classification",
+    (
+        Choice("stem.channels", (16, 24, 32)),
+        *(choice for row in zip(_NAMES, _CHANNELS, _COUNTS, strict=True) for choice in _stage(*row)),
+        Choice("top.channels", (0, 128, 256, 320)),
+    ),
+)
+BASELINE = SPACE.candidate(
+    {"stem.channels": 32, "top.channels": 320}
+    | {f"{name}.kind": "ibn" for name in _NAMES}
+    | {f"{name}.expansion": 6 for name in _NAMES}
+    | {"stage1.channels": 32, "stage2.channels": 48, "stage3.channels": 96}
+    | {"stage1.blocks": 2, "stage2.blocks": 3, "stage3.blocks": 4}
+)
+
+
+def by_rules(candidate: Candidate, parallelism: int = 16) -> Candidate:
+    """The expert's rules applied to a network without any search.
+
+    No depthwise convolution: every bottleneck becomes plain convolutions, as many blocks as before plus one; channels
+    become even multiples of the chip's parallelism where the space has them; no layer in front of the mean.
+
+    Args:
+        candidate: of the classification space.
+        parallelism: channels that the chip computes at once.
+    """
+    values = candidate.as_dict()
+    for name, channels, counts in zip(_NAMES, _CHANNELS, _COUNTS, strict=True):
+        present = int(values[f"{name}.channels"])
+        even = [option for option in channels if option % parallelism == 0]
+        values[f"{name}.kind"] = "standard"
+        values[f"{name}.channels"] = min(even, key=lambda option, wanted=present: (abs(option - wanted), option))
+        values[f"{name}.blocks"] = min(max(counts), int(values[f"{name}.blocks"]) + 1)
+    values["top.channels"] = 0
+    return SPACE.candidate({name: value for name, value in values.items() if not name.endswith(".expansion")})
+
+
+def build(candidate: Candidate) -> nn.Module:
+    """The classifier of a candidate for CIFAR-10's ten classes."""
+    return build_for(candidate, 10)
+
+
+def build_for(candidate: Candidate, classes: int) -> nn.Module:
+    """The classifier of a candidate for a number of classes."""
+    stages = [
+        stage_of(
+            int(candidate[f"{name}.blocks"]),
+            1 if place == 0 else 2,
+            {
+                "kind": candidate[f"{name}.kind"],
+                "channels": candidate[f"{name}.channels"],
+                "expansion": candidate.get(f"{name}.expansion", 1),
+            },
+        )
+        for place, name in enumerate(_NAMES)
+    ]
+    return Classifier(int(candidate["stem.channels"]), stages, int(candidate["top.channels"]), classes)
+
+
+PRODUCT = Product(
+    name="classification",
+    metric="top1",
+    chip="ethos-u55-256",
+    space=SPACE,
+    baseline=BASELINE,
+    build=build,
+    size=lambda _candidate: SIZE,
+    schedule=Schedule(steps=400, batch=128, learning_rate=0.1, optimiser="sgd", weight_decay=5e-4, average=0.99),
+)
+
+
+def data_of(training: Labelled, validation: Labelled, device: str = "cpu") -> Data:
+    """Training and validation images for a search."""
+    task, judged = ClassificationTask(training.to(device)), validation.to(device)
+    labels = validation.labels.cpu().numpy()
+    return Data(
+        lambda _candidate: task, lambda _candidate, network: top1(classified_by(network, judged), labels), device
+    )
+
+
+def opened(folder: Path) -> tuple[Product, Data]:
+    """A folder with one sub-folder of images per class, and the product for its classes.
+
+    A tenth of the images, every tenth by name, is for validation.
+
+    Raises:
+        DataError: the folder is not as expected.
+    """
+    every = read_labelled(folder, SIZE)
+    held = np.arange(len(every.images)) % 10 == 0
+    judged = data_of(every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held)))
+    return replace(PRODUCT, build=lambda candidate: build_for(candidate, len(every.classes))), judged
+
+
+def search_product(
+    data: Path | None,
+    chip: str | None,
+    limits: dict[str, float],
+    strategy: str = "evolution",
+    trials: int = 24,
+    seed: int = 0,
+    storage: str | None = None,
+) -> "Study":
+    """Searches a classifier of thumbnails for a user's folder with one sub-folder of images per class.
+
+    Args:
+        data: the folder. A tenth of the images, every tenth by name, is for validation.
+        chip: a compiled target; Ethos-U55-256 when None.
+        limits: greatest costs, such as {"memory_bytes": 400e3}.
+        strategy: see `sirdar.search.search`.
+        trials: candidates to train.
+        seed: of the search.
+        storage: an SQLite file or URL that a killed search goes on from.
+
+    Raises:
+        ArgumentError: no data was given, or no candidate keeps to the limits.
+        DataError: the folder is not as expected.
+    """
+    product, judged = opened(folder_of(data))
+    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage}
+    return searched(product, judged, chip, limits, settings)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Person detection fitted to an NPU: depth multipliers (V1), fused bottlenecks (V2), or both (V3), against plain IBN.
+
+The baseline has inverted bottlenecks throughout. The space decides, for each of five stages, how deep its feature maps
+are ("deep") and whether its blocks are fused ("kind").
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from sirdar.recipes.vision_product import Data, Product, folder_of, searched, stage_of
+from sirdar.search.space import Candidate, Choice, SearchSpace
+from sirdar.vision.blocks import Block, deepened
+from sirdar.vision.detection import DetectionTask, Detector, found_by
+from sirdar.vision.images import Boxed, read_boxed
+from sirdar.vision.precision import mean_of_thresholds
+from sirdar.vision.training import Schedule
+
+if TYPE_CHECKING:
+    from sirdar.search.study import Study
+
+SIZE = (224, 256)
+STEM, NECK = 32, 96
+STAGES = ((24, 2, 2), (40, 3, 2), (80, 3, 2), (112, 2, 1), (160, 2, 2))  # channels, blocks, stride
+_DEEP = (0.375, 0.5, 0.75, 1.0)
+_NAMES = tuple(f"stage{place + 1}" for place in range(len(STAGES)))
+
+SPACE = SearchSpace(
+    "detection",
+    (
+        Choice("stem.deep", _DEEP[1:]),
+        *(
+            choice
+            for name in _NAMES
+            for choice in (Choice(f"{name}.deep", _DEEP), Choice(f"{name}.kind", ("fused", "ibn")))
+        ),
+        Choice("head.deep", _DEEP),
+        Choice("head.kind", ("fused", "ibn")),
+    ),
+)
+_KINDS = [choice.name for choice in SPACE.choices if choice.name.endswith(".kind")]
+_DEPTHS = [choice.name for choice in SPACE.choices if choice.name.endswith(".deep")]
+BASELINE = SPACE.candidate(dict.fromkeys(_KINDS, "ibn") | dict.fromkeys(_DEPTHS, 1.0))
+FUSED = SPACE.candidate(dict.fromkeys(_KINDS, "fused") | dict.fromkeys(_DEPTHS, 1.0))
+SPACES = {
+    "V1": SPACE.restrict(dict.fromkeys(_KINDS, ("ibn",)), "detection-V1"),
+    "V2": SPACE.restrict(dict.fromkeys(_DEPTHS, (1.0,)), "detection-V2"),
+    "V3": SPACE,
+}
+
+
+def build(candidate: Candidate) -> nn.Module:
+    """The detector of a candidate."""
+
+    def depth(channels: int, name: str) -> int:
+        return deepened(channels, float(candidate[f"{name}.deep"]))
+
+    stages = [
+        stage_of(count, stride, {"kind": candidate[f"{name}.kind"], "channels": depth(channels, name)})
+        for name, (channels, count, stride) in zip(_NAMES, STAGES, strict=True)
+    ]
+    neck = depth(NECK, "head")
+    head = Block(str(candidate["head.kind"]), neck)
+    return Detector(depth(STEM, "stem"), stages, neck, [head])
+
+
+PRODUCT = Product(
+    name="detection",
+    metric="map",
+    chip="ethos-u85-512",
+    space=SPACE,
+    baseline=BASELINE,
+    build=build,
+    size=lambda _candidate: SIZE,
+    schedule=Schedule(steps=600, batch=32, learning_rate=0.003, average=0.995),
+)
+
+
+def true_boxes(data: Boxed) -> list[np.ndarray]:
+    """The true boxes [object, 4] of every image."""
+    rows = data.boxes.cpu().numpy().astype(np.float64)
+    return [row[~np.isnan(row[:, 0])] for row in rows]
+
+
+def data_of(training: Boxed, validation: Boxed, device: str = "cpu") -> Data:
+    """Training and validation images for a search."""
+    task, truth, judged = DetectionTask(training.to(device)), true_boxes(validation), validation.to(device)
+
+    def score(_candidate: Candidate, network: nn.Module) -> float:
+        found = found_by(network, judged)
+        return mean_of_thresholds([f.boxes for f in found], [f.scores for f in found], truth)
+
+    return Data(lambda _candidate: task, score, device)
+
+
+def opened(folder: Path) -> tuple[Product, Data]:
+    """A folder with `images/` and `boxes.csv`; a fifth of the images, every fifth by name, is for validation.
+
+    Raises:
+        DataError: the folder is not as expected.
+    """
+    every = read_boxed(folder, SIZE)
+    held = np.arange(len(every.images)) % 5 == 0
+    return PRODUCT, data_of(every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held)))
+
+
+def search_product(
+    data: Path | None,
+    chip: str | None,
+    limits: dict[str, float],
+    strategy: str = "evolution",
+    trials: int = 24,
+    seed: int = 0,
+    storage: str | None = None,
+) -> "Study":
+    """Searches a detector for a user's folder of images with `boxes.csv`.
+
+    Args:
+        data: the folder; see `sirdar.vision.images`. A fifth of the images, every fifth by name, is for validation.
+        chip: a compiled target; Ethos-U85-512 when None.
+        limits: greatest costs, such as {"latency_s": 1e-3}.
+        strategy: see `sirdar.search.search`.
+        trials: candidates to train.
+        seed: of the search.
+        storage: an SQLite file or URL that a killed search goes on from.
+
+    Raises:
+        ArgumentError: no data was given, or no candidate keeps to the limits.
+        DataError: the folder is not as expected.
+    """
+    product, judged = opened(folder_of(data))
+    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage}
+    return searched(product, judged, chip, limits, settings)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Semantic segmentation moved from a CPU to an NPU: evolution over channels, fusion, and input and output size.
+
+The baseline is what suits a CPU: inverted bottlenecks, few multiplications, an output a quarter of the input's side.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from sirdar.recipes.vision_product import Data, Product, folder_of, searched, stage_of
+from sirdar.search.space import Candidate, Choice, SearchSpace
+from sirdar.vision.blocks import Block, deepened
+from sirdar.vision.images import Masked, read_classes, read_masked
+from sirdar.vision.segmentation import SegmentationTask, Segmenter, class_weights, counts_by, mean_iou
+from sirdar.vision.training import Schedule
+
+if TYPE_CHECKING:
+    from sirdar.search.study import Study
+
+STEM, NECK = 24, 64
+STAGES = ((24, 2, 2), (40, 3, 2), (80, 3, 2), (112, 3, 1))  # channels, blocks, stride
+_SIZES = ("112x144", "128x176", "144x192", "160x208", "176x240")  # height x width
+_DEEP = (0.5, 0.75, 1.0, 1.25)
+_NAMES = tuple(f"stage{place + 1}" for place in range(len(STAGES)))
+
+SPACE = SearchSpace(
+    "segmentation",
+    (
+        Choice("input", _SIZES),
+        Choice("output", (4, 8, 16)),
+        Choice("stem.deep", _DEEP),
+        *(
+            choice
+            for name in _NAMES
+            for choice in (Choice(f"{name}.deep", _DEEP), Choice(f"{name}.kind", ("fused", "ibn")))
+        ),
+        Choice("head.deep", _DEEP),
+        Choice("head.kind", ("depthwise", "standard", "ibn")),
+    ),
+)
+BASELINE = SPACE.candidate(
+    {"input": "176x240", "output": 4, "head.kind": "ibn"}
+    | {f"{name}.deep": 1.0 for name in ("stem", *_NAMES, "head")}
+    | {f"{name}.kind": "ibn" for name in _NAMES}
+)
+
+
+def size_of(candidate: Candidate) -> tuple[int, int]:
+    """Height and width of a candidate's input."""
+    height, width = str(candidate["input"]).split("x")
+    return int(height), int(width)
+
+
+def build_for(candidate: Candidate, classes: int) -> nn.Module:
+    """The segmenter of a candidate for a number of classes."""
+
+    def depth(channels: int, name: str) -> int:
+        return deepened(channels, float(candidate[f"{name}.deep"]))
+
+    rows = [
+        stage_of(count, stride, {"kind": candidate[f"{name}.kind"], "channels": depth(channels, name)})
+        for name, (channels, count, stride) in zip(_NAMES, STAGES, strict=True)
+    ]
+    # The last two share a resolution: to a segmenter they are one stage.
+    stages = [*rows[:2], [*rows[2], *rows[3]]]
+    neck = depth(NECK, "head")
+    head = Block(str(candidate["head.kind"]), neck)
+    return Segmenter(depth(STEM, "stem"), stages, neck, [head], classes, int(candidate["output"]))
+
+
+def build(candidate: Candidate) -> nn.Module:
+    """The segmenter of a candidate for CamVid's eleven classes."""
+    return build_for(candidate, 11)
+
+
+PRODUCT = Product(
+    name="segmentation",
+    metric="miou",
+    chip="ethos-u85-512",
+    space=SPACE,
+    baseline=BASELINE,
+    build=build,
+    size=size_of,
+    schedule=Schedule(steps=600, batch=16, learning_rate=0.004, average=0.995),
+)
+
+
+def data_of(training: Masked, validation: Masked, device: str = "cpu") -> Data:
+    """Training and validation images for a search."""
+    weights = class_weights(training).to(device)
+    learnt, judged = training.to(device), validation.to(device)
+    return Data(
+        lambda candidate: SegmentationTask(learnt, size_of(candidate), weights),
+        lambda candidate, network: mean_iou(counts_by(network, judged, size_of(candidate))),
+        device,
+    )
+
+
+def opened(folder: Path) -> tuple[Product, Data]:
+    """A folder with `images/`, `masks/` and `classes.txt`, and the product for its classes.
+
+    A fifth of the images, every fifth by name, is for validation.
+
+    Raises:
+        DataError: the folder is not as expected.
+    """
+    classes = read_classes(folder / "classes.txt")
+    every = read_masked(folder, (180, 240), classes)
+    held = np.arange(len(every.images)) % 5 == 0
+    judged = data_of(every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held)))
+    return replace(PRODUCT, build=lambda candidate: build_for(candidate, len(classes))), judged
+
+
+def search_product(
+    data: Path | None,
+    chip: str | None,
+    limits: dict[str, float],
+    strategy: str = "evolution",
+    trials: int = 24,
+    seed: int = 0,
+    storage: str | None = None,
+) -> "Study":
+    """Searches a segmenter for a user's folder with `images/`, `masks/` and `classes.txt`, one class a line.
+
+    Args:
+        data: the folder. A fifth of the images, every fifth by name, is for validation.
+        chip: a compiled target; Ethos-U85-512 when None.
+        limits: greatest costs, such as {"latency_s": 1e-3}.
+        strategy: see `sirdar.search.search`.
+        trials: candidates to train.
+        seed: of the search.
+        storage: an SQLite file or URL that a killed search goes on from.
+
+    Raises:
+        ArgumentError: no data was given, or no candidate keeps to the limits.
+        DataError: the folder is not as expected.
+    """
+    product, judged = opened(folder_of(data))
+    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage}
+    return searched(product, judged, chip, limits, settings)

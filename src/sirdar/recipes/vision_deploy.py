@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a camera network leaves: weights, ONNX, an int8 TFLite file, and what the compiler says of it."""
+
+import json
+import os
+import tempfile
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sirdar.errors import OutputError, UnsupportedError
+from sirdar.recipes.vision_product import Product
+from sirdar.search.space import Candidate
+from sirdar.vision.checkpoint import save_network
+
+TOLERANCE = 1e-3  # of onnxruntime against torch, relative to the largest output
+
+
+def deliver(
+    product: Product, candidate: Candidate, network: nn.Module, calibration: Tensor, folder: Path
+) -> dict[str, float]:
+    """Writes a trained network in every form.
+
+    Args:
+        product: what it is for.
+        candidate: what was built.
+        network: trained, in evaluation mode, on the CPU.
+        calibration: images [image, 3, height, width] in -1..1 that look like what it will see; they decide the scales.
+        folder: gets `network.safetensors`, `network.onnx`, `network.tflite` and `compiled.json`.
+
+    Returns:
+        Vela's estimates (latency_s, cycles, sram_bytes) and "int8_error", the largest difference of an int8 output
+        from torch's on the first calibration image, relative to the largest output.
+
+    Raises:
+        OutputError: a file cannot be written.
+        UnsupportedError: a package is missing, or the ONNX file does not compute what torch does.
+    """
+    from sirdar.deploy.compiled import compile_tflite
+    from sirdar.deploy.tflite import predict, save, write
+
+    facts = {"product": product.name, "choices": candidate.as_dict()}
+    save_network(folder / "network.safetensors", network, facts)
+    write_onnx(network, calibration[:1], folder / "network.onnx")
+    file = write(network, calibration[:1], [calibration])
+    save(file, folder / "network.tflite")
+    report = asdict(compile_tflite(file, product.chip))
+    with torch.inference_mode():
+        wanted = _outputs(network(calibration[:1]))
+    found = sorted(predict(file, calibration[:1]), key=lambda output: tuple(output.shape))
+    pairs = zip(found, sorted(wanted, key=lambda output: tuple(output.shape)), strict=True)
+    error = max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
+    _write_json(folder / "compiled.json", facts | {"chip": product.chip, "vela": report, "int8_error": error})
+    return {name: float(report[name]) for name in ("latency_s", "cycles", "sram_bytes")} | {"int8_error": error}
+
+
+def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
+    """Writes a network as ONNX under a temporary name that is renamed once onnxruntime computes what torch does.
+
+    Args:
+        network: in evaluation mode.
+        example: one image.
+        path: of the file.
+
+    Raises:
+        UnsupportedError: onnx, onnxscript or onnxruntime is missing, or the file does not compute what torch does.
+        OutputError: the file cannot be written.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError as error:
+        msg = f"ONNX export needs {error.name}: pip install 'sirdar[onnx]'"
+        raise UnsupportedError(msg) from error
+    part: str | None = None
+    try:
+        handle, part = tempfile.mkstemp(suffix=".part", dir=path.absolute().parent)
+        os.close(handle)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's own deprecations
+            torch.onnx.export(network, (example,), part, dynamo=True, external_data=False, verbose=False)
+        session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
+        found = session.run(None, {session.get_inputs()[0].name: example.numpy()})
+        with torch.inference_mode():
+            wanted = _outputs(network(example))
+        for one, other in zip(found, wanted, strict=True):
+            worst = float((torch.from_numpy(one) - other).abs().max() / other.abs().max().clamp(min=1e-6))
+            if not worst <= TOLERANCE:
+                msg = f"the ONNX file differs from torch by {worst:.2g} of the largest output, more than {TOLERANCE:g}"
+                raise UnsupportedError(msg)
+        Path(part).replace(path)
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror})"
+        raise OutputError(msg) from error
+    finally:
+        if part is not None:
+            Path(part).unlink(missing_ok=True)
+
+
+def _outputs(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (found,) if isinstance(found, Tensor) else tuple(found)
+
+
+def _write_json(path: Path, content: dict[str, object]) -> None:
+    part = path.with_suffix(".part")
+    try:
+        part.write_text(json.dumps(content, indent=1) + "\n")
+        part.replace(path)
+    except OSError as error:
+        msg = f"{path}: cannot be written ({error.strerror})"
+        raise OutputError(msg) from error

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the three camera products have in common: a space, a network for each candidate, its price and its training."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import Tensor, nn
+
+from sirdar.errors import ArgumentError
+from sirdar.search.space import Candidate, SearchSpace, Value
+from sirdar.units import Cost
+from sirdar.vision.blocks import Block, parameter_count
+from sirdar.vision.graph import graph_of
+from sirdar.vision.training import Schedule, Task, seeded, train
+from sirdar.workload.graph import Graph
+
+if TYPE_CHECKING:
+    from sirdar.search.study import Study
+
+Report = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A camera product to fit to a chip.
+
+    Args:
+        name: "detection", "classification" or "segmentation".
+        metric: what is measured: "map", "top1" or "miou", each 0 to 1 and better when higher.
+        chip: a compiled target, as `sirdar.deploy.compiled` names it.
+        space: of candidates.
+        baseline: the network that the search must beat.
+        build: the network of a candidate, with random weights.
+        size: height and width of its input.
+        schedule: of a candidate's training in the search.
+    """
+
+    name: str
+    metric: str
+    chip: str
+    space: SearchSpace
+    baseline: Candidate
+    build: Callable[[Candidate], nn.Module]
+    size: Callable[[Candidate], tuple[int, int]]
+    schedule: Schedule
+
+    def network(self, candidate: Candidate, seed: int = 0) -> nn.Module:
+        """A fresh network of a candidate."""
+        with seeded(seed):
+            return self.build(candidate)
+
+    def graph(self, candidate: Candidate) -> Graph:
+        """The operators of a candidate, untrained, for one image."""
+        return graph_of(lambda: self.build(candidate), (1, 3, *self.size(candidate)), self.name)
+
+    def example(self, candidate: Candidate, batch: int = 1, seed: int = 0) -> Tensor:
+        """Random images [batch, 3, height, width] in -1..1 of the candidate's size."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.rand((batch, 3, *self.size(candidate)), generator=generator) * 2 - 1
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a product trains on and is judged by during a search, on one device.
+
+    Args:
+        task: batches of a candidate.
+        score: the metric of a network in evaluation mode on validation data.
+        device: where both run, "cpu" or "cuda".
+    """
+
+    task: Callable[[Candidate], Task]
+    score: Callable[[Candidate, nn.Module], float]
+    device: str = "cpu"
+
+
+@final
+class ProductTask:
+    """A product as a search sees it: the `Task`, `Scorable` and `Shared` of `sirdar.search`.
+
+    Args:
+        product: what is searched.
+        data: training and validation data.
+        schedule: in place of the product's.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, product: Product, data: Data, schedule: Schedule | None = None) -> None:
+        self.product, self.data, self.schedule = product, data, schedule or product.schedule
+        self.metric = product.metric
+
+    def graph(self, candidate: Candidate) -> Graph:
+        """The operators of a candidate's network, untrained."""
+        return self.product.graph(candidate)
+
+    def network(self, candidate: Candidate) -> nn.Module:
+        """A candidate's network with random weights."""
+        return self.product.network(candidate)
+
+    def example(self, batch: int, seed: int) -> Tensor:
+        """Random images of the baseline's size."""
+        return self.product.example(self.product.baseline, batch, seed)
+
+    def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+        """Trains a candidate and judges it on validation data; reports the score at a third and two thirds."""
+
+        def watch(step: int, network: nn.Module) -> bool:
+            report(step, self.data.score(candidate, network))
+            return False
+
+        network, seconds = self.trained(candidate, seed, watch)
+        measures = {self.metric: self.data.score(candidate, network), "train_s": seconds}
+        return measures | ({"gpu_s": seconds} if self.data.device.startswith("cuda") else {})
+
+    def trained(
+        self,
+        candidate: Candidate,
+        seed: int,
+        watch: Callable[[int, nn.Module], bool] | None = None,
+        checkpoint: Path | None = None,
+    ) -> tuple[nn.Module, float]:
+        """A candidate's trained network in evaluation mode, and the seconds that took.
+
+        Args:
+            candidate: to train.
+            seed: of weights and batches.
+            watch: see `sirdar.vision.training.train`; asked at a third and two thirds.
+            checkpoint: a file from which a killed training goes on.
+        """
+        import time
+
+        begin = time.monotonic()
+        network = self.product.network(candidate, seed).to(self.data.device)
+        network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        schedule = replace(self.schedule, seed=seed)
+        every = max(1, -(-schedule.steps // 3))
+        train(network, self.data.task(candidate), schedule, checkpoint=checkpoint, watch=watch, watch_every=every)
+        return network, time.monotonic() - begin
+
+
+def stage_of(count: int, stride: int, row: Mapping[str, Any]) -> list[Block]:
+    """A stage of equal blocks, the first of which halves the resolution where `stride` is 2.
+
+    Args:
+        count: blocks.
+        stride: of the first.
+        row: the other arguments of `Block`.
+    """
+    return [Block(**{**row, "stride": stride if place == 0 else 1}) for place in range(count)]
+
+
+def integer(value: Value) -> int:
+    """An option that is a whole number."""
+    return int(value)
+
+
+def bytes_of(network: nn.Module) -> int:
+    """Bytes of the parameters as int8 weights with one int32 bias per output channel."""
+    weights = sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    return weights + 4 * (parameter_count(network) - weights)
+
+
+def compiled_cost(product: Product) -> Callable[[Candidate], Cost]:
+    """What a candidate costs on the product's chip by Arm's compiler, with made-up weights."""
+    from sirdar.recipes.vision_price import estimated
+
+    return lambda candidate: estimated(product.graph(candidate), product.chip)
+
+
+def folder_of(data: Path | None) -> Path:
+    """The folder of images, or an `ArgumentError` that asks for one."""
+    if data is None:
+        msg = "a camera product needs a folder of images: give data"
+        raise ArgumentError(msg)
+    return data
+
+
+def searched(
+    product: Product, data: Data, chip: str | None, limits: Mapping[str, float], settings: Mapping[str, Any]
+) -> "Study":
+    """A search of a product with compiled costs.
+
+    Args:
+        product: to search.
+        data: to train and judge on.
+        chip: in place of the product's.
+        limits: greatest costs by name.
+        settings: strategy, trials, seed and storage.
+    """
+    from sirdar.search.study import Options, search
+
+    aimed = product if chip is None else replace(product, chip=chip)
+    options = Options(cost=compiled_cost(aimed), storage=settings["storage"])
+    return search(
+        aimed.space,
+        ProductTask(aimed, data),
+        limits=limits or None,
+        strategy=settings["strategy"],
+        trials=settings["trials"],
+        seed=settings["seed"],
+        options=options,
+    )

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A space without the channel counts that leave a chip's multipliers idle.
+
+A chip works in wholes: 17 channels may cost as much as 32. How many it takes at once is measured, per kind of operator,
+from the estimator, and never assumed: some operators have no such grain, and some estimators do not know of it. What is
+left of a space is smaller, and latency in it follows the work more closely, which makes it easier to search.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from sirdar.chips import Chip, Estimator
+from sirdar.errors import ArgumentError
+from sirdar.search.space import Candidate, Choice, SearchSpace, Value
+from sirdar.search.task import Pricing
+from sirdar.workload.graph import Graph, Operator, TensorSpec
+
+PROBES = ("standard", "pointwise", "depthwise", "dense")
+_EXCESS = 0.5  # of the rise of latency that must come at the edges of the grain beyond what a slope has there
+_WIDEST = 96
+
+
+@dataclass(frozen=True)
+class Granule:
+    """How many output channels an operator computes at once.
+
+    Args:
+        kind: of operator, one of `PROBES`.
+        size: channels; 1 where latency rises with every one.
+        share: of the rise of latency that comes right after a multiple of it.
+        latency_s: measured, by number of channels from 1.
+    """
+
+    kind: str
+    size: int
+    share: float
+    latency_s: tuple[float, ...]
+
+
+def probe(kind: str, channels: int, inputs: int = 32, resolution: int = 32) -> Graph:
+    """One operator with so many output channels: the network that a granule is measured with.
+
+    Args:
+        kind: "standard", a 3 x 3 convolution; "pointwise", 1 x 1; "depthwise", 3 x 3 of each channel alone; "dense", a
+            matrix product over as many rows as the resolution.
+        channels: that come out.
+        inputs: channels that go in; for "depthwise" as many as come out.
+        resolution: rows and columns.
+
+    Raises:
+        ArgumentError: the kind is unknown.
+    """
+    if kind not in PROBES:
+        msg = f"probe {kind!r} is not known; known are {', '.join(PROBES)}"
+        raise ArgumentError(msg)
+    if kind == "dense":
+        x, y = TensorSpec((resolution, inputs), name="x"), TensorSpec((resolution, channels), name="y")
+        weight = TensorSpec((inputs, channels), name="w")
+        facts: dict[str, Any] = {"batch": 1, "rows": resolution, "columns": channels, "depth": inputs}
+        facts["target"] = "aten.mm.default"
+        macs = resolution * inputs * channels
+        return Graph((Operator("probe", "matmul", (x,), (y,), (weight,), macs, 0, facts),), (x,), ("y",), kind)
+    groups, kernel = (channels, 3) if kind == "depthwise" else (1, 1 if kind == "pointwise" else 3)
+    taken = channels if kind == "depthwise" else inputs
+    x = TensorSpec((1, taken, resolution, resolution), name="x")
+    y = TensorSpec((1, channels, resolution, resolution), name="y")
+    weight = TensorSpec((channels, taken // groups, kernel, kernel), name="w")
+    facts = {
+        "target": "aten.convolution.default",
+        "kernel": [kernel, kernel],
+        "stride": [1, 1],
+        "padding": [kernel // 2, kernel // 2],
+        "dilation": [1, 1],
+        "transposed": False,
+        "output_padding": [0, 0],
+        "groups": groups,
+    }
+    macs = y.elements * taken // groups * kernel * kernel
+    return Graph((Operator("probe", "conv", (x,), (y,), (weight,), macs, 0, facts),), (x,), ("y",), kind)
+
+
+def measure_granule(latency_s: Sequence[float], kind: str = "") -> Granule:
+    """The grain of a staircase.
+
+    Args:
+        latency_s: of 1, 2, 3, ... channels.
+        kind: of operator, for the record.
+
+    Returns:
+        The size after whose multiples the most of the rise comes, beyond what a slope has there; of a slope, 1.
+    """
+    steps = np.maximum(np.diff(np.asarray(latency_s, dtype=np.float64)), 0.0)
+    rise = float(steps.sum())
+    best, share = 1, 1.0
+    for size in range(2, len(latency_s) // 3 + 1):
+        there = float(steps[size - 1 :: size].sum()) / rise if rise > 0 else 0.0
+        # A slope has a share of 1 / size there, so what counts is how much more it is.
+        if there - 1 / size >= max(_EXCESS, share - 1 / best):
+            best, share = size, there
+    return Granule(kind, best, share, tuple(float(value) for value in latency_s))
+
+
+def granules(
+    estimator: Estimator,
+    chip: Chip,
+    dtype: str = "int8",
+    *,
+    kinds: Sequence[str] = PROBES,
+    widest: int = _WIDEST,
+    inputs: int = 32,
+    resolution: int = 32,
+) -> dict[str, Granule]:
+    """The granule of each kind of operator on a chip, measured with an estimator.
+
+    Args:
+        estimator: any; one that knows no grain gives 1.
+        chip: to measure.
+        dtype: number format to run in.
+        kinds: of operators, of `PROBES`.
+        widest: channels up to which is measured.
+        inputs: channels that go in.
+        resolution: rows and columns.
+    """
+    found = {}
+    for kind in kinds:
+        graphs = (probe(kind, channels, inputs, resolution) for channels in range(1, widest + 1))
+        found[kind] = measure_granule([estimator.estimate(graph, chip, dtype).latency_s for graph in graphs], kind)
+    return found
+
+
+@dataclass(frozen=True)
+class Curation:
+    """A curated space and what became of the rest.
+
+    Args:
+        space: what is left.
+        before: candidates of the space that was curated, or with the multiplier of the curated one.
+        dropped: options that are gone, by name of the choice.
+    """
+
+    space: SearchSpace
+    before: int
+    dropped: Mapping[str, tuple[Value, ...]]
+
+    @property
+    def vanished(self) -> int:
+        """Candidates that are gone."""
+        return self.before - self.space.size
+
+    def sentence(self) -> str:
+        """How many vanished, in words."""
+        share = self.vanished / self.before
+        return f"{self.before} candidates became {self.space.size}: {share:.1%} vanished"
+
+
+def curate(
+    space: SearchSpace,
+    size: int | Mapping[str, int],
+    *,
+    endings: Sequence[str] = (".channels", ".width"),
+    multipliers: Sequence[float] = (),
+) -> Curation:
+    """The space with only those channel counts that fill a chip's granule.
+
+    A choice of which no option is a multiple keeps those that fill best; so does one whose options are all smaller.
+
+    Args:
+        space: to curate.
+        size: the granule, or one for each choice by name.
+        endings: what names of channel choices end with.
+        multipliers: a choice "multiplier" of all channels to add, where the space has none.
+
+    Raises:
+        ArgumentError: no choice ends so, or a granule is below 1.
+    """
+    picked = [choice for choice in space.choices if choice.name.endswith(tuple(endings)) and choice.numeric]
+    if not picked:
+        msg = f"space {space.name!r} has no numeric choice that ends with {' or '.join(endings)}"
+        raise ArgumentError(msg)
+    kept: dict[str, list[Value]] = {}
+    for choice in picked:
+        grain = size if isinstance(size, int) else size.get(choice.name, 1)
+        if grain < 1:
+            msg = f"a granule must be at least 1, got {grain} for {choice.name!r}"
+            raise ArgumentError(msg)
+        fill = {option: _fill(option, grain) for option in choice.options}
+        kept[choice.name] = [option for option in choice.options if fill[option] == max(fill.values())]
+    gone = {c.name: tuple(o for o in c.options if o not in kept[c.name]) for c in picked}
+    rest, before = space.restrict(kept, f"{space.name}, curated"), space.size
+    if multipliers and all(choice.name != "multiplier" for choice in space.choices):
+        rest = SearchSpace(rest.name, (Choice("multiplier", tuple(multipliers)), *rest.choices))
+        before *= len(multipliers)
+    return Curation(rest, before, {name: options for name, options in gone.items() if options})
+
+
+def _fill(option: Value, grain: int) -> float:
+    """Share of the multipliers that work."""
+    channels = float(option)
+    return channels / (grain * math.ceil(channels / grain)) if channels > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """Work against latency over a space.
+
+    Args:
+        points: (multiply-accumulates, seconds) of sampled candidates.
+        monotone: share of steps to the next larger option of a choice that make it slower, as more work should.
+        spearman: correlation of work and latency over the sample.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    monotone: float
+    spearman: float
+
+
+def landscape(space: SearchSpace, pricing: Pricing, sample: int = 100, seed: int = 0) -> Landscape:
+    """Prices a sample of candidates, and of each a random step to the next larger option of a numeric choice.
+
+    Args:
+        space: to sample.
+        pricing: gives latency and multiply-accumulates.
+        sample: candidates.
+        seed: of the sample.
+    """
+    rng = np.random.default_rng(seed)
+    points, rises = [], []
+    for _ in range(sample):
+        candidate = space.sample(rng)
+        cost = pricing(candidate)
+        points.append((float(cost.macs), float(cost.latency_s)))
+        larger = list(_larger(space, candidate))
+        if larger:
+            moved = pricing(larger[int(rng.integers(len(larger)))])
+            if moved.macs > cost.macs:
+                rises.append(moved.latency_s > cost.latency_s * (1 + 1e-9))
+    table = np.array(points)
+    rho = float(spearmanr(table[:, 0], table[:, 1])[0]) if len({*table[:, 1].tolist()}) > 1 else math.nan
+    return Landscape(tuple(points), float(np.mean(rises)) if rises else math.nan, rho)
+
+
+def _larger(space: SearchSpace, candidate: Candidate) -> Iterable[Candidate]:
+    for name, present in candidate.values:
+        choice = space[name]
+        place = choice.options.index(present)
+        if choice.numeric and place + 1 < len(choice.options):
+            yield space.candidate({**space.largest().as_dict(), **candidate.as_dict(), name: choice.options[place + 1]})

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What winners have in common, as rules that a person can read, change and apply to a new model without any search.
+
+A pattern becomes a rule when it is so much more frequent among the best candidates of the runs than among the others
+that chance is no explanation (Fisher's exact test). Names of choices may be exact ("stage2.kind") or hold for every
+position ("*.kind").
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from sirdar.errors import ArgumentError, DataError
+from sirdar.search.objectives import Objectives
+from sirdar.search.space import Candidate, Choice, SearchSpace, Value
+from sirdar.search.task import Trial
+
+Verb = Literal["prefer", "avoid", "multiple", "pin", "forbid"]
+_SCHEMA = 1
+_GRAINS = (64, 32, 16, 8, 4)
+_VERBS = ("prefer", "avoid", "multiple", "pin", "forbid")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Args:
+        verb: "prefer" or "avoid" an option, keep to a "multiple"; "pin" and "forbid" are a person's and bind a search.
+        where: name of a choice, or "*.kind" for all whose name ends with ".kind".
+        value: the option, or the number that is divided by.
+        winners: (how many of the best have it, how many best there are).
+        others: likewise of the others.
+        chance: probability of so large a difference by chance.
+
+    Raises:
+        ArgumentError: the verb is unknown, or a multiple is no whole number above zero.
+    """
+
+    verb: Verb
+    where: str
+    value: Value
+    winners: tuple[int, int] = (0, 0)
+    others: tuple[int, int] = (0, 0)
+    chance: float | int = 0.0
+
+    def __post_init__(self) -> None:
+        if self.verb not in _VERBS:
+            msg = f"the verb of a rule must be one of {', '.join(_VERBS)}, got {self.verb!r}"
+            raise ArgumentError(msg)
+        whole = isinstance(self.value, int) and not isinstance(self.value, bool) and self.value > 0
+        if self.verb == "multiple" and not whole:
+            msg = f"a multiple must be a whole number above zero, got {self.value!r}"
+            raise ArgumentError(msg)
+
+    def meets(self, name: str) -> bool:
+        """Whether it speaks of a choice."""
+        return name == self.where or (self.where.startswith("*") and name.endswith(self.where[1:]))
+
+    def __str__(self) -> str:
+        what = {"multiple": f"round to multiples of {self.value}"}.get(self.verb, f"{self.verb} {self.value}")
+        if not self.winners[1]:
+            return f"{self.where}: {what}"
+        share = f"{self.winners[0]} of {self.winners[1]} winners, {self.others[0]} of {self.others[1]} others"
+        return f"{self.where}: {what} ({share})"
+
+
+def find_rules(
+    runs: Sequence[tuple[SearchSpace, Objectives, Sequence[Trial]]], share: float = 0.25, chance: float = 0.01
+) -> tuple[Rule, ...]:
+    """The patterns that the best of several runs share, the clearest first.
+
+    Args:
+        runs: space, objectives and trials of each; spaces may differ.
+        share: of a run's judged trials that count as its best; where there are several objectives, its front does.
+        chance: probability by chance below which a pattern becomes a rule.
+
+    Raises:
+        ArgumentError: the share is not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        msg = f"share of winners must lie between 0 and 1, got {share!r}"
+        raise ArgumentError(msg)
+    best: list[Candidate] = []
+    others: list[Candidate] = []
+    for _, objectives, trials in runs:
+        won = _winners(objectives, trials, share)
+        best += [trial.candidate for trial in trials if trial.usable and trial.number in won]
+        others += [trial.candidate for trial in trials if trial.usable and trial.number not in won]
+    spaces = [space for space, _, _ in runs]
+    found = [rule for where in _places(spaces) for rule in _rules_of(where, spaces, best, others, chance)]
+    return tuple(sorted(found, key=lambda rule: (rule.chance, rule.where.startswith("*"), str(rule))))
+
+
+def apply_rules(rules: Sequence[Rule], space: SearchSpace, start: Candidate) -> Candidate:
+    """A model changed as the rules say, without any search; exact names go before general ones.
+
+    Args:
+        rules: as found or edited.
+        space: says what can be chosen.
+        start: the model to change.
+    """
+    values = {**space.smallest().as_dict(), **start.as_dict()}
+    for choice in space.choices:
+        if choice.name not in values:
+            values[choice.name] = choice.options[0]
+        told = sorted((r for r in rules if r.meets(choice.name)), key=lambda r: r.where.startswith("*"))
+        values[choice.name] = _decided(choice, values[choice.name], told)
+    return space.candidate({name: value for name, value in values.items() if name in {c.name for c in space.choices}})
+
+
+def bind(rules: Sequence[Rule], space: SearchSpace) -> SearchSpace:
+    """The space as a person's "pin" and "forbid" rules leave it.
+
+    Raises:
+        ArgumentError: they leave a choice without options.
+    """
+    for choice in space.choices:
+        for rule in rules:
+            if rule.meets(choice.name) and rule.verb == "pin":
+                space = space.pin(choice.name, rule.value)
+            elif rule.meets(choice.name) and rule.verb == "forbid":
+                space = space.forbid(choice.name, rule.value)
+    return space
+
+
+def write_rules(rules: Sequence[Rule], path: Path) -> None:
+    """Writes rules as JSON that a person can edit; each with a sentence that says what it means."""
+    rows = [{**asdict(rule), "sentence": str(rule)} for rule in rules]
+    scratch = path.with_name(path.name + ".part")
+    scratch.write_text(json.dumps({"schema": _SCHEMA, "rules": rows}, indent=1) + "\n", encoding="utf-8")
+    scratch.replace(path)
+
+
+def read_rules(path: Path) -> tuple[Rule, ...]:
+    """Reads what `write_rules` wrote, or a person changed.
+
+    Raises:
+        DataError: it is no such file.
+        ArgumentError: a rule is wrong.
+    """
+    try:
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if stored.get("schema") != _SCHEMA:
+            msg = f"{path} must hold rules of schema {_SCHEMA}, got {stored.get('schema')!r}"
+            raise DataError(msg)
+        return tuple(_rule(row) for row in stored["rules"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        msg = f"{path} holds no rules: {error}"
+        raise DataError(msg) from error
+
+
+def _rule(row: dict[str, Any]) -> Rule:
+    counts = {name: (int(a), int(b)) for name in ("winners", "others") for a, b in [row.get(name, (0, 0))]}
+    return Rule(row["verb"], row["where"], row["value"], **counts, chance=float(row.get("chance", 0.0)))
+
+
+def _winners(objectives: Objectives, trials: Sequence[Trial], share: float) -> set[int]:
+    if objectives.several:
+        return {trial.number for trial in objectives.pareto(trials)}
+    judged = sorted((t for t in trials if t.usable), key=lambda t: -objectives.reward(t.measures))
+    return {trial.number for trial in judged[: max(1, round(share * len(judged)))]}
+
+
+def _places(spaces: Sequence[SearchSpace]) -> Iterator[str]:
+    """Names of choices, and the endings that several choices share."""
+    names = list(dict.fromkeys(choice.name for space in spaces for choice in space.choices))
+    yield from names
+    endings = [name[name.rindex(".") :] for name in names if "." in name]
+    yield from (f"*{ending}" for ending in dict.fromkeys(endings) if endings.count(ending) > 1)
+
+
+def _rules_of(
+    where: str, spaces: Sequence[SearchSpace], best: Sequence[Candidate], others: Sequence[Candidate], chance: float
+) -> Iterator[Rule]:
+    choices = [choice for space in spaces for choice in space.choices if Rule("pin", where, 1).meets(choice.name)]
+    if all(choice.numeric for choice in choices):
+        rules = [_compared("multiple", where, n, lambda v, n=n: float(v) % n == 0, best, others) for n in _GRAINS]
+        more = [rule for rule in rules if rule.chance < chance and _more(rule)]
+        if more:
+            yield min(more, key=lambda rule: rule.chance)  # the clearest; of equals the largest
+        return
+    for option in dict.fromkeys(option for choice in choices for option in choice.options):
+        rule = _compared("prefer", where, option, lambda v, o=option: v == o, best, others)
+        if rule.chance < chance:
+            yield rule if _more(rule) else replace(rule, verb="avoid")
+
+
+def _more(rule: Rule) -> bool:
+    """Whether it holds for more of the best than of the others."""
+    return rule.winners[0] * rule.others[1] > rule.others[0] * rule.winners[1]
+
+
+def _compared(
+    verb: Verb,
+    where: str,
+    value: Value,
+    has: Callable[[Value], bool],
+    best: Sequence[Candidate],
+    others: Sequence[Candidate],
+) -> Rule:
+    """The rule with its counts and its probability by chance, over all choices that it speaks of."""
+    from scipy.stats import fisher_exact
+
+    rule = Rule(verb, where, value)
+    counts = []
+    for group in (best, others):
+        seen = [option for candidate in group for name, option in candidate.values if rule.meets(name)]
+        counts.append((sum(has(option) for option in seen), len(seen)))
+    (a, n), (b, m) = counts
+    p = float(fisher_exact([[a, n - a], [b, m - b]])[1]) if n and m else 1.0  # pyright: ignore[reportArgumentType]
+    return replace(rule, winners=(a, n), others=(b, m), chance=p)
+
+
+def _decided(choice: Choice, present: Value, told: Sequence[Rule]) -> Value:
+    """What rules make of an option: a preference decides; else what must not be gives way, and the rest is rounded."""
+    for rule in told:
+        if rule.verb in ("prefer", "pin") and rule.value in choice.options:
+            return rule.value
+    banned = [rule.value for rule in told if rule.verb in ("avoid", "forbid")]
+    left = [option for option in choice.options if option not in banned] or list(choice.options)
+    place = choice.options.index(present)
+    present = min(left, key=lambda option: abs(choice.options.index(option) - place))
+    grain = next((rule.value for rule in told if rule.verb == "multiple"), None)
+    if grain is None or not choice.numeric:
+        return present
+    filled = [option for option in left if float(option) % float(grain) == 0]
+    return min(filled, key=lambda option: (abs(float(option) - float(present)), -float(option)), default=present)

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where trials are written down: in memory, or in Optuna's storage (SQLite, or a server's PostgreSQL).
+
+A trial is written when it ends, in one piece. One that was under way when the process died leaves no trace, and is
+proposed again; what it had taken from the queue waits again.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Protocol, final, runtime_checkable
+
+from sirdar.errors import ArgumentError, OutputError
+from sirdar.search.engine import quiet, require_optuna
+from sirdar.search.space import Candidate, SearchSpace
+from sirdar.search.task import Trial
+
+_TRIAL, _SPACE, _SPENT = "sirdar:trial", "sirdar:space", "sirdar:spent"
+_STATES = {"complete": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
+
+
+@runtime_checkable
+class Ledger(Protocol):
+    """Keeps the trials of one search."""
+
+    def ended(self) -> list[Trial]:
+        """All that ended, in the order in which they did."""
+        ...
+
+    def waiting(self) -> Candidate | None:
+        """What a person wants tried next; None when nothing waits."""
+        ...
+
+    def begin(self, candidate: Candidate) -> None:
+        """A trial starts."""
+        ...
+
+    def end(self, trial: Trial) -> None:
+        """The trial that began last has ended."""
+        ...
+
+    def enqueue(self, candidate: Candidate) -> None:
+        """A person wants this tried."""
+        ...
+
+    def spend(self, spent: dict[str, float]) -> dict[str, float]:
+        """Adds to what the search has used up, and gives the sum."""
+        ...
+
+
+@final
+class MemoryLedger:
+    """Lists that are gone with the process."""
+
+    def __init__(self) -> None:
+        self._trials: list[Trial] = []
+        self._queue: list[Candidate] = []
+        self._spent: dict[str, float] = {}
+
+    def ended(self) -> list[Trial]:
+        """All that ended, in order."""
+        return list(self._trials)
+
+    def waiting(self) -> Candidate | None:
+        """The first of the queue."""
+        return self._queue[0] if self._queue else None
+
+    def begin(self, candidate: Candidate) -> None:
+        """Takes it off the queue."""
+        if self._queue and self._queue[0] == candidate:
+            self._queue.pop(0)
+
+    def end(self, trial: Trial) -> None:
+        """Writes it down."""
+        self._trials.append(trial)
+
+    def enqueue(self, candidate: Candidate) -> None:
+        """At the end of the queue."""
+        self._queue.append(candidate)
+
+    def spend(self, spent: dict[str, float]) -> dict[str, float]:
+        """Adds up by name."""
+        self._spent = {name: self._spent.get(name, 0.0) + value for name, value in spent.items()}
+        return dict(self._spent)
+
+
+@final
+class OptunaLedger:
+    """An Optuna study: it can be watched, and candidates enqueued, from optuna-dashboard while the search runs.
+
+    Args:
+        storage: the path of an SQLite file, made if missing, or a database URL such as "postgresql://...".
+        name: of the study in it.
+        space: that candidates come from.
+        names: of the objectives, as (name, "minimise" or "maximise") pairs.
+
+    Raises:
+        ArgumentError: the study there is one of another space.
+        OutputError: the storage cannot be opened.
+        UnsupportedError: Optuna is not installed.
+    """
+
+    def __init__(self, storage: str | Path, name: str, space: SearchSpace, names: tuple[tuple[str, str], ...]) -> None:
+        optuna = require_optuna()
+        self.space, self.names = space, names
+        self._wish: Any = None
+        goals = [f"{goal[:-3]}ize" for _, goal in names]
+        try:
+            with quiet(optuna):
+                self._study = optuna.create_study(
+                    storage=url_of(storage), study_name=name, directions=goals, load_if_exists=True
+                )
+        except (OSError, ImportError, *_database_errors()) as error:
+            msg = f"the storage {str(storage)!r} cannot be opened: {str(error).splitlines()[0]}"
+            raise OutputError(msg) from error
+        self._require_same(name, goals)
+        self._bury()
+
+    def ended(self) -> list[Trial]:
+        """All that ended, in the order in which they did."""
+        stored = self._study.get_trials(deepcopy=False)
+        rows = [
+            trial.user_attrs[_TRIAL] for trial in stored if trial.state.is_finished() and _TRIAL in trial.user_attrs
+        ]
+        trials = [trial_from_dict(json.loads(row), self.space) for row in rows]
+        return sorted(trials, key=lambda trial: trial.number)
+
+    def waiting(self) -> Candidate | None:
+        """The first that was enqueued here or from the dashboard; its missing choices take their first option.
+
+        Raises:
+            ArgumentError: it is not in the space.
+        """
+        optuna = require_optuna()
+        queue = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
+        if not queue:
+            return None
+        fixed = queue[0].system_attrs.get("fixed_params", {})
+        return self.space.candidate({**self.space.smallest().as_dict(), **_complete(self.space), **fixed})
+
+    def begin(self, candidate: Candidate) -> None:
+        """Takes it off the queue if it waits there; proposals are written when they end."""
+        if self.waiting() == candidate:
+            self._wish = self._study.ask()
+            for choice in self.space.choices:
+                self._wish.suggest_categorical(choice.name, list(choice.options))
+
+    def end(self, trial: Trial) -> None:
+        """One trial of Optuna's: complete with the objectives, pruned where the curve stopped it, or failed."""
+        optuna = require_optuna()
+        state = getattr(optuna.trial.TrialState, _STATES[trial.state])
+        values = [trial.measures[name] for name, _ in self.names] if trial.usable else None
+        facts = {_TRIAL: json.dumps(trial_to_dict(trial)), **trial.measures}
+        if self._wish is not None:
+            for name, value in facts.items():
+                self._wish.set_user_attr(name, value)
+            self._study.tell(self._wish, values, state=state)
+            self._wish = None
+            return
+        options = {c.name: optuna.distributions.CategoricalDistribution(c.options) for c in self.space.choices}
+        self._study.add_trial(
+            optuna.create_trial(
+                state=state,
+                values=values,
+                params=_complete(self.space) | trial.candidate.as_dict(),
+                distributions=options,
+                user_attrs=facts,
+                intermediate_values=dict(trial.curve),
+            )
+        )
+
+    def enqueue(self, candidate: Candidate) -> None:
+        """At the end of the queue."""
+        self._study.enqueue_trial(_complete(self.space) | candidate.as_dict())
+
+    def spend(self, spent: dict[str, float]) -> dict[str, float]:
+        """Adds up by name, in the study."""
+        before = self._study.user_attrs.get(_SPENT, {})
+        total = {name: before.get(name, 0.0) + value for name, value in spent.items()}
+        self._study.set_user_attr(_SPENT, total)
+        return total
+
+    def _require_same(self, name: str, goals: list[str]) -> None:
+        stored = self._study.user_attrs.get(_SPACE)
+        if stored is None:
+            self._study.set_user_attr(_SPACE, self.space.to_dict())
+            with quiet(require_optuna()):
+                self._study.set_metric_names([metric for metric, _ in self.names])
+        elif SearchSpace.from_dict(stored) != self.space or [d.name.lower() for d in self._study.directions] != goals:
+            msg = f"study {name!r} in this storage is of another space or has other objectives; give another name"
+            raise ArgumentError(msg)
+
+    def _bury(self) -> None:
+        """What a process that died had taken from the queue waits again."""
+        states = require_optuna().trial.TrialState
+        for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+            self._study.tell(trial.number, state=states.FAIL)
+            self._study.enqueue_trial(trial.system_attrs.get("fixed_params", trial.params))
+
+
+def url_of(storage: str | Path) -> str:
+    """A path as the URL of an SQLite file; a URL stays as it is."""
+    text = str(storage)
+    return text if "://" in text else f"sqlite:///{text}"
+
+
+def trial_to_dict(trial: Trial) -> dict[str, Any]:
+    """Plain dictionaries and lists that JSON can hold."""
+    return {
+        "number": trial.number,
+        "candidate": trial.candidate.as_dict(),
+        "measures": dict(trial.measures),
+        "state": trial.state,
+        "origin": trial.origin,
+        "curve": [list(point) for point in trial.curve],
+        "seconds": trial.seconds,
+        "note": trial.note,
+    }
+
+
+def trial_from_dict(row: dict[str, Any], space: SearchSpace) -> Trial:
+    """What `trial_to_dict` wrote."""
+    curve = tuple((int(step), float(value)) for step, value in row["curve"])
+    measures = {name: float(value) for name, value in row["measures"].items()}
+    rest = {name: row[name] for name in ("number", "state", "origin", "seconds", "note")}
+    return Trial(candidate=space.candidate(row["candidate"]), measures=measures, curve=curve, **rest)
+
+
+def _complete(space: SearchSpace) -> dict[str, Any]:
+    """An option of every choice, whether it matters or not: Optuna's storage wants all of them."""
+    return {choice.name: choice.options[0] for choice in space.choices}
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return StorageInternalError, SQLAlchemyError

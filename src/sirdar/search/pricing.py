@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What candidates cost on the chip, each priced once."""
+
+from typing import final
+
+from sirdar.chips import Chip, Estimator, Roofline, load
+from sirdar.search.objectives import measures_of
+from sirdar.search.space import Candidate
+from sirdar.search.task import Pricing, Task
+from sirdar.units import Cost
+
+
+@final
+class Priced:
+    """Costs by candidate, kept once known.
+
+    Args:
+        pricing: asked once for each candidate; everything is free when None.
+    """
+
+    def __init__(self, pricing: Pricing | None) -> None:
+        self.pricing = pricing
+        self._known: dict[Candidate, dict[str, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def measures(self, candidate: Candidate) -> dict[str, float]:
+        """The parts of the cost by name; a copy."""
+        if candidate not in self._known:
+            cost = Cost() if self.pricing is None else self.pricing(candidate)
+            self._known[candidate] = measures_of(cost)
+        return dict(self._known[candidate])
+
+
+def estimated(task: Task, chip: str | Chip, estimator: Estimator | None = None, dtype: str = "bf16") -> Pricing:
+    """Costs by an estimator, from the task's graphs.
+
+    Args:
+        task: gives the graphs.
+        chip: a name of the catalogue or a chip.
+        estimator: the roofline when None.
+        dtype: number format to run in.
+
+    Raises:
+        ArgumentError: the chip is unknown.
+    """
+    sheet = chip if isinstance(chip, Chip) else load(chip)
+    judge = Roofline() if estimator is None else estimator
+    return lambda candidate: judge.estimate(task.graph(candidate), sheet, dtype)

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of a network that was never trained, each as published: larger is meant to be better.
+
+They see an untrained network and a batch of inputs, and no label. `observe` runs the network forward and backward once
+and keeps what the scores need, so that many scores cost little more than one.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.LeakyReLU)
+_MOST_UNITS = 4096  # of a layer's activations that are looked at
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one pass over an untrained network shows.
+
+    Args:
+        parameters: number of them.
+        macs: multiply-accumulates of convolutions and matrix products for one input.
+        blocks: features [sample, channel] and Jacobian gain of each block, in order of the network.
+        codes: [batch, unit] signs before each activation, at most 4096 units of a layer.
+        maps: smallest eigenvalue of the correlation of each layer's channels.
+        gradients: per layer, mean magnitude over spread of its weights' gradients over parts of the batch.
+    """
+
+    parameters: int
+    macs: int
+    blocks: tuple[tuple[float, float], ...]
+    codes: Tensor
+    maps: tuple[float, ...]
+    gradients: tuple[float, ...]
+
+
+def parameters(seen: Observation) -> float:
+    """The logarithm of the number of parameters: the baseline that other scores must beat."""
+    return math.log1p(seen.parameters)
+
+
+def operations(seen: Observation) -> float:
+    """The logarithm of the multiply-accumulates."""
+    return math.log1p(seen.macs)
+
+
+def regions(seen: Observation) -> float:
+    """NASWOT: how differently the samples of a batch switch the activations (Mellor et al. 2021, arXiv:2006.04647)."""
+    if not seen.codes.shape[1]:
+        return -math.inf
+    code = seen.codes.double()
+    kernel = code @ code.T + (1 - code) @ (1 - code).T
+    return float(torch.linalg.slogdet(kernel)[1])
+
+
+def patterns(seen: Observation) -> float:
+    """SWAP: distinct patterns that units make over the samples (Peng et al. 2024, arXiv:2403.04161)."""
+    if not seen.codes.shape[1]:
+        return 0.0
+    weights = 2.0 ** torch.arange(min(seen.codes.shape[0], 52), dtype=torch.float64)
+    words = weights @ seen.codes[:52].double()
+    return float(torch.unique(words).numel())
+
+
+def correlation(seen: Observation) -> float:
+    """MeCo: smallest eigenvalue of the correlation of feature maps, over layers (Jiang et al. 2023, NeurIPS)."""
+    return float(sum(seen.maps))
+
+
+def gradients(seen: Observation) -> float:
+    """ZiCo without labels: steady gradients train fast (Li et al. 2023, arXiv:2301.11300), per layer."""
+    return float(sum(math.log(value) for value in seen.gradients if value > 0))
+
+
+def expressivity(seen: Observation) -> float:
+    """Entropy of the principal components of each block's features (Lee and Ham 2024, arXiv:2403.19232)."""
+    return float(sum(entropy for entropy, _ in seen.blocks))
+
+
+def progressivity(seen: Observation) -> float:
+    """The least rise of that entropy from block to block (Lee and Ham 2024)."""
+    entropies = [entropy for entropy, _ in seen.blocks]
+    return min((b - a for a, b in pairwise(entropies)), default=-math.inf)
+
+
+def trainability(seen: Observation) -> float:
+    """How close the gain of each block's Jacobian is to one (Lee and Ham 2024)."""
+    gains = [gain for _, gain in seen.blocks[1:]]
+    return float(sum(2 - gain - 1 / gain if gain > 0 else -math.inf for gain in gains)) / max(len(gains), 1)
+
+
+Score = Callable[[Observation], float]
+SCORES: Mapping[str, Score] = {
+    score.__name__: score
+    for score in (
+        parameters,
+        operations,
+        regions,
+        patterns,
+        correlation,
+        gradients,
+        expressivity,
+        progressivity,
+        trainability,
+    )
+}
+
+
+def observe(network: nn.Module, inputs: Tensor, seed: int) -> Observation:
+    """Runs an untrained network once forward, and backward through it and through each of its blocks.
+
+    Args:
+        network: with fresh random weights; a network with an attribute `blocks` is seen block by block along it, any
+            other along its direct children.
+        inputs: a batch; random values will do.
+        seed: of the random directions in which Jacobians are probed.
+    """
+    network.train()
+    parts = getattr(network, "blocks", None)
+    blocks = list(parts.children()) if isinstance(parts, nn.Module) else list(network.children())
+    watch = _Watch(blocks)
+    hooks = [module.register_forward_hook(watch.layer) for module in network.modules() if isinstance(module, _LAYERS)]
+    hooks += [m.register_forward_pre_hook(watch.activation) for m in network.modules() if isinstance(m, _ACTIVATIONS)]
+    hooks += [block.register_forward_hook(watch.block) for block in blocks]
+    try:
+        outputs = network(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    generator = torch.Generator().manual_seed(seed)
+    return Observation(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        macs=watch.macs // len(inputs),
+        blocks=tuple((_entropy(made), _gain(taken, made, generator)) for taken, made in watch.blocks),
+        codes=torch.cat(watch.codes, dim=1) if watch.codes else torch.zeros(len(inputs), 0),
+        maps=tuple(watch.maps),
+        gradients=_steadiness(network, outputs, generator),
+    )
+
+
+class _Watch:
+    """Collects from the hooks of one forward pass."""
+
+    def __init__(self, blocks: list[nn.Module]) -> None:
+        self.known = set(map(id, blocks))
+        self.macs = 0
+        self.blocks: list[tuple[Tensor, Tensor]] = []
+        self.codes: list[Tensor] = []
+        self.maps: list[float] = []
+
+    def layer(self, module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
+        weight = module.weight
+        assert isinstance(weight, Tensor)  # of a convolution or a linear map
+        self.macs += (
+            output.numel() // weight.shape[0] * weight.numel() if weight.dim() > 2 else output.numel() * weight.shape[1]
+        )
+        self.maps.append(_least_correlation(output.detach()))
+
+    def activation(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        code = (inputs[0].detach() > 0).flatten(1)
+        if code.shape[1] > _MOST_UNITS:
+            code = code[:, :: math.ceil(code.shape[1] / _MOST_UNITS)]
+        self.codes.append(code)
+
+    def block(self, _module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        if isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
+            self.blocks.append((inputs[0], output))
+
+
+def _channels(features: Tensor) -> Float[Tensor, "channel value"]:
+    return (features.movedim(1, 0).flatten(1) if features.dim() > 2 else features.T).double()
+
+
+def _least_correlation(features: Tensor) -> float:
+    """Smallest eigenvalue of the correlation of channels over the positions of the first sample."""
+    rows = _channels(features[:1] if features.dim() > 2 else features)
+    if rows.shape[0] < 2 or rows.shape[1] < 2:
+        return 0.0
+    rows = rows - rows.mean(dim=1, keepdim=True)
+    rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return float(torch.linalg.eigvalsh(rows @ rows.T)[0])
+
+
+def _entropy(features: Tensor) -> float:
+    """Entropy, in nats, of the normalised spectrum of the channels' covariance."""
+    rows = _channels(features.detach())
+    rows = rows - rows.mean(dim=1, keepdim=True)
+    spectrum = torch.linalg.eigvalsh(rows @ rows.T / max(rows.shape[1] - 1, 1)).clamp(min=0)
+    total = float(spectrum.sum())
+    if total <= 0:
+        return 0.0
+    share = spectrum / total
+    return float(-(share * torch.log(share + 1e-12)).sum())
+
+
+def _gain(taken: Tensor, made: Tensor, generator: torch.Generator) -> float:
+    """Largest singular value of a block's Jacobian between channels, by random directions (Lee and Ham 2024)."""
+    if not made.requires_grad or not taken.requires_grad or taken.dim() < 2 or made is taken:
+        return 1.0
+    direction = (torch.rand(made.shape, generator=generator) < 0.5).to(made) * 2 - 1
+    (back,) = torch.autograd.grad(made, taken, direction, retain_graph=True, allow_unused=True)
+    if back is None:
+        return 0.0
+    rows, columns = _channels(_resized(direction, back)), _channels(back)
+    if rows.shape[1] != columns.shape[1]:  # a block that changes the axes has no positions to compare
+        return float(back.norm() / direction.norm())
+    return float(torch.linalg.matrix_norm(rows @ columns.T / columns.shape[1], 2))
+
+
+def _resized(direction: Tensor, like: Tensor) -> Tensor:
+    """Directions brought to the resolution of the input, by repetition, so that positions correspond."""
+    if direction.dim() < 3 or direction.shape[2:] == like.shape[2:]:
+        return direction
+    return nn.functional.interpolate(direction, like.shape[2:], mode="nearest")
+
+
+def _steadiness(network: nn.Module, outputs: Tensor, generator: torch.Generator) -> tuple[float, ...]:
+    """Per layer, the sum over weights of mean magnitude over spread of gradients, over two halves of the batch."""
+    weights = [m.weight for m in network.modules() if isinstance(m, _LAYERS) and isinstance(m.weight, Tensor)]
+    if not outputs.requires_grad or not weights:
+        return ()
+    direction = torch.randn(outputs.shape, generator=generator).to(outputs)
+    half = len(outputs) // 2
+    parts = []
+    for rows, keep in ((slice(0, half), True), (slice(half, None), False)):
+        value = (outputs[rows] * direction[rows]).mean()
+        parts.append(torch.autograd.grad(value, weights, retain_graph=keep, allow_unused=True))
+    found = []
+    for first, second in zip(*parts, strict=True):
+        if first is None or second is None:
+            continue
+        mean, spread = (first.abs() + second.abs()) / 2, (first - second).abs() / 2
+        moves = spread > 0
+        found.append(float((mean[moves] / spread[moves]).sum()))
+    return tuple(found)

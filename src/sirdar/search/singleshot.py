@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Single-shot search: all candidates train at once in shared weights, within a latency limit and with a latency term.
+
+* Sandwich rule and in-place distillation (Yu and Huang 2019, arXiv:1903.05134): every step trains the largest candidate
+  on the labels, and the smallest and some random ones on the labels and on the largest one's answers.
+* A distribution over candidates learns meanwhile which are good: a policy gradient on the absolute reward
+  quality - weight * |latency / target - 1| (Bender et al. 2020, TuNAS, arXiv:2008.06120).
+* A hard limit: what exceeds it is never drawn. The largest, when it does, teaches but is never proposed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional
+
+from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.search.multishot import View
+from sirdar.search.pricing import Priced
+from sirdar.search.sharing import Shared, WeightBank, recalibrate
+from sirdar.search.space import Candidate, SearchSpace
+
+_TRIES = 100
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """How shared weights are trained.
+
+    Args:
+        steps: of the optimiser.
+        rate: of learning, its peak.
+        randoms: random candidates in each step, beside the largest and the smallest.
+        distil: weight of the squared distance to the largest candidate's answers.
+        latency_weight: of the latency term in the reward; 0 for none.
+        target_s: latency that is wanted.
+        policy_rate: of the distribution's learning.
+
+    Raises:
+        ArgumentError: a number is out of its range.
+    """
+
+    steps: int = 300
+    rate: float = 0.05
+    randoms: int = 2
+    distil: float = 0.5
+    latency_weight: float = 0.0
+    target_s: float = 0.0
+    policy_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        require_positive_integer(self.steps, "steps")
+        require_positive_integer(self.randoms, "randoms")
+        if self.latency_weight < 0 or (self.latency_weight and self.target_s <= 0):
+            msg = (
+                f"a latency term needs a weight >= 0 and a target_s > 0, got {self.latency_weight} and {self.target_s}"
+            )
+            raise ArgumentError(msg)
+
+
+class Policy:
+    """One distribution per choice, moved by the policy gradient."""
+
+    def __init__(self, space: SearchSpace, rate: float) -> None:
+        self.space, self.rate, self.baseline, self.spread = space, rate, 0.0, 0.0
+        self.logits = {choice.name: np.zeros(len(choice.options)) for choice in space.choices}
+
+    def draw(self, view: View, rng: np.random.Generator) -> Candidate:
+        """A candidate that keeps to the limits; the fallback where none comes up."""
+        for _ in range(_TRIES):
+            values = {
+                choice.name: choice.options[int(rng.choice(len(choice.options), p=self._share(choice.name)))]
+                for choice in self.space.choices
+            }
+            candidate = self.space.candidate(values)
+            if view.feasible(candidate):
+                return candidate
+        return view.fallback
+
+    def learn(self, candidate: Candidate, reward: float) -> None:
+        """Makes what earned more than usual likelier."""
+        gap = reward - self.baseline if self.spread else 0.0
+        self.spread = 0.9 * self.spread + 0.1 * max(abs(gap), 1e-6)
+        self.baseline = 0.9 * self.baseline + 0.1 * reward if self.spread > 1e-7 else reward
+        for name, option in candidate.values:
+            gradient = -self._share(name)
+            gradient[self.space[name].options.index(option)] += 1
+            self.logits[name] += self.rate * float(np.clip(gap / self.spread, -3, 3)) * gradient
+
+    def _share(self, name: str) -> np.ndarray:
+        grown = np.exp(self.logits[name] - self.logits[name].max())
+        return grown / grown.sum()
+
+
+@final
+class SingleShot:
+    """Trains one supernet, ranks candidates by its weights, and proposes them for full training in that order.
+
+    Args:
+        task: whose networks share weights.
+        supernet: how they are trained.
+        pool: candidates that are ranked with the trained weights.
+        priced: costs, for the latency term.
+
+    Raises:
+        ArgumentError: there is a latency term and nothing to price by.
+    """
+
+    name = "single-shot"
+
+    def __init__(
+        self, task: Shared, supernet: Supernet | None = None, pool: int = 64, priced: Priced | None = None
+    ) -> None:
+        self.task, self.supernet = task, supernet or Supernet()
+        self.pool, self.priced = require_positive_integer(pool, "pool"), priced
+        if self.supernet.latency_weight and priced is None:
+            msg = "a latency term needs costs: give priced"
+            raise ArgumentError(msg)
+        self._ranked: tuple[int, SearchSpace, list[Candidate]] | None = None
+        self._kept: tuple[int, SearchSpace, WeightBank, Policy] | None = None
+
+    def propose(self, view: View) -> Candidate:
+        """The best by shared weights that was not tried."""
+        known = self._ranked
+        if known is None or known[:2] != (view.seed, view.space):
+            known = self._ranked = (view.seed, view.space, self._rank(view))
+        tried = {trial.candidate for trial in view.trials}
+        rng = view.rng()
+        left = (candidate for candidate in known[2] if candidate not in tried)
+        return next(left, None) or view.first(lambda: view.space.sample(rng), rng)
+
+    def train(self, view: View) -> tuple[WeightBank, Policy]:
+        """The shared weights and the distribution over candidates after training."""
+        bank, policy = WeightBank(view.seed), Policy(view.space, self.supernet.policy_rate)
+        rng = np.random.default_rng((view.seed, 15485863))
+        batches, largest = self.task.batches(view.seed), view.space.largest()
+        for step in range(self.supernet.steps):
+            batch = next(batches)
+            teacher = self._learn(bank, largest, batch)[1]
+            drawn = [view.fallback, *(policy.draw(view, rng) for _ in range(self.supernet.randoms))]
+            for candidate in drawn:
+                loss, _ = self._learn(bank, candidate, batch, teacher)
+                if step >= self.supernet.steps // 4:  # the first losses tell how new the weights are, nothing else
+                    policy.learn(candidate, -loss - self._term(candidate))
+            done = step / self.supernet.steps
+            bank.step(self.supernet.rate * min(1.0, 10 * done + 0.1) * 0.5 * (1 + np.cos(np.pi * done)))
+        return bank, policy
+
+    def scores(self, view: View, candidates: Sequence[Candidate]) -> np.ndarray:
+        """The task's score of each candidate with shared weights, [candidate]; trained when first asked for."""
+        bank, _ = self._trained(view)
+        found = []
+        for candidate in candidates:
+            network = recalibrate(bank.load(bank.network(self.task, candidate)), self.task, seed=view.seed)
+            with torch.no_grad():
+                found.append(float(self.task.score(network)))
+        return np.array(found)
+
+    def _trained(self, view: View) -> tuple[WeightBank, "Policy"]:
+        if self._kept is None or self._kept[:2] != (view.seed, view.space):
+            self._kept = (view.seed, view.space, *self.train(view))
+        return self._kept[2:]
+
+    def _learn(
+        self,
+        bank: WeightBank,
+        candidate: Candidate,
+        batch: tuple[Tensor, Any],
+        teacher: Tensor | None = None,
+    ) -> tuple[float, Tensor | None]:
+        """Adds a candidate's gradient to the bank's; gives the loss on the labels and the answers."""
+        inputs, targets = batch
+        network = bank.network(self.task, candidate).train()
+        outputs = functional_call(network, bank.lend(network), (inputs,))
+        loss = self.task.loss(outputs, targets)
+        whole = loss
+        if teacher is not None and isinstance(outputs, Tensor) and teacher.shape == outputs.shape:
+            whole = loss + self.supernet.distil * functional.mse_loss(outputs, teacher)
+        (whole / (2 + self.supernet.randoms)).backward()
+        return float(loss.detach()), outputs.detach() if isinstance(outputs, Tensor) else None
+
+    def _term(self, candidate: Candidate) -> float:
+        if not self.supernet.latency_weight or self.priced is None:
+            return 0.0
+        latency_s = self.priced.measures(candidate)["latency_s"]
+        return self.supernet.latency_weight * abs(latency_s / self.supernet.target_s - 1)
+
+    def _rank(self, view: View) -> list[Candidate]:
+        _, policy = self._trained(view)
+        rng = np.random.default_rng((view.seed, 32452843))
+        drawn = list(dict.fromkeys(policy.draw(view, rng) for _ in range(self.pool)))
+        return [drawn[row] for row in np.argsort(-self.scores(view, drawn), kind="stable")]

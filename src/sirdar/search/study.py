@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A search from its first candidate to its bill: proposes, prices, trains and writes down.
+
+Every proposal follows from the seed and from the trials that ended, so a search that is killed at any moment and
+started again with the same arguments and storage ends as if it had not been.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sirdar.chips import Chip, Estimator
+from sirdar.errors import ArgumentError, DataError, SirdarError, require_positive_integer
+from sirdar.search.ledger import Ledger, MemoryLedger, OptunaLedger, trial_from_dict, trial_to_dict
+from sirdar.search.limits import feasible_candidate
+from sirdar.search.multishot import Strategy, View
+from sirdar.search.objectives import Objective, Objectives, objectives_of
+from sirdar.search.pricing import Priced, estimated
+from sirdar.search.space import Candidate, SearchSpace
+from sirdar.search.spent import Spent, bill, cpu_seconds
+from sirdar.search.stopping import Stopping
+from sirdar.search.task import Pricing, State, Stopped, Task, Trial
+
+_WISH = "enqueued"
+_FAILURES = 3  # in a row, after which the task and not the candidate is to blame
+_TRAINING_ERRORS = (RuntimeError, ArithmeticError, MemoryError, SirdarError)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a search rarely needs to be told.
+
+    Args:
+        estimator: prices the task's graphs; the roofline when None.
+        dtype: number format to run in on the chip.
+        cost: prices candidates in place of chip and estimator.
+        objectives: in place of the task's metric (and, without limits, latency).
+        storage: an SQLite file or a database URL; nothing is kept when None.
+        name: of the study in the storage; the space's when empty.
+        stopping: ends hopeless trainings.
+        region: whose grid feeds the search, for its carbon.
+        gpu: the accelerator that trains, for its energy.
+        enqueue: candidates to try first.
+        progress: called with the share of trials done and a word about the best.
+    """
+
+    estimator: Estimator | None = None
+    dtype: str = "bf16"
+    cost: Pricing | None = None
+    objectives: tuple[Objective, ...] = ()
+    storage: str | Path | None = None
+    name: str = ""
+    stopping: Stopping | None = None
+    region: str | None = None
+    gpu: str | None = None
+    enqueue: tuple[Candidate, ...] = ()
+    progress: Callable[[float, str], None] | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a search found.
+
+    Args:
+        space: that was searched.
+        objectives: that were wanted.
+        trials: in the order in which they ended.
+        spent: on searching.
+        priced: candidates whose cost was asked for.
+        strategy: its name.
+        chip: its name; empty for none.
+    """
+
+    space: SearchSpace
+    objectives: Objectives
+    trials: tuple[Trial, ...]
+    spent: Spent
+    priced: int = 0
+    strategy: str = ""
+    chip: str = ""
+
+    @property
+    def best(self) -> Trial:
+        """The judged trial with the largest reward.
+
+        Raises:
+            ArgumentError: no trial was judged.
+        """
+        found = self.objectives.best(self.trials)
+        if found is None:
+            msg = f"none of the {len(self.trials)} trials was judged to the end"
+            raise ArgumentError(msg)
+        return found
+
+    def pareto(self) -> tuple[Trial, ...]:
+        """The judged trials that no other dominates."""
+        return self.objectives.pareto(self.trials)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries and lists that JSON can hold."""
+        return {
+            "space": self.space.to_dict(),
+            "size": self.space.size,
+            "strategy": self.strategy,
+            "chip": self.chip,
+            "objectives": asdict(self.objectives),
+            "best": self.best.number,
+            "pareto": [trial.number for trial in self.pareto()],
+            "trials": [trial_to_dict(trial) for trial in self.trials],
+            "priced": self.priced,
+            "spent": asdict(self.spent),
+        }
+
+
+@dataclass
+class _Search:
+    """The moving parts of one search."""
+
+    space: SearchSpace
+    task: Task
+    objectives: Objectives
+    priced: Priced
+    strategy: Strategy
+    ledger: Ledger
+    seed: int
+    options: Options
+    trials: list[Trial] = field(default_factory=list)
+    gpu_s: float = 0.0
+
+    def run(self, count: int) -> None:
+        self.trials = self.ledger.ended()
+        fallback = feasible_candidate(self.space, self.priced, self.objectives, self.seed)
+        for candidate in self.options.enqueue:
+            known = {trial.candidate for trial in self.trials}
+            if candidate not in known and not self.trials:
+                self.ledger.enqueue(candidate)
+        while len(self.trials) < count and self.step(fallback):
+            self._tell(count)
+
+    def step(self, fallback: Candidate) -> bool:
+        """One trial; False where the strategy finds nothing that was not tried."""
+        candidate, origin = self._next(fallback)
+        if origin != _WISH and any(trial.candidate == candidate for trial in self.trials):
+            return False
+        self.ledger.begin(candidate)
+        trial = self._tried(candidate, origin)
+        self.ledger.end(trial)
+        self.trials.append(trial)
+        last = self.trials[-_FAILURES:]
+        if len(last) == _FAILURES and all(trial.state == "failed" for trial in last):
+            msg = f"the last {_FAILURES} trials failed, the last with: {trial.note}"
+            raise ArgumentError(msg)
+        return True
+
+    def _next(self, fallback: Candidate) -> tuple[Candidate, str]:
+        waiting = self.ledger.waiting()
+        if waiting is not None:
+            return waiting, _WISH
+        view = View(self.space, self.objectives, tuple(self.trials), self.feasible, self.seed, fallback)
+        return self.strategy.propose(view), self.strategy.name
+
+    def feasible(self, candidate: Candidate) -> bool:
+        return self.objectives.feasible(self.priced.measures(candidate)) if self.objectives.limits else True
+
+    def _tried(self, candidate: Candidate, origin: str) -> Trial:
+        measures = self.priced.measures(candidate)
+        trial = Trial(len(self.trials), candidate, measures, origin=origin)
+        if not self.objectives.feasible(measures):  # only a person's wish can be: it is not trained either
+            return replace(trial, state="failed", note="it does not keep to the limits")
+        curve: list[tuple[int, float]] = []
+        begin, note, state = time.monotonic(), "", "complete"
+        try:
+            found = self.task.evaluate(candidate, self.seed, lambda step, value: self._report(curve, step, value))
+            measures |= {name: float(value) for name, value in found.items()}
+            note = self._lacking(measures)
+        except Stopped:
+            state = "stopped"
+        except _TRAINING_ERRORS as error:
+            note = f"{type(error).__name__}: {error}"
+        self.gpu_s += measures.get("gpu_s", 0.0)
+        final: State = "failed" if note else state  # pyright: ignore[reportAssignmentType] - one of three literals
+        seconds = time.monotonic() - begin
+        return replace(trial, measures=measures, state=final, curve=tuple(curve), seconds=seconds, note=note)
+
+    def _lacking(self, measures: Mapping[str, float]) -> str:
+        lacking = [wanted.name for wanted in self.objectives.wanted if not _finite(measures.get(wanted.name))]
+        return f"the task measured no finite {lacking[0]}" if lacking else ""
+
+    def _report(self, curve: list[tuple[int, float]], step: int, value: float) -> None:
+        curve.append((int(step), float(value)))
+        rule = self.options.stopping
+        if rule is not None and rule.hopeless(tuple(curve), self.trials, higher_is_better=self.task.higher_is_better):
+            raise Stopped
+
+    def _tell(self, count: int) -> None:
+        if self.options.progress is not None:
+            best = self.objectives.best(self.trials)
+            wanted = self.objectives.wanted[0].name
+            word = "" if best is None else f"best {wanted} {best.measures[wanted]:.4g}"
+            self.options.progress(len(self.trials) / count, word)
+
+
+def search(
+    space: SearchSpace,
+    task: Task,
+    chip: str | Chip | None = None,
+    *,
+    limits: Mapping[str, float | int] | None = None,
+    strategy: str | Strategy = "evolution",
+    trials: int = 50,
+    seed: int = 0,
+    options: Options | None = None,
+) -> Study:
+    """Looks for the candidates that do a task best within what a chip allows.
+
+    Args:
+        space: of candidates.
+        task: builds and judges them.
+        chip: a name of the catalogue or a chip; None where cost does not matter or `options.cost` gives it.
+        limits: greatest latency_s, energy_j, peak_bytes, parameter_bytes, memory_bytes or macs; a candidate beyond one
+            is never trained. Without limits, low latency is a second objective.
+        strategy: "random", "evolution", "nsga-ii", "tpe", "reinforce", "zero-shot", "single-shot", "hybrid", or one of
+            your own.
+        trials: candidates to train, those found in the storage included; fewer where no other keeps to the limits.
+        seed: of proposals and trainings.
+        options: storage, objectives, estimator, stopping and more.
+
+    Raises:
+        ArgumentError: no candidate keeps to the limits (the sentence names the nearest that can be had), three trials
+            in a row failed, or an argument is out of its range.
+    """
+    require_positive_integer(trials, "trials")
+    rest = options or Options()
+    pricing = rest.cost
+    if pricing is None and chip is not None:
+        pricing = estimated(task, chip, rest.estimator, rest.dtype)
+    if pricing is None and limits:
+        msg = f"limits {', '.join(limits)} need a chip, or options.cost, to know what candidates cost"
+        raise ArgumentError(msg)
+    objectives = objectives_of(
+        task.metric,
+        higher_is_better=task.higher_is_better,
+        limits=limits,
+        wanted=rest.objectives,
+        priced=pricing is not None,
+    )
+    begin, priced = cpu_seconds(), Priced(pricing)
+    ledger = _ledger(space, objectives, rest)
+    chosen = strategy_of(strategy, space, task, trials, seed) if isinstance(strategy, str) else strategy
+    run = _Search(space, task, objectives, priced, chosen, ledger, seed, rest)
+    try:
+        run.run(trials)
+    finally:
+        total = ledger.spend({"cpu_s": cpu_seconds() - begin, "gpu_s": run.gpu_s})
+    spent = bill(total["cpu_s"], total["gpu_s"], rest.gpu, rest.region)
+    name = chip.name if isinstance(chip, Chip) else chip or ""
+    return Study(space, objectives, tuple(run.trials), spent, len(priced), chosen.name, name)
+
+
+def read_study(path: Path) -> tuple[SearchSpace, Objectives, tuple[Trial, ...]]:
+    """Space, objectives and trials of a `Study.to_dict` that was written as JSON.
+
+    Raises:
+        DataError: the file holds no study.
+    """
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        space = SearchSpace.from_dict(stored["space"])
+        wanted = tuple(Objective(**row) for row in stored["objectives"]["wanted"])
+        limits = tuple((str(name), float(limit)) for name, limit in stored["objectives"]["limits"])
+        trials = tuple(trial_from_dict(row, space) for row in stored["trials"])
+        return space, Objectives(wanted, limits), trials
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"{path} holds no study: {error}"
+        raise DataError(msg) from error
+
+
+def strategy_of(name: str, space: SearchSpace, task: Task, trials: int, seed: int) -> Strategy:
+    """A strategy by name, with the settings that fit the number of trials; see `search` for the names.
+
+    Raises:
+        ArgumentError: the name is unknown, or the task lacks what the strategy needs.
+    """
+    from sirdar.search import strategies  # it imports torch for some of them
+
+    return strategies.named(name, space, task, trials, seed)
+
+
+def _ledger(space: SearchSpace, objectives: Objectives, options: Options) -> Ledger:
+    if options.storage is None:
+        return MemoryLedger()
+    names = tuple((wanted.name, wanted.goal) for wanted in objectives.wanted)
+    return OptunaLedger(options.storage, options.name or space.name, space, names)
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and abs(value) < float("inf")  # a NaN compares as false

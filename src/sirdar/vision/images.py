@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labelled images in memory as bytes, from arrays or from folders on disk.
+
+==============  =================================================================================================
+task            folder
+==============  =================================================================================================
+classification  one sub-folder per class, images inside
+detection       `images/` and `boxes.csv` with the columns image, left, top, right, bottom (pixels)
+segmentation    `images/` and `masks/`, files of the same stem; a mask's values are classes, 255 is void
+==============  =================================================================================================
+"""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+from sirdar.errors import ArgumentError, DataError
+
+VOID = 255
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images with one class each.
+
+    Args:
+        images: [image, 3, height, width], bytes.
+        labels: [image], class numbers.
+        classes: their names.
+    """
+
+    images: UInt8[Tensor, "image 3 height width"]
+    labels: Int64[Tensor, " image"]
+    classes: tuple[str, ...]
+
+    def take(self, chosen: Sequence[int] | np.ndarray) -> "Labelled":
+        """The images with these numbers."""
+        index = torch.as_tensor(np.asarray(chosen, np.int64))
+        return Labelled(self.images[index], self.labels[index], self.classes)
+
+    def to(self, device: str) -> "Labelled":
+        """The same on another device."""
+        return Labelled(self.images.to(device), self.labels.to(device), self.classes)
+
+
+@dataclass(frozen=True)
+class Boxed:
+    """Images with boxes around the objects of one class.
+
+    Args:
+        images: [image, 3, height, width], bytes.
+        boxes: [image, box, 4] as left, top, right, bottom in pixels of these images; rows of NaN where an image has
+            fewer boxes than the most crowded one.
+        masks: [image, 1, height, width], 1 on objects and 0 elsewhere, for pasting them into other images; None
+            without them.
+    """
+
+    images: UInt8[Tensor, "image 3 height width"]
+    boxes: Float[Tensor, "image box 4"]
+    masks: UInt8[Tensor, "image 1 height width"] | None = None
+
+    def take(self, chosen: Sequence[int] | np.ndarray) -> "Boxed":
+        """The images with these numbers."""
+        index = torch.as_tensor(np.asarray(chosen, np.int64))
+        return Boxed(self.images[index], self.boxes[index], None if self.masks is None else self.masks[index])
+
+    def to(self, device: str) -> "Boxed":
+        """The same on another device."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return Boxed(self.images.to(device), self.boxes.to(device), masks)
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Images with a class for every pixel.
+
+    Args:
+        images: [image, 3, height, width], bytes.
+        masks: [image, 1, height, width], class numbers; 255 is void and counts for nothing.
+        classes: their names.
+    """
+
+    images: UInt8[Tensor, "image 3 height width"]
+    masks: UInt8[Tensor, "image 1 height width"]
+    classes: tuple[str, ...]
+
+    def take(self, chosen: Sequence[int] | np.ndarray) -> "Masked":
+        """The images with these numbers."""
+        index = torch.as_tensor(np.asarray(chosen, np.int64))
+        return Masked(self.images[index], self.masks[index], self.classes)
+
+    def to(self, device: str) -> "Masked":
+        """The same on another device."""
+        return Masked(self.images.to(device), self.masks.to(device), self.classes)
+
+
+def signed(images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+    """Bytes as the networks read them: 0..255 becomes -1..1."""
+    return images.float() / 127.5 - 1
+
+
+def read_labelled(folder: Path, size: tuple[int, int]) -> Labelled:
+    """A folder with one sub-folder of images per class.
+
+    Args:
+        folder: to read.
+        size: height and width that every image is resized to.
+
+    Raises:
+        DataError: the folder has no sub-folders with images, or a file is no image.
+    """
+    names = sorted(path.name for path in _listed(folder) if path.is_dir())
+    paths = [(path, place) for place, name in enumerate(names) for path in _pictures(folder / name)]
+    if len(names) < 2 or not paths:
+        msg = f"{folder}: expected one sub-folder of images per class, found {len(names)} with {len(paths)} images"
+        raise DataError(msg)
+    images = torch.stack([_picture(path, size)[0] for path, _ in paths])
+    return Labelled(images, torch.tensor([place for _, place in paths]), tuple(names))
+
+
+def read_boxed(folder: Path, size: tuple[int, int]) -> Boxed:
+    """A folder with `images/` and `boxes.csv`.
+
+    Args:
+        folder: to read.
+        size: height and width that every image, and with it its boxes, is resized to.
+
+    Raises:
+        DataError: a file is missing, names an unknown image, or has other columns.
+    """
+    paths = _pictures(folder / "images")
+    rows = _boxes(folder / "boxes.csv", {path.name for path in paths})
+    pictures = [_picture(path, size) for path in paths]
+    most = max([len(rows.get(path.name, [])) for path in paths], default=0)
+    boxes = torch.full((len(paths), max(1, most), 4), torch.nan)
+    for place, (path, (_, scale)) in enumerate(zip(paths, pictures, strict=True)):
+        for number, box in enumerate(rows.get(path.name, [])):
+            boxes[place, number] = torch.tensor(box) * torch.tensor([scale[1], scale[0], scale[1], scale[0]])
+    return Boxed(torch.stack([image for image, _ in pictures]), boxes)
+
+
+def read_masked(folder: Path, size: tuple[int, int], classes: Sequence[str]) -> Masked:
+    """A folder with `images/` and `masks/`.
+
+    Args:
+        folder: to read.
+        size: height and width that every image and mask is resized to.
+        classes: names of the mask's values 0, 1, ...; 255 is void.
+
+    Raises:
+        DataError: an image has no mask, or a mask has a value that is no class.
+    """
+    paths = _pictures(folder / "images")
+    images = torch.stack([_picture(path, size)[0] for path in paths])
+    masks = np.stack([_mask(folder / "masks" / f"{path.stem}.png", size) for path in paths])
+    strange = sorted({int(value) for value in np.unique(masks)} - {*range(len(classes)), VOID})
+    if strange:
+        msg = f"{folder}/masks: value {strange[0]} is none of the {len(classes)} classes and not {VOID} (void)"
+        raise DataError(msg)
+    return Masked(images, torch.from_numpy(masks)[:, None], tuple(classes))
+
+
+def decoded(
+    data: bytes, size: tuple[int, int] | None = None
+) -> tuple[UInt8[np.ndarray, "height width 3"], tuple[float, float]]:
+    """An image file's bytes as an array, resized if `size` (height, width) is given, and by how much it was scaled.
+
+    Raises:
+        DataError: the bytes are no image.
+    """
+    import io
+
+    image_of, error_type = _pillow()
+    try:
+        picture = image_of(io.BytesIO(data)).convert("RGB")
+    except (error_type, OSError) as error:
+        msg = f"not an image: {error}"
+        raise DataError(msg) from error
+    height, width = (picture.height, picture.width) if size is None else size
+    scale = height / picture.height, width / picture.width
+    if size is not None and scale != (1, 1):
+        picture = picture.resize((width, height), resample=2)
+    return np.array(picture), scale
+
+
+def decoded_mask(data: bytes, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "height width"]:
+    """A mask file's bytes as an array of its values; resized, if at all, to the nearest pixel.
+
+    Raises:
+        DataError: the bytes are no image.
+    """
+    import io
+
+    image_of, error_type = _pillow()
+    try:
+        picture = image_of(io.BytesIO(data))
+        picture.load()
+    except (error_type, OSError) as error:
+        msg = f"not a mask: {error}"
+        raise DataError(msg) from error
+    if size is not None:
+        picture = picture.resize((size[1], size[0]), resample=0)
+    return np.array(picture).astype(np.uint8)
+
+
+def _pillow() -> tuple[Callable[..., Any], type[Exception]]:
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        msg = 'reading image files needs Pillow: pip install "sirdar[vision]"'
+        raise ArgumentError(msg) from error
+    return Image.open, UnidentifiedImageError
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        msg = f"{folder}: cannot be read ({error.strerror})"
+        raise DataError(msg) from error
+
+
+def _pictures(folder: Path) -> list[Path]:
+    paths = [path for path in _listed(folder) if path.suffix.lower() in _SUFFIXES]
+    if not paths:
+        msg = f"{folder}: holds no image ({', '.join(sorted(_SUFFIXES))})"
+        raise DataError(msg)
+    return paths
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror})"
+        raise DataError(msg) from error
+
+
+def _picture(path: Path, size: tuple[int, int]) -> tuple[Tensor, tuple[float, float]]:
+    try:
+        array, scale = decoded(_bytes(path), size)
+    except DataError as error:
+        msg = f"{path}: {error}"
+        raise DataError(msg) from error
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous(), scale
+
+
+def _mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    try:
+        return decoded_mask(_bytes(path), size)
+    except DataError as error:
+        msg = f"{path}: {error}"
+        raise DataError(msg) from error
+
+
+def _boxes(path: Path, known: set[str]) -> dict[str, list[list[float]]]:
+    found: dict[str, list[list[float]]] = {}
+    try:
+        for row in csv.DictReader(_bytes(path).decode().splitlines()):
+            if row["image"] not in known:
+                msg = f"{path}: image {row['image']!r} is not among the images"
+                raise DataError(msg)
+            found.setdefault(row["image"], []).append([float(row[k]) for k in ("left", "top", "right", "bottom")])
+    except (KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
+        msg = f"{path}: expected the columns image, left, top, right, bottom with numbers ({error!r})"
+        raise DataError(msg) from error
+    return found
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Class names, one a line.
+
+    Raises:
+        DataError: the file is missing or names fewer than two.
+    """
+    names = tuple(line.strip() for line in _bytes(path).decode(errors="replace").splitlines() if line.strip())
+    if len(names) < 2:
+        msg = f"{path}: expected at least two class names, one a line, got {len(names)}"
+        raise DataError(msg)
+    return names

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cycles of products on arrays: published staircases and rules, and what must hold for any array."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sirdar.chips import load
+from sirdar.chips.array import Array, Product, products, staircase
+from sirdar.workload.graph import Operator, TensorSpec
+
+SIZES = st.integers(1, 300)
+
+
+@pytest.mark.parametrize(("columns", "cycles"), [(8, 10_061), (32, 10_061), (33, 20_123), (64, 20_123), (65, 30_185)])
+def test_staircase_of_scale_sim(columns: int, cycles: int) -> None:
+    # SCALE-Sim 3.0.0, weight-stationary 32 x 32: 3x3 convolution of 32 channels at 32 x 32 positions, total cycles
+    array = Array(32, 32, 1e9, hidden_load=False)
+    assert array.cycles(Product(32 * 32, 9 * 32, columns)) == cycles
+
+
+@pytest.mark.parametrize(("rows", "dtype", "cycles"), [(512, "bf16", 512), (1, "bf16", 64), (512, "fp32", 2048)])
+def test_rule_of_the_tensor_engine(rows: int, dtype: str, cycles: int) -> None:
+    # AWS Neuron documentation, trainium_inferentia2_arch.rst: max(N, 64) cycles for 128 x 128 x N, fp32 four times
+    blocks = load("trainium1").blocks
+    assert blocks is not None
+    array = blocks.array()
+    assert array is not None
+    assert replace(array, count=1).cycles(Product(rows, 128, 128), dtype) == cycles
+
+
+def test_waves_of_a_gpu() -> None:
+    # 12 x 9 tiles of 128 x 128 fill 108 multiprocessors once; one tile more makes a second wave.
+    array = Array(128, 128, 1e9, count=108, stationary="output", macs_per_cycle=1024.0)
+    full = array.cycles(Product(12 * 128, 512, 9 * 128))
+    assert full == 128 * 128 * 512 / 1024
+    assert array.cycles(Product(12 * 128, 512, 9 * 128 + 1)) == 2 * full
+
+
+@given(SIZES, SIZES, SIZES, st.integers(1, 5), st.booleans(), st.sampled_from(["weight", "output"]), st.integers(1, 9))
+def test_no_array_beats_its_peak_and_more_work_takes_no_less(
+    rows: int,
+    depth: int,
+    columns: int,
+    batch: int,
+    hidden: bool,
+    stationary: str,
+    count: int,
+) -> None:
+    array = Array(32, 16, 1e9, count=count, stationary=stationary, hidden_load=hidden)  # type: ignore[arg-type]
+    work = Product(rows, depth, columns, batch)
+    cycles = array.cycles(work)
+    assert cycles * 32 * 16 * count >= work.macs
+    for bigger in (replace(work, rows=rows + 1), replace(work, depth=depth + 1), replace(work, columns=columns + 1)):
+        assert array.cycles(bigger) >= cycles * (1 - 1e-12)
+
+
+def test_a_multiple_of_the_parallelism_costs_what_anything_below_it_does() -> None:
+    steps = staircase(Array(32, 32, 1e9), Product(100, 64, 1), range(1, 97))
+    assert [len({steps[c] for c in range(low, low + 32)}) for low in (1, 33, 65)] == [1, 1, 1]
+    assert steps[33] == 2 * steps[32]
+
+
+def spec(*shape: int, name: str) -> TensorSpec:
+    return TensorSpec(shape, "fp32", name)
+
+
+def test_products_of_operators_have_their_multiply_accumulates() -> None:
+    x, w, y = spec(2, 8, 6, 6, name="x"), spec(12, 4, 3, 3, name="w"), spec(2, 12, 6, 6, name="y")
+    conv = Operator("c", "conv", (x,), (y,), (w,), macs=2 * 12 * 36 * 36, attributes={"groups": 2})
+    assert list(products(conv)) == [Product(72, 36, 6, 2)]
+    back = Operator("t", "conv", (x,), (spec(2, 4, 12, 12, name="z"),), (spec(8, 4, 2, 2, name="v"),), macs=9216,
+                    attributes={"groups": 1, "transposed": True})  # fmt: skip
+    assert list(products(back)) == [Product(72, 8, 16, 1)]
+    q = spec(2, 4, 10, 16, name="q")
+    attention = Operator("a", "attention", (q,), (spec(2, 4, 10, 16, name="o"),), macs=2 * 4 * 10 * 10 * 32)
+    assert list(products(attention)) == [Product(10, 16, 10, 8), Product(10, 10, 16, 8)]
+    plain = Operator("m", "matmul", (spec(3, 5, name="a"),), (spec(3, 7, name="b"),), macs=105)
+    assert list(products(plain)) == [Product(3, 5, 7)]
+    for operator in (conv, back, attention, plain):
+        assert math.fsum(work.macs for work in products(operator)) == operator.macs
+    assert not list(products(Operator("e", "elementwise", (x,), (spec(2, 8, 6, 6, name="r"),), flops=1)))

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The analytic estimator: conformance, tiles, fitted shares."""
+
+from dataclasses import replace
+
+import pytest
+
+from sirdar.chips import Roofline, Tiled, load
+from sirdar.chips.calibration import Calibration
+from sirdar.chips.tiled import ideal
+from sirdar.testing.chips import EstimatorChecks, example_graph
+
+
+class TestTiled(EstimatorChecks):
+    def estimator(self) -> Tiled:
+        return Tiled()
+
+
+class TestTiledOnAGpu(EstimatorChecks):
+    def estimator(self) -> Tiled:
+        return Tiled()
+
+    def chip(self):  # noqa: ANN201
+        return load("a100")
+
+
+@pytest.mark.parametrize("name", ["t4", "graviton4"])
+def test_a_chip_without_an_array_is_a_roofline(name: str) -> None:
+    graph, chip = example_graph(), load(name)
+    tiled, roofline = Tiled().estimate(graph, chip, "fp16"), Roofline().estimate(graph, chip, "fp16")
+    assert tiled.latency_s == pytest.approx(roofline.latency_s)
+
+
+def test_widths_beyond_a_multiple_of_the_array_cost_a_whole_tile() -> None:
+    chip = load("trainium1")
+    seconds = {width: ideal(example_graph(4096, width), chip, "bf16").array for width in (1024, 1025, 1152)}
+    assert seconds[1025] == seconds[1152]
+    assert seconds[1025] == pytest.approx((9 / 8) ** 2 * seconds[1024])  # nine tiles for eight, in depth and in columns
+
+
+def test_fitted_shares_explain_the_whole() -> None:
+    graph, chip = example_graph(512, 1024), load("trainium1")
+    shares = Calibration(array=3.0, run_s=1e-3)
+    whole = Tiled(shares).estimate(graph, chip, "bf16").latency_s
+    assert whole == pytest.approx(shares.seconds(ideal(graph, chip, "bf16")))
+    first, *others = Tiled(shares).breakdown(graph, chip, "bf16")
+    assert first.overhead_s == pytest.approx(shares.start_s + 1e-3)  # the start of the network
+    assert all(row.overhead_s == pytest.approx(shares.start_s) for row in others)
+
+
+def test_the_sheet_s_own_shares_are_used() -> None:
+    graph, chip = example_graph(), load("inferentia2")
+    mine = Calibration.of({name: number.value for name, number in chip.fitted.items()})
+    assert Tiled().estimate(graph, chip, "bf16") == Tiled(mine).estimate(graph, chip, "bf16")
+    assert Tiled().estimate(graph, replace(chip, fitted={}), "bf16") != Tiled().estimate(graph, chip, "bf16")

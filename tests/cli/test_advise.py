@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sirdar estimate` and `sirdar advise` on a small network of the user's own and on a saved forecaster."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from sirdar.cli import main
+from sirdar.forecasting.models.mqcnn import MQCNN
+from sirdar.testing.forecasters import example_panel
+
+FACTORY = """
+import torch
+def small():
+    return torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU()), torch.zeros(2, 64)
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "advised_here.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "advised_here", raising=False)
+    return tmp_path
+
+
+def run(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["sirdar", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(str(ended.value.code or 0))
+
+
+def test_estimate_of_a_factory(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["estimate", "advised_here:small", "--chip", "trainium1", "--chip", "t4", "--batch", "16"]
+    assert run([*words, "--json", "--out", "out"], monkeypatch) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((here / "out" / "estimate.json").read_text())
+    assert [row["chip"] for row in printed["estimates"]] == ["trainium1", "t4"]
+    for row in printed["estimates"]:
+        assert row["cost"]["macs"] == 16 * 64 * 32
+        assert row["cost"]["latency_s"] == pytest.approx(sum(layer["seconds"] for layer in row["layers"]))
+        low, mid, high = row["joules"]
+        assert low < mid < high
+    assert run([*words, "--layers", "1"], monkeypatch) == 0
+    assert "slowest layers" in capsys.readouterr().out
+
+
+def test_advice_for_a_service(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["advise", "advised_here:small", "--per-second", "1000", "--latency", "0.1", "--current", "g5.xlarge"]
+    assert run([*words, "--json", "--out", "out"], monkeypatch) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((here / "out" / "advice.json").read_text())
+    assert printed["best"] == printed["options"][0]["instance"]
+    assert 0 < printed["saving"]["price"] < 1
+    assert any("1000 examples a second" in sentence for sentence in printed["assumptions"])
+    page = (here / "out" / "report.html").read_text()
+    assert "advised_here:small" in page
+    assert "Why not" in page
+    assert run(words, monkeypatch) == 0
+    assert "saves" in capsys.readouterr().out
+
+
+def test_advice_for_a_saved_forecaster(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MQCNN(2, steps=1, width=8).fit(example_panel()).save(tmp_path / "model")
+    words = ["advise", str(tmp_path / "model"), "--volume", "4e8", "--batch", "64", "--chip", "t4", "--json"]
+    assert run(words, monkeypatch) == 0
+    (option,) = json.loads(capsys.readouterr().out)["options"]
+    assert option["chip"] == "t4"
+    assert option["seconds"] == pytest.approx(4e8 / 64 * option["latency_s"])
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["advise", "advised_here:small"], "one of --volume and --per-second must be given, got None and None"),
+        (["advise", "advised_here:small", "--volume", "1", "--chip", "tpu"], "no chip is called 'tpu'"),
+        (["advise", "advised_here:small", "--volume", "-1"], "per_day must be a finite number > 0, got -1.0"),
+        (["advise", "advised_here:smal", "--volume", "1"], "Did you mean 'small'"),
+        (["advise", "advised_here:small", "--volume", "1", "--current", "x1"], "instance 'x1' is not among"),
+        (["estimate", "advised_here:small", "--batch", "0"], "batch must be a positive integer, got 0"),
+        (["estimate", "nothing.pt2"], "No such file"),
+        (["estimate", "nothing"], "must be given as package.module:factory"),
+        (["estimate", "."], "is no folder of a saved forecaster"),
+    ],
+)
+def test_nonsense_is_refused_in_a_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(words, monkeypatch) == 2
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sirdar migrate` as it is typed."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sirdar.cli import main
+
+MODELS = """
+import torch
+from torch import nn
+
+
+class Branch(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            return x + 1
+        return x
+
+
+def good():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)), torch.randn(4, 8)
+
+
+def bad():
+    return Branch(), torch.randn(4)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "strangers_models.py").write_text(MODELS)
+    (tmp_path / "shapes.txt").write_text("# a sample\n1x8\n2x8\n2 8\n7,8\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["sirdar", "migrate", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_a_good_model(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("strangers_models:good", "--chip", "trainium1", "--shapes", "shapes.txt", "--buckets", "2", "--out", "out")
+    assert typed(monkeypatch, *words) == 0
+    printed = capsys.readouterr().out
+    assert "it runs" in printed
+    assert "Buckets: 2x8, 7x8" in printed
+    names = {path.name for path in (folder / "out").iterdir()}
+    assert names == {"network.pt2", "network.onnx", "compile.py", "sirdar.lock.json", "migration.json", "report.html"}
+    page = (folder / "out" / "report.html").read_text()
+    for word in (
+        "Does it run?",
+        "Which shapes?",
+        "Is the answer still right?",
+        "what does it cost?",
+        "Files to take along",
+    ):
+        assert word in page
+
+
+def test_a_model_that_cannot_go(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed(monkeypatch, "strangers_models:bad", "--chip", "inferentia2", "--out", "out") == 1
+    printed = capsys.readouterr().out
+    assert "What is left to change:" in printed
+    assert "strangers_models.py:8" in printed
+    assert "NCC_EMOD025" in printed
+    assert "Traceback" not in printed
+    assert (folder / "out" / "report.html").exists()
+
+
+@pytest.mark.usefixtures("folder")
+def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(monkeypatch, "strangers_models:good", "--chip", "t4", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["runs"]
+    assert content["chip"] == "t4"
+    assert content["precision"]["met"]
+
+
+def test_an_exported_program(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    program = torch.export.export(nn.Linear(4, 2).eval(), (torch.randn(3, 4),))
+    torch.export.save(program, folder / "network.pt2")
+    assert typed(monkeypatch, "network.pt2", "--chip", "trainium2") == 0
+    assert "it runs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("strangers_models:none", "--chip", "t4"), "none"),
+        (("nowhere:good", "--chip", "t4"), "nowhere"),
+        (("strangers_models", "--chip", "t4"), "strangers_models"),
+        (("missing.pt2", "--chip", "t4"), "missing.pt2"),
+        (("strangers_models:good", "--chip", "t5"), "t5"),
+        (("strangers_models:good", "--chip", "t4", "--tolerance", "2"), "tolerance"),
+        (("strangers_models:good", "--chip", "t4", "--shapes", "strangers_models.py"), "line"),
+        (("strangers_models:good", "--chip", "t4", "--buckets", "0", "--shapes", "shapes.txt"), "limit"),
+        ((".", "--chip", "t4"), "saved forecaster"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_bad_input_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    complaint: str,
+) -> None:
+    assert typed(monkeypatch, *words) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("sirdar: ")
+    assert complaint in said
+
+
+def test_a_saved_forecaster(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from sirdar.forecasting.models.mqcnn import MQCNN
+    from sirdar.testing.forecasters import example_panel
+
+    MQCNN(2, steps=1, width=8).fit(example_panel()).save(folder / "model")
+    assert typed(monkeypatch, "model", "--chip", "inferentia2") == 0
+    assert "it runs" in capsys.readouterr().out

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sirdar search` and `sirdar rules` on a toy product."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from sirdar.cli import main
+from sirdar.search.study import Options, Study
+from sirdar.search.study import search as run
+from sirdar.testing.search import TOY, ToyTask, toy_cost
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe in the place of the forecaster's."""
+    recipe = ModuleType("sirdar.recipes.forecaster")
+
+    def search_product(data: Path | None, chip: str | None, limits: dict[str, float], **settings: Any) -> Study:  # noqa: ANN401
+        del data, chip
+        options = Options(cost=toy_cost, storage=settings.pop("storage"), region="us-east-1")
+        return run(TOY, ToyTask(), limits=limits, options=options, **settings)
+
+    recipe.search_product = search_product  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sirdar.recipes.forecaster", recipe)
+
+
+def sirdar(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["sirdar", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_search_is_shown_and_stored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, out = str(tmp_path / "study.sqlite"), tmp_path / "out"
+    words = ["search", "forecaster", "--limit", "latency_s=0.03", "--trials", "12", "--storage", storage]
+    assert sirdar(monkeypatch, *words, "--out", str(out)) == 0
+    shown = capsys.readouterr().out
+    assert "CPU-hours" in shown
+    stored = json.loads((out / "study.json").read_text())
+    assert stored["spent"]["grams_co2"] >= 0
+    assert len(stored["trials"]) == 12
+    assert "How it was found" in (out / "report.html").read_text()
+    assert sirdar(monkeypatch, *words, "--json") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [t["candidate"] for t in again["trials"]] == [t["candidate"] for t in stored["trials"]]
+
+
+@pytest.mark.usefixtures("toy")
+def test_rules_are_found_written_and_applied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, rules, model = tmp_path / "out", tmp_path / "rules.json", tmp_path / "model.json"
+    assert sirdar(monkeypatch, "search", "forecaster", "--trials", "60", "--strategy", "random", "--out", str(out)) == 0
+    study = str(out / "study.json")
+    assert sirdar(monkeypatch, "rules", study, "--out", str(rules), "--chance", "0.5") == 0
+    stored = json.loads(rules.read_text())
+    stored["rules"] = [{"verb": "prefer", "where": "part2", "value": 4}]
+    rules.write_text(json.dumps(stored))
+    model.write_text(json.dumps(TOY.smallest().as_dict()))
+    capsys.readouterr()
+    assert sirdar(monkeypatch, "rules", study, "--rules", str(rules), "--model", str(model), "--json") == 0
+    assert json.loads(capsys.readouterr().out)["model"] == {"part0": 1, "part1": 1, "part2": 4, "part3": 1}
+
+
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["search", "forecast"], "product 'forecast' is not known"),
+        (["search", "forecaster", "--limit", "latency_s"], "--limit must be NAME=VALUE"),
+        (["search", "forecaster", "--limit", "latency=1"], "Did you mean 'latency_s'"),
+        (["search", "forecaster", "--limit", "latency_s=1e-9"], "nearest 0.004"),
+        (["search", "forecaster", "--trials", "0"], "trials must be a positive integer, got 0"),
+        (["rules", "nowhere.json"], "nowhere.json holds no study"),
+    ],
+)
+def test_bad_input_ends_in_a_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sirdar(monkeypatch, *words) == 2
+    assert sentence in capsys.readouterr().err

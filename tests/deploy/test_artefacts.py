@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files are run and compared before they are handed over, and the same command gives the same files."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sirdar.deploy import vendor
+from sirdar.deploy.artefacts import write_all
+from sirdar.deploy.migrate import Migration, migrate
+from sirdar.deploy.opening import opened
+from sirdar.errors import UnsupportedError
+
+
+class Image(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x).mean((2, 3)))
+
+
+X = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def made() -> Migration:
+    return migrate(Image().eval(), X, chip="trainium1")
+
+
+def test_the_same_files_twice(made: Migration, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+    first, second = write_all(made, one), write_all(migrate(Image().eval(), X, chip="trainium1"), two)
+    assert [row.problem for row in first] == [""] * 4
+    assert {row.name: row.sha256 for row in first} == {row.name: row.sha256 for row in second}
+    lock = json.loads((one / "sirdar.lock.json").read_text())
+    assert lock["files"]["network.pt2"]["sha256"] == first[0].sha256
+    assert lock["versions"]["torch"] == torch.__version__
+
+
+def test_the_program_opens_and_computes_the_same(made: Migration, tmp_path: Path) -> None:
+    write_all(made, tmp_path)
+    program = opened(tmp_path / "network.pt2")
+    torch.testing.assert_close(program.module()(X), Image().eval()(X))
+    traced = [node.meta.get("stack_trace", "") for node in program.graph.nodes if node.op == "call_function"]
+    assert all("test_artefacts.py" in trace for trace in traced if trace)
+    assert any(traced)
+
+
+def test_a_broken_exporter_leaves_no_file(made: Migration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sirdar.deploy import artefacts
+
+    def wrong(captured, path):  # noqa: ANN001, ANN202, ARG001
+        path.write_text("half")
+        raise KeyError("nothing")
+
+    monkeypatch.setattr(artefacts, "_onnx_of", wrong)
+    files = {row.name: row for row in write_all(made, tmp_path)}
+    assert "nothing" in files["network.onnx"].problem
+    assert not (tmp_path / "network.onnx").exists()
+    assert files["network.pt2"].sha256
+
+
+def test_flags_follow_the_plan(made: Migration) -> None:
+    assert made.plan is not None
+    flags = vendor.flags(made)
+    assert "--target=trn1" in flags
+    exact = migrate(Image().eval(), X, chip="trainium1", tolerance=1e-9)
+    assert "--auto-cast=none" in vendor.flags(exact)
+    assert any(flag.startswith("--auto-cast-type=") for flag in flags)
+
+
+def test_the_script_is_python_with_both_forms(made: Migration) -> None:
+    text = vendor.script(made)
+    names = {node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}
+    assert {"trace", "native", "network"} <= names
+    assert "torch_neuronx.trace" in text
+    assert 'backend="neuron"' in text
+
+
+def test_a_processor_needs_no_script() -> None:
+    with pytest.raises(UnsupportedError, match="graviton3"):
+        vendor.script(migrate(Image().eval(), X, chip="graviton3"))
+
+
+@pytest.mark.slow
+def test_an_int8_file_for_an_ethos_u(tmp_path: Path) -> None:
+    files = {row.name: row for row in write_all(migrate(Image().eval(), X, chip="ethos-u85-256"), tmp_path)}
+    assert not files["network.tflite"].problem
+    assert files["network.tflite"].difference is not None
+    assert files["network.tflite"].difference < 0.1
+    assert not files["network_vela.tflite"].problem
+    assert "cycles" in files["network_vela.tflite"].check

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole answer: what it holds, what it refuses, and that nothing ends in a traceback."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from sirdar.chips import names as chip_names
+from sirdar.deploy.migrate import migrate
+from sirdar.errors import ArgumentError
+
+
+def perceptron() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Dropout(), nn.Linear(32, 8))
+
+
+X = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("chip", [*chip_names(), "ethos-u55-128", "ethos-u65-512", "ethos-u85-256"])
+def test_a_plain_network_goes_everywhere(chip: str) -> None:
+    made = migrate(perceptron(), X, chip=chip, tolerance=0.05)
+    assert made.runs, made.changes
+    assert not made.notes
+    assert made.plan is not None
+    assert made.plan.met
+    assert made.fit is not None
+    assert made.fit.cores == 1
+    assert len(made.prices) == 3
+    assert all(row.latency_s > 0 and row.energy_low_j <= row.energy_j <= row.energy_high_j for row in made.prices)
+    json.dumps(made.to_dict())
+
+
+def test_a_network_is_left_as_it_was() -> None:
+    module = perceptron().train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    migrate(module, X, chip="trainium1")
+    assert module.training
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    one, two = (migrate(perceptron(), X, chip="inferentia1").to_dict() for _ in range(2))
+    assert one == two
+
+
+def test_training_mode_is_noted_and_mended() -> None:
+    made = migrate(perceptron().train(), X, chip="trainium1")
+    (note,) = [row for row in made.findings if row.rule == "in-training"]
+    assert note.rewritten
+    assert made.runs
+    assert not [row for row in migrate(perceptron().eval(), X, chip="trainium1").findings if row.rule == "in-training"]
+
+
+def test_inferentia_1_casts_by_itself() -> None:
+    made = migrate(perceptron().eval(), X, chip="inferentia1")
+    assert [row.rule for row in made.findings] == ["fp32-cast"]
+    assert made.reference is not None
+    assert 0 < made.reference.error < 0.02
+
+
+def test_a_moving_batch_gets_buckets() -> None:
+    shapes = [(size, 16) for size in (1, 1, 2, 3, 8, 8, 8, 15, 16)]
+    program = torch.export.export(perceptron().eval(), (X,), dynamic_shapes={"input": {0: torch.export.Dim.DYNAMIC}})
+    made = migrate(program, (X,), chip="inferentia2", shapes=shapes, limit=3)
+    assert made.runs
+    assert made.buckets is not None
+    assert len(made.buckets.shapes) == 3
+    assert made.buckets.waste < made.buckets.single_waste
+    (found,) = [row for row in made.findings if row.rule == "dynamic-input"]
+    assert "3 buckets" in found.rewritten
+
+
+def test_keyword_arguments_and_no_tensors() -> None:
+    class Scaled(nn.Module):
+        def forward(self, x: torch.Tensor, *, factor: float = 1.0, mask: torch.Tensor | None = None) -> dict:
+            return {"y": x * factor if mask is None else x * mask}
+
+    made = migrate(Scaled(), {"x": X, "factor": 2.0, "mask": None}, chip="trainium1")
+    assert made.runs
+    assert not made.notes
+
+
+class Raises(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise ValueError(f"no {x.ndim} axes")
+
+
+class Prints(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + float(x.sum().item())
+
+
+class Empty(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+class Numpy(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(x.numpy() * 2)
+
+
+class Loops(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        while x.norm() > 1:
+            x = x / 2
+        return x
+
+
+@pytest.mark.parametrize("build", [Raises, Prints, Empty, Numpy, Loops])
+def test_whatever_happens_there_is_an_answer(build: Callable[[], nn.Module]) -> None:
+    made = migrate(build(), X, chip="trainium1")
+    json.dumps(made.to_dict())
+    assert made.runs == (build in (Prints, Empty)) or made.changes
+
+
+def test_a_loop_on_data_is_named_by_its_line() -> None:
+    made = migrate(Loops(), X, chip="inferentia2")
+    assert not made.runs
+    assert made.blocking[0].location is not None
+    assert made.blocking[0].location.code == "while x.norm() > 1:"
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1.0, -1.0, float("nan")])
+def test_a_tolerance_out_of_range_is_refused(tolerance: float) -> None:
+    with pytest.raises(ArgumentError, match="tolerance"):
+        migrate(perceptron(), X, chip="t4", tolerance=tolerance)
+
+
+def test_an_unknown_chip_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="trainium1"):
+        migrate(perceptron(), X, chip="trainum1")

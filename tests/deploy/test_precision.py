@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Emulated formats against torch's own, plans against brute force and against their tolerance."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sirdar.deploy.capture import capture
+from sirdar.deploy.emulation import Formats, Network, network, outputs, relative_error, run
+from sirdar.deploy.precision import Tables, allocated, examined, plan, variances
+
+
+def perceptron(seed: int = 0, depth: int = 3) -> nn.Module:
+    torch.manual_seed(seed)
+    layers = [part for _ in range(depth) for part in (nn.Linear(64, 64), nn.GELU())]
+    return nn.Sequential(*layers, nn.Linear(64, 10)).eval()
+
+
+def made(module: nn.Module, *example: torch.Tensor) -> Network:
+    return network(capture(module, example))
+
+
+X = torch.randn(8, 64, generator=torch.Generator().manual_seed(1))
+
+
+def test_fp32_is_the_network_itself() -> None:
+    module = perceptron()
+    net = made(module, X)
+    torch.testing.assert_close(outputs(net)[0], module(X).detach())
+    assert examined(net, Formats(), 0.01).error == 0
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_16_bit_formats_agree_with_torch(name: str, dtype: torch.dtype) -> None:
+    """torch computes each operator in fp32 and rounds its result, as the emulation does; sums differ in order."""
+    module = perceptron()
+    net = made(module, X)
+    (exact,), (emulated,) = outputs(net), outputs(net, Formats(default=name, storage=name))
+    own = perceptron().to(dtype)(X.to(dtype)).float().detach()
+    ours, theirs = relative_error([(exact, emulated)]), relative_error([(exact, own)])
+    assert ours == pytest.approx(theirs, rel=0.35)
+    assert relative_error([(own, emulated)]) < 1.2 * theirs
+
+
+@pytest.mark.gpu
+def test_fp8_agrees_with_the_gpu() -> None:
+    """torch._scaled_mm multiplies e4m3fn values in tensor cores and adds in fp32."""
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 32, bias=False)
+    net = made(layer, X[:, :64].repeat(2, 1))
+    (emulated,) = outputs(net, Formats(default="e4m3fn"))
+    x = X.repeat(2, 1).cuda()
+    scales = x.abs().max() / 448, layer.weight.cuda().abs().max() / 448
+    a = (x / scales[0]).to(torch.float8_e4m3fn)
+    b = (layer.weight.cuda() / scales[1]).to(torch.float8_e4m3fn)
+    own = torch._scaled_mm(a, b.t(), scale_a=scales[0], scale_b=scales[1], out_dtype=torch.float32)
+    assert relative_error([(own.cpu().detach(), emulated)]) < 2e-3
+
+
+def test_narrower_formats_are_no_better() -> None:
+    net = made(perceptron(), X)
+    errors = [examined(net, Formats(default=name), 0.01).error for name in ("fp32", "tf32", "bf16", "e4m3fn", "e5m2")]
+    assert errors == sorted(errors)
+
+
+def test_overflow_is_infinite_in_fp16_and_harmless_in_bf16() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)).eval()
+    with torch.no_grad():
+        module[0].weight *= 1e6
+    net = made(module, torch.randn(4, 8))
+    lost = examined(net, Formats(default="fp32", storage="fp16"), 0.01)
+    assert lost.error == math.inf
+    assert lost.layers[0].overflow > 0
+    assert lost.first == lost.layers[0].name
+    assert examined(net, Formats(default="bf16", storage="bf16"), 0.05).met
+
+
+def test_variances_predict_the_error_of_one_layer() -> None:
+    net = made(perceptron(), X)
+    table = variances(net, ("fp32", "e4m3fn"), seed=0)
+    for name, row in table.items():
+        measured = examined(net, Formats({name: "e4m3fn"}), 0.1).error
+        assert math.sqrt(row["e4m3fn"]) == pytest.approx(measured, rel=0.6)
+        assert row["fp32"] == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.05, 3.0))
+def test_the_allocation_is_near_the_optimum(seed: int, budget: float) -> None:
+    """Brute force over four layers of three formats; a multiplier may lose one layer's choice, and never the budget."""
+    generator = torch.Generator().manual_seed(seed)
+    names, choices = tuple("abcd"), ("wide", "middle", "narrow")
+    cost, variance = {}, {}
+    for name in names:
+        unit = float(torch.rand((), generator=generator)) + 0.1
+        gap = float(torch.rand((), generator=generator))
+        cost[name] = {"wide": 4 * unit, "middle": 2 * unit, "narrow": unit}
+        variance[name] = {"wide": 0.0, "middle": gap / 8, "narrow": gap}
+    tables = Tables(names, choices, cost, variance)
+
+    def total(table: dict, chosen: tuple[str, ...]) -> float:
+        return sum(table[name][choice] for name, choice in zip(names, chosen, strict=True))
+
+    every = [row for row in itertools.product(choices, repeat=4) if total(variance, row) <= budget]
+    found = tuple(allocated(tables, budget)[name] for name in names)
+    assert total(variance, found) <= budget + 1e-9
+    largest = max(max(row.values()) - min(row.values()) for row in cost.values())
+    assert total(cost, found) <= min(total(cost, row) for row in every) + largest
+
+
+@pytest.mark.parametrize("tolerance", [0.3, 0.05, 0.005, 1e-6])
+def test_a_plan_meets_its_tolerance_when_it_can(tolerance: float) -> None:
+    net = made(perceptron(), X)
+    names = [node.name for node in net.program.graph.nodes if node.op == "call_function" and "addmm" in node.name]
+    costs = {name: {"fp32": 4.0, "tf32": 2.0, "bf16": 1.5, "e4m3fn": 1.0} for name in names}
+    found = plan(net, costs, ["bf16", "fp32"], tolerance)
+    assert found.met
+    assert examined(net, found.formats, tolerance).error == found.error
+    if tolerance == 0.3:
+        assert set(found.formats.layers.values()) == {"e4m3fn"}
+    if tolerance == 1e-6:
+        assert set(found.formats.layers.values()) == {"fp32"}
+
+
+def test_no_plan_is_said_to_meet_what_it_does_not() -> None:
+    net = made(perceptron(), X)
+    names = [node.name for node in net.program.graph.nodes if "addmm" in node.name]
+    found = plan(net, {name: {"e5m2": 1.0} for name in names}, ["bf16"], 1e-4)
+    assert not found.met
+    assert found.error > 1e-4
+
+
+def test_recurrent_and_convolutional_networks_run() -> None:
+    torch.manual_seed(0)
+    recurrent = made(nn.LSTM(4, 5, batch_first=True).eval(), torch.randn(2, 3, 4))
+    assert examined(recurrent, Formats(default="bf16", storage="bf16"), 0.05).met
+    image = made(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval(), torch.randn(1, 3, 8, 8))
+    found = examined(image, Formats(default="e4m3fn"), 0.1)
+    assert found.met
+    assert [layer.operator for layer in found.layers] == ["convolution"]
+
+
+def test_steps_come_in_order() -> None:
+    seen = [step.node.name for step in run(made(perceptron(), X), Formats())]
+    assert seen == sorted(seen, key=seen.index)
+    assert len([name for name in seen if "addmm" in name]) == 4

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The int8 writer against torch in fp32: LiteRT runs the file, and the difference must be that of 8 bits.
+
+Bounds: a tensor of n steps per spread has a rounding error of about 0.3 steps; a spread is about 40 steps of 255 for
+normal values, so one layer costs about 1 % of the spread, deep networks a few. The spaces of paddings and strides are
+checked with integers that int8 holds exactly, where a wrong window would be off by whole values.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sirdar.deploy.tflite import predict, save, write
+from sirdar.errors import ArgumentError, OutputError, UnsupportedError
+
+pytest.importorskip("ai_edge_litert")
+
+
+def layer(
+    into: int, out: int, kernel: int, stride: int = 1, groups: int = 1, act: nn.Module | None = None
+) -> nn.Module:
+    conv = nn.Conv2d(into, out, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU6() if act is None else act)
+
+
+class Bottleneck(nn.Module):
+    """Inverted bottleneck, or its fused form, with a shortcut where shapes allow."""
+
+    def __init__(self, into: int, out: int, stride: int = 1, *, fused: bool = False) -> None:
+        super().__init__()
+        wide = 4 * into
+        inner = [layer(into, wide, 3, stride)] if fused else [layer(into, wide, 1), layer(wide, wide, 3, stride, wide)]
+        self.body = nn.Sequential(*inner, layer(wide, out, 1, act=nn.Identity()))
+        self.shortcut = stride == 1 and into == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x) if self.shortcut else self.body(x)
+
+
+class Segmenter(nn.Module):
+    """Encoder, skip connection, bilinear and nearest resizing, transposed convolution, three kinds of activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = layer(3, 8, 3, 2, act=nn.ReLU()), layer(8, 12, 3, 2, act=nn.Hardswish())
+        self.third, self.up = layer(20, 8, 3, act=nn.SiLU()), nn.ConvTranspose2d(8, 8, 3, 2, 1, 1)
+        self.last = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        early = self.first(x)
+        late = functional.interpolate(self.second(early), scale_factor=2, mode="bilinear")
+        return functional.interpolate(self.last(self.up(self.third(torch.cat([early, late], 1)))), size=(48, 48))
+
+
+class Attention(nn.Module):
+    """A sequence: conv1d, layer norm, attention, mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv1d(6, 32, 3, padding=1), nn.LayerNorm(32)
+        self.mix, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(self.conv(x)).transpose(1, 2)
+        query, key, value = (t.unflatten(-1, (4, 8)).transpose(1, 2) for t in self.mix(self.norm(y)).chunk(3, -1))
+        found = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return (y + self.out(found)).mean(1)
+
+
+def mobile() -> nn.Module:
+    blocks = [layer(3, 8, 3, 2), Bottleneck(8, 8), Bottleneck(8, 12, 2), Bottleneck(12, 12, fused=True)]
+    return nn.Sequential(
+        *blocks, Bottleneck(12, 16, 2, fused=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)
+    )
+
+
+def perceptron() -> nn.Module:
+    middle = [nn.Linear(64, 64), nn.LeakyReLU(0.1), nn.LayerNorm(64), nn.Linear(64, 7)]
+    return nn.Sequential(nn.Linear(20, 64), nn.BatchNorm1d(64), nn.GELU(), *middle, nn.Softmax(-1))
+
+
+def vgg() -> nn.Module:
+    first = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AvgPool2d(2)]
+    return nn.Sequential(*first, nn.Flatten(), nn.Linear(8 * 3 * 3, 10), nn.Sigmoid())
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "mobile": (mobile, (1, 3, 32, 32)),
+    "segmenter": (Segmenter, (1, 3, 32, 32)),
+    "perceptron": (perceptron, (2, 20)),
+    "attention": (Attention, (1, 6, 12)),
+    "vgg": (vgg, (1, 3, 16, 16)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_compute_what_torch_does(name: str) -> None:
+    build, shape = NETWORKS[name]
+    torch.manual_seed(0)
+    module = build()
+    for _ in range(3):
+        module.train()(torch.randn(16, *shape[1:]))  # statistics of batch norms
+    module.train()
+    file = write(module, torch.randn(shape), [torch.randn(32, *shape[1:])])
+    assert all(part.training for part in module.modules())  # left as it was
+    x = torch.randn(shape)
+    with torch.no_grad():
+        expected = module.eval()(x)
+    (found,) = predict(file, x)
+    assert found.shape == expected.shape
+    assert (found - expected).square().mean().sqrt() <= 0.06 * expected.std()
+
+
+def exact(module: nn.Module, x: Tensor, tolerance: float = 0.51) -> None:
+    """Whole numbers in and out: scales of about one step, so a window off by one place shows."""
+    with torch.no_grad():
+        expected = module.eval()(x)
+    (found,) = predict(write(module, x, [x]), x)
+    step = max(float(expected.max().clamp(min=0) - expected.min().clamp(max=0)) / 255, 1e-6)
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() <= (tolerance + 0.55) * step + 0.02 * float(expected.abs().max())
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
+@given(
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    stride=st.integers(1, 3),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    dilation=st.integers(1, 2),
+    depthwise=st.booleans(),
+    size=st.tuples(st.integers(7, 11), st.integers(7, 11)),
+)
+def test_convolutions_are_padded_as_torch_does(
+    kernel: tuple[int, int],
+    stride: int,
+    padding: tuple[int, int],
+    dilation: int,
+    depthwise: bool,  # noqa: FBT001
+    size: tuple[int, int],
+) -> None:
+    torch.manual_seed(0)
+    groups = 4 if depthwise else 1
+    conv = nn.Conv2d(4, 8, kernel, stride, padding, dilation, groups)
+    x = torch.randint(-20, 21, (1, 4, *size)).float()
+    exact(conv, x)
+
+
+@pytest.mark.slow
+@settings(max_examples=40, deadline=None)
+@given(
+    kernel=st.integers(2, 4),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 1),
+    size=st.integers(6, 10),
+    ceil=st.booleans(),
+    kind=st.sampled_from(["max", "mean", "mean without padding"]),
+)
+def test_pooling_is_padded_as_torch_does(
+    kernel: int,
+    stride: int,
+    padding: int,
+    size: int,
+    ceil: bool,  # noqa: FBT001
+    kind: str,
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randint(-60, 61, (1, 3, size, size + 1)).float()
+    if kind == "max":
+        exact(nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil), x - 80.0)  # the padding must not win
+    else:
+        counted = kind == "mean"
+        exact(nn.AvgPool2d(kernel, stride, padding, ceil_mode=ceil, count_include_pad=counted), x)
+
+
+@pytest.mark.slow
+@settings(max_examples=20, deadline=None)
+@given(kernel=st.integers(2, 4), stride=st.integers(1, 3), padding=st.integers(0, 1), outer=st.integers(0, 1))
+def test_transposed_convolutions_are_cut_as_torch_does(kernel: int, stride: int, padding: int, outer: int) -> None:
+    torch.manual_seed(0)
+    outer = min(outer, padding, stride - 1)
+    exact(nn.ConvTranspose2d(3, 5, kernel, stride, padding, outer), torch.randint(-20, 21, (1, 3, 6, 5)).float())
+
+
+class Expression(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+EXPRESSIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum of both sides": lambda x: functional.relu(x + x.mean((2, 3), keepdim=True)),
+    "difference": lambda x: 2.0 - x,
+    "product with a constant": lambda x: x * torch.arange(1.0, 5.0).reshape(1, 4, 1, 1),
+    "quotient": lambda x: x / 3.0 - 1,
+    "square": lambda x: x**2,
+    "negative": lambda x: -x,
+    "tanh": torch.tanh,
+    "hard sigmoid": functional.hardsigmoid,
+    "leaky": lambda x: functional.leaky_relu(x, 0.2),
+    "gelu by tanh": lambda x: functional.gelu(x, approximate="tanh"),
+    "clamp": lambda x: x.clamp(-0.5, 1.5),
+    "maximum": lambda x: torch.maximum(x, 0.3 * x),
+    "softmax over channels": lambda x: x.softmax(1),
+    "channels split and stacked": lambda x: torch.cat([part * 2 for part in x.split([1, 3], 1)], 1),
+    "slices": lambda x: x[:, 1:3, ::2, 1:],
+    "one channel": lambda x: x[:, 2],
+    "stack": lambda x: torch.stack([x[:, 0], x[:, 1]], 1),
+    "padded": lambda x: functional.pad(x, (1, 2, 0, 1)),
+    "patches": lambda x: x.reshape(1, 4, 3, 2, 3, 2).permute(0, 2, 4, 1, 3, 5).reshape(1, 9, 16),
+    "pixel shuffle": lambda x: functional.pixel_shuffle(x, 2),
+    "adaptive": lambda x: functional.adaptive_avg_pool2d(x, 3),
+    "resized by corners": lambda x: functional.interpolate(x, size=(11, 9), mode="bilinear", align_corners=True),
+    "resized": lambda x: functional.interpolate(x, size=(12, 12), mode="bilinear"),
+    "nearest": lambda x: functional.interpolate(x, size=(9, 5)),
+    "greatest": lambda x: x.amax((2, 3)),
+    "matrices": lambda x: x @ x.transpose(-1, -2),
+    "expanded": lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1) + x,
+}
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_operators_compute_what_torch_does(name: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 4, 6, 6)
+    module = Expression(EXPRESSIONS[name])
+    expected = module(x)
+    (found,) = predict(write(module, x, [x]), x)
+    assert found.shape == expected.shape
+    scale = float(expected.max() - expected.min())
+    assert (found - expected).abs().max() <= 0.03 * scale + 1e-6
+
+
+def test_a_batch_norm_that_stands_alone_is_kept() -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4)
+    norm.train()(torch.randn(32, 4, 5, 5) * 2 + 1)
+    exact(nn.Sequential(nn.ReLU(), norm, nn.ReLU()), torch.randn(1, 4, 5, 5))
+
+
+def test_embeddings_are_gathered() -> None:
+    from sirdar.deploy.tflite.writing import write as door
+
+    torch.manual_seed(0)
+    file = door(
+        nn.Sequential(nn.Embedding(11, 8), nn.Linear(8, 3)),
+        torch.zeros(1, 4, dtype=torch.long),
+        [torch.arange(4)[None]],
+    )
+    assert file[4:8] == b"TFL3"
+
+
+def test_an_operator_that_is_not_covered_is_named_with_its_module() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Sequential(nn.Softplus())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(x)
+
+    x = torch.randn(1, 4)
+    with pytest.raises(UnsupportedError, match=r"layer 'head.0' \(Softplus\) of Net uses aten.softplus"):
+        write(Net(), x, [x])
+
+
+def test_calibration_must_fit_and_be_finite() -> None:
+    module, x = nn.Linear(4, 2), torch.randn(1, 4)
+    with pytest.raises(ArgumentError, match="calibration must hold at least one batch, got none"):
+        write(module, x, [])
+    with pytest.raises(ArgumentError, match=r"must be shaped like the example, \(1, 4\).*got \(3, 5\)"):
+        write(module, x, [torch.randn(3, 5)])
+    with pytest.raises(ArgumentError, match="values that are not finite in 'input_1'"):
+        write(module, x, [x * float("nan")])
+    with pytest.raises(ArgumentError, match="must be a tensor or a tuple of tensors, got \\(\\)"):
+        write(module, (), [x])
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    torch.manual_seed(0)
+    module, x = nn.Linear(4, 2), torch.randn(1, 4)
+    assert write(module, x, [x]) == write(module, x, [x])
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path) -> None:  # noqa: ANN001
+    save(b"abc", tmp_path / "net.tflite")
+    assert (tmp_path / "net.tflite").read_bytes() == b"abc"
+    assert [path.name for path in tmp_path.iterdir()] == ["net.tflite"]
+    with pytest.raises(OutputError, match="cannot be written"):
+        save(b"abc", tmp_path / "missing" / "net.tflite")
+
+
+def test_inputs_must_be_those_of_the_file() -> None:
+    module, x = nn.Linear(4, 2), torch.randn(1, 4)
+    file = write(module, x, [x])
+    with pytest.raises(ArgumentError, match="takes 1 inputs, got 2"):
+        predict(file, x, x)
+    with pytest.raises(ArgumentError, match=r"has shape \(1, 4\), got \(2, 4\)"):
+        predict(file, torch.randn(2, 4))

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The forecaster's search on a panel of a few series; costs by the roofline, trainings of one step."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sirdar.forecasting.models.mqcnn import MQCNN
+from sirdar.recipes.forecaster import ForecasterTask, ShapedMQCNN, baseline, pricing, shaped, wql
+from sirdar.search.spaces import mqcnn
+from sirdar.search.study import Options, search
+from sirdar.testing.forecasters import example_panel
+from sirdar.testing.search import check_task
+
+SPACE = mqcnn((4, 8, 32), depths=(2, 3, 4, 5, 6), decoders=(8, 16, 32))
+
+
+@pytest.fixture(scope="module")
+def task() -> ForecasterTask:
+    return ForecasterTask(example_panel(), 2, steps=1, batch=4)
+
+
+def test_the_baseline_is_mqcnn(task: ForecasterTask) -> None:
+    panel = example_panel()
+    plain = MQCNN(2, steps=2, seed=3).fit(panel)
+    same = ShapedMQCNN(2, steps=2, seed=3).fit(panel)
+    assert np.array_equal(plain.predict(panel).values, same.predict(panel).values)
+    start = baseline(SPACE, task.length)
+    assert start["decoder.width"] == 32
+
+
+def test_the_task_keeps_its_promises(task: ForecasterTask) -> None:
+    check_task(task, SPACE)
+
+
+def test_the_core_computes_what_the_network_does(task: ForecasterTask) -> None:
+    forecaster = shaped(SPACE.candidate({"encoder.width": 8, "encoder.depth": 2, "decoder.width": 16}), 2)
+    core, example = task.core(forecaster, batch=3)
+    assert core(*example).shape == (3, 2, len(forecaster.levels))
+
+
+def test_narrow_networks_cost_less_and_a_search_keeps_below_its_limit(task: ForecasterTask) -> None:
+    cost = pricing(task, "trainium1")
+    small, large = cost(SPACE.smallest()), cost(SPACE.largest())
+    assert small.latency_s < large.latency_s
+    assert small.macs < large.macs
+    limit = (small.latency_s + large.latency_s) / 2
+    study = search(SPACE, task, limits={"latency_s": limit}, trials=2, options=Options(cost=cost))
+    assert all(trial.measures["latency_s"] <= limit for trial in study.trials)
+    assert np.isfinite(study.best.measures["wql"])
+
+
+def test_this_processor_is_measured(task: ForecasterTask) -> None:
+    torch.manual_seed(0)
+    cost = pricing(task, "this-cpu")(SPACE.smallest())
+    assert cost.latency_s > 0
+    assert cost.parameter_bytes > 0
+
+
+def test_wql_is_the_loss_over_the_demand() -> None:
+    panel = example_panel()
+    forecaster = ShapedMQCNN(2, steps=1, width=8, depth=2).fit(panel)
+    forecast = forecaster.predict(panel)
+    actual = np.full((len(panel), 2), 7.0)
+    actual[0, 0] = np.nan
+    levels, total, demand = np.array(forecast.levels), 0.0, 0.0
+    for series in range(len(panel)):
+        for step in range(2):
+            if np.isfinite(actual[series, step]):
+                gap = actual[series, step] - forecast.values[series, step]
+                total += float(np.where(gap > 0, levels * gap, (levels - 1) * gap).mean())
+                demand += 7.0
+    assert wql(forecaster, panel, actual) == pytest.approx(2 * total / demand, rel=1e-5)
+
+
+def test_a_shaped_forecaster_is_saved_and_read(tmp_path: Path) -> None:
+    panel = example_panel()
+    forecaster = ShapedMQCNN(2, steps=1, width=8, depth=2, decoder=16).fit(panel)
+    forecaster.save(tmp_path / "model")
+    read = ShapedMQCNN.load(tmp_path / "model")
+    assert np.array_equal(read.predict(panel).values, forecaster.predict(panel).values)

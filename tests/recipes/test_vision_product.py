@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The three camera products: every corner of their spaces is a network that compiles; a small search runs through."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from sirdar.errors import ArgumentError
+from sirdar.recipes import classification, detection, segmentation
+from sirdar.recipes.vision_product import Data, Product, ProductTask, bytes_of, compiled_cost, searched
+from sirdar.vision.blocks import parameter_count
+from sirdar.vision.images import Boxed, Labelled, Masked
+
+MODULES = (detection, classification, segmentation)
+PRODUCTS = [module.PRODUCT for module in MODULES]
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.name)
+def test_every_corner_of_a_space_is_a_network(product: Product) -> None:
+    rng = np.random.default_rng(0)
+    space = product.space
+    for candidate in (space.smallest(), space.largest(), product.baseline, space.sample(rng), space.sample(rng)):
+        with torch.inference_mode():
+            outputs = product.network(candidate).eval()(product.example(candidate))
+        parts = outputs if isinstance(outputs, tuple) else (outputs,)
+        assert all(torch.isfinite(part).all() for part in parts)
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    product = classification.PRODUCT
+    one, two = (product.network(product.space.smallest(), 3).state_dict() for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one.values(), two.values(), strict=True))
+
+
+def test_spaces_of_the_published_rows() -> None:
+    assert detection.BASELINE in detection.SPACES["V1"]
+    assert detection.BASELINE in detection.SPACES["V2"]
+    assert detection.FUSED in detection.SPACES["V2"]
+    assert detection.SPACES["V2"].size == 2**6
+    assert detection.SPACES["V1"].size * detection.SPACES["V2"].size == detection.SPACE.size
+
+
+def test_the_experts_rules_leave_no_depthwise_convolution_and_even_channels() -> None:
+    ruled = classification.by_rules(classification.BASELINE)
+    network = classification.build(ruled)
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    assert all(module.groups == 1 and module.out_channels % 16 == 0 for module in convolutions)
+    assert classification.by_rules(ruled)["stage1.channels"] == ruled["stage1.channels"]
+
+
+def test_parameter_bytes_are_weights_and_wide_biases() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(5, 2))
+    assert parameter_count(network) == 3 * 8 * 9 + 8 + 10 + 2
+    assert bytes_of(network) == 3 * 8 * 9 + 10 + 4 * (8 + 2)
+
+
+def test_fusing_early_is_faster_and_fusing_all_is_slower_on_the_target() -> None:
+    pytest.importorskip("ethosu")
+    price = compiled_cost(detection.PRODUCT)
+    early = detection.SPACE.candidate(detection.BASELINE.as_dict() | {"stage1.kind": "fused"})
+    base, fused, first = (price(c).latency_s for c in (detection.BASELINE, detection.FUSED, early))
+    assert first < base < fused
+
+
+def _boxed() -> Boxed:
+    images = torch.randint(0, 255, (4, 3, *detection.SIZE), generator=torch.Generator().manual_seed(0)).byte()
+    return Boxed(images, torch.tensor([[[30.0, 20, 90, 180]]]).expand(4, 1, 4))
+
+
+def _data(name: str) -> Data:
+    if name == "detection":
+        return detection.data_of(_boxed(), _boxed())
+    generator = torch.Generator().manual_seed(0)
+    if name == "classification":
+        images = torch.randint(0, 255, (8, 3, 32, 32), generator=generator).byte()
+        data = Labelled(images, torch.arange(8), tuple("abcdefghij"))
+        return classification.data_of(data, data)
+    images = torch.randint(0, 255, (2, 3, 180, 240), generator=generator).byte()
+    scene = Masked(images, torch.randint(0, 11, (2, 1, 180, 240), generator=generator).byte(), tuple("abcdefghijk"))
+    return segmentation.data_of(scene, scene)
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.name)
+def test_a_candidate_is_trained_and_judged(product: Product) -> None:
+    task = ProductTask(product, _data(product.name), replace(product.schedule, steps=3, batch=2))
+    reports: list[int] = []
+    found = task.evaluate(product.space.smallest(), 0, lambda step, _value: reports.append(step))
+    assert 0 <= found[product.metric] <= 1
+    assert reports == [1, 2]
+    assert task.graph(product.space.smallest()).macs > 1e5
+
+
+def _tiny(product: Product) -> Product:
+    """Two candidates, two steps."""
+    smallest = product.space.smallest()
+    kept = {name: (value,) for name, value in smallest.values if name != "stem.channels"}
+    space = product.space.restrict(kept | {"stem.channels": (16, 32)})
+    return replace(product, space=space, schedule=replace(product.schedule, steps=2, batch=2))
+
+
+def test_a_search_under_a_limit_trains_nothing_beyond_it(tmp_path: Path) -> None:
+    pytest.importorskip("ethosu")
+    pytest.importorskip("optuna")
+    product = _tiny(classification.PRODUCT)
+    sizes = sorted(compiled_cost(product)(c).peak_bytes for c in product.space)
+    limit = sum(sizes) / 2
+    settings = {"strategy": "random", "trials": 1, "seed": 0, "storage": str(tmp_path / "study.sqlite")}
+    study = searched(product, _data("classification"), None, {"peak_bytes": limit}, settings)
+    assert [trial.measures["peak_bytes"] for trial in study.trials] == sizes[:1]
+    again = searched(product, _data("classification"), None, {"peak_bytes": limit}, settings)
+    assert again.trials == study.trials
+    with pytest.raises(ArgumentError, match="no candidate of space .* keeps to peak_bytes <= 10"):
+        searched(product, _data("classification"), None, {"peak_bytes": 10.0}, settings)
+
+
+def test_a_users_folder_is_searched(tmp_path: Path) -> None:
+    pytest.importorskip("ethosu")
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(6):
+            picture = rng.integers(0, 255, (20, 20, 3)).astype(np.uint8)
+            Image.fromarray(picture).save(tmp_path / name / f"{number}.png")
+    with pytest.raises(ArgumentError, match="needs a folder of images"):
+        classification.search_product(None, None, {})
+    opened, data = classification.opened(tmp_path)
+    product = _tiny(opened)
+    settings = {"strategy": "evolution", "trials": 2, "seed": 0, "storage": None}
+    study = searched(product, data, "ethos-u55-128", {"memory_bytes": 300e3}, settings)
+    assert product.network(study.best.candidate).eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 2)

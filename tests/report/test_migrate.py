@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of a migration: every section, escaped, and as it looks in a browser."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sirdar.deploy.artefacts import Artefact
+from sirdar.deploy.migrate import migrate
+from sirdar.report import page
+from sirdar.report.migrate import migration_page, money, seconds, size
+from sirdar.testing.defects import Branch
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+
+
+def rendered() -> str:
+    made = migrate(network(), torch.randn(2, 3, 8, 8), chip="inferentia1", shapes=[(1, 3, 8, 8), (2, 3, 8, 8)])
+    files = (
+        Artefact("network.pt2", "program", "run", 100, "ab" * 32, 1e-7),
+        Artefact("x", "ONNX", problem="<b>no</b>"),
+    )
+    return page.render(migration_page(made, files))
+
+
+def test_every_question_has_a_section() -> None:
+    text = rendered()
+    for anchor in ("runs", "buckets", "right", "costs", "files"):
+        assert f'id="{anchor}"' in text
+    assert "&lt;b&gt;no&lt;/b&gt;" in text
+    assert "<b>no</b>" not in text
+
+
+def test_what_cannot_go_says_what_to_change() -> None:
+    text = page.render(migration_page(migrate(Branch(), torch.ones(4), chip="trainium1")))
+    assert "What is left to change" in text
+    assert "NCC_EMOD025" in text
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser(browse, tmp_path: Path, width: int) -> None:  # noqa: ANN001
+    facts, console = browse(rendered(), tmp_path, width)
+    assert not [line for line in console if "error" in line.lower()], console
+    assert facts["scroll"] <= width + 1
+    assert facts["plots"] == 1
+    assert facts["marks"][0] >= 2
+
+
+def test_numbers_have_units() -> None:
+    assert [seconds(value) for value in (2e-6, 0.02, 3.0, 600.0, 9000.0)] == ["2 us", "20 ms", "3 s", "10 min", "2.5 h"]
+    assert [size(value) for value in (10, 2048, 3 * 2**20, 2**31)] == ["10 B", "2 KiB", "3 MiB", "2 GiB"]
+    assert money(None) == "no public price"

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Granules of staircases that are known, and what curation leaves of spaces counted by hand."""
+
+import math
+
+import pytest
+
+from sirdar.chips import Chip, NullEstimator, OperatorCost, Roofline, load
+from sirdar.errors import ArgumentError
+from sirdar.search.curate import PROBES, curate, granules, landscape, measure_granule, probe
+from sirdar.search.space import Candidate, Choice, SearchSpace
+from sirdar.units import Cost
+from sirdar.workload.graph import Graph
+
+GRAIN = 16
+SPACE = SearchSpace(
+    "two layers",
+    (
+        Choice("first.channels", (8, 12, 16, 24, 32)),
+        Choice("first.kernel", (3, 5)),
+        Choice("second.channels", (40, 48, 56, 64)),
+    ),
+)
+
+
+class Stairs:
+    """An array that computes 16 output channels at once, and nothing else matters."""
+
+    def estimate(self, graph: Graph, chip: Chip, dtype: str) -> Cost:
+        del chip, dtype
+        channels = graph.operators[-1].weights[0].shape[0]
+        return Cost(latency_s=math.ceil(channels / GRAIN) * 1e-6, macs=float(graph.macs))
+
+    def breakdown(self, graph: Graph, chip: Chip, dtype: str) -> tuple[OperatorCost, ...]:
+        return NullEstimator().breakdown(graph, chip, dtype)
+
+
+@pytest.mark.parametrize("size", [4, 8, 16, 24])
+def test_the_grain_of_a_staircase_is_found(size: int) -> None:
+    assert measure_granule([float(math.ceil(n / size)) for n in range(1, 97)]).size == size
+
+
+def test_a_slope_has_no_grain_and_noise_does_not_hide_one() -> None:
+    assert measure_granule([float(n) for n in range(1, 97)]).size == 1
+    assert measure_granule([1.0] * 96).size == 1
+    sloping = [math.ceil(n / 8) + 0.02 * n for n in range(1, 97)]
+    assert measure_granule(sloping).size == 8
+
+
+def test_granules_come_from_the_estimator() -> None:
+    chip = load("trainium1")
+    assert granules(Stairs(), chip, "bf16", kinds=("standard",), widest=64)["standard"].size == GRAIN
+    assert {row.size for row in granules(Roofline(), chip, "bf16", widest=48).values()} == {1}
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_probes_count_their_work(kind: str) -> None:
+    graph = probe(kind, 24, inputs=32, resolution=8)
+    each = {"standard": 9 * 32 * 64, "pointwise": 32 * 64, "depthwise": 9 * 64, "dense": 32 * 8}[kind]
+    assert graph.macs == 24 * each
+    assert graph.operators[0].weights[0].elements * (8 if kind == "dense" else 64) == graph.macs
+
+
+def test_what_does_not_fill_the_grain_vanishes() -> None:
+    curation = curate(SPACE, GRAIN)
+    assert curation.space["first.channels"].options == (16, 32)
+    assert curation.space["second.channels"].options == (48, 64)
+    assert curation.space["first.kernel"].options == (3, 5)
+    assert (curation.before, curation.space.size, curation.vanished) == (40, 8, 32)
+    assert curation.dropped["second.channels"] == (40, 56)
+    assert "40 candidates became 8: 80.0% vanished" in curation.sentence()
+
+
+def test_a_choice_without_multiples_keeps_what_fills_best() -> None:
+    small = SearchSpace("small", (Choice("a.channels", (4, 8, 12)), Choice("b.channels", (20, 28))))
+    space = curate(small, GRAIN).space
+    assert space["a.channels"].options == (12,)
+    assert space["b.channels"].options == (28,)
+
+
+def test_a_multiplier_is_added_once() -> None:
+    curation = curate(SPACE, {"first.channels": 8}, multipliers=(0.5, 1.0))
+    assert curation.space["multiplier"].options == (0.5, 1.0)
+    assert curation.space["second.channels"].options == (40, 48, 56, 64)
+    assert curation.before == 80
+    assert curate(curation.space, 16, multipliers=(0.5,)).space["multiplier"].options == (0.5, 1.0)
+
+
+def price(candidate: Candidate) -> Cost:
+    widths = [int(value) for name, value in candidate.values if name.endswith("channels")]
+    return Cost(latency_s=sum(math.ceil(w / GRAIN) for w in widths) * 1e-6, macs=float(sum(widths)))
+
+
+def test_curation_makes_the_landscape_monotone() -> None:
+    before, after = landscape(SPACE, price, 60), landscape(curate(SPACE, GRAIN).space, price, 60)
+    assert before.monotone < 0.8
+    assert after.monotone == 1.0
+    assert after.spearman >= before.spearman
+    assert len(before.points) == 60
+
+
+def test_wrong_arguments_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="at least 1, got 0"):
+        curate(SPACE, 0)
+    with pytest.raises(ArgumentError, match="no numeric choice that ends with .width"):
+        curate(SPACE, 8, endings=(".width",))
+    with pytest.raises(ArgumentError, match="probe 'conv' is not known"):
+        probe("conv", 3)

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules found in runs whose winning pattern was planted, edited as a person would, and applied to another model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sirdar.errors import ArgumentError, DataError
+from sirdar.search.expert import Rule, apply_rules, bind, find_rules, read_rules, write_rules
+from sirdar.search.objectives import Objective, Objectives
+from sirdar.search.space import SearchSpace
+from sirdar.search.spaces import stages
+from sirdar.search.task import Trial
+
+WANTED = Objectives((Objective("score", "maximise"),))
+SPACE = stages("three stages", [(16, 20, 24, 32)] * 3, kinds=("ibn", "fused", "depthwise"), depths=(1, 2))
+
+
+def run(seed: int, count: int = 80) -> tuple[SearchSpace, Objectives, list[Trial]]:
+    """Fused early stages, channels in multiples of 16 and no depthwise blocks earn; all else does not matter."""
+    rng = np.random.default_rng(seed)
+    trials = []
+    for number in range(count):
+        candidate = SPACE.sample(rng)
+        values = candidate.as_dict()
+        score = 2.0 * (values["stage1.kind"] == "fused")
+        score += sum(1.0 * (values[f"stage{n}.channels"] % 16 == 0) for n in (1, 2, 3))  # type: ignore[operator]
+        score -= sum(1.0 * (values[f"stage{n}.kind"] == "depthwise") for n in (1, 2, 3))
+        trials.append(Trial(number, candidate, {"score": score + 0.1 * rng.standard_normal()}))
+    return SPACE, WANTED, trials
+
+
+def test_what_was_planted_is_found_and_nothing_else() -> None:
+    rules = find_rules([run(seed) for seed in range(4)], chance=1e-4)
+    told = {(rule.verb, rule.where, rule.value) for rule in rules}
+    assert ("prefer", "stage1.kind", "fused") in told
+    assert ("avoid", "*.kind", "depthwise") in told
+    assert ("multiple", "*.channels", 16) in told
+    assert not any("kernel" in rule.where or "depth" in rule.where for rule in rules)
+    first = next(rule for rule in rules if rule.where == "stage1.kind" and rule.verb == "prefer")
+    assert str(first).startswith("stage1.kind: prefer fused (")
+    assert "winners" in str(first)
+
+
+def test_a_front_is_what_wins_where_there_are_several_objectives() -> None:
+    both = Objectives((Objective("score", "maximise"), Objective("latency_s")))
+    trials = [Trial(n, SPACE.smallest(), {"score": float(n), "latency_s": float(n)}) for n in range(5)]
+    assert find_rules([(SPACE, both, trials)]) == ()
+
+
+def test_rules_change_another_model_without_search() -> None:
+    rules = [
+        Rule("multiple", "*.channels", 8),
+        Rule("avoid", "*.kind", "depthwise"),
+        Rule("prefer", "stage1.kind", "fused"),
+    ]
+    space = stages("two stages", [(10, 12, 16, 20), (20, 24, 30)], kinds=("ibn", "fused", "depthwise"))
+    start = space.candidate(
+        {
+            "stage1.channels": 12,
+            "stage1.depth": 2,
+            "stage1.kind": "ibn",
+            "stage1.kernel": 3,
+            "stage1.expansion": 4,
+            "stage2.channels": 30,
+            "stage2.depth": 1,
+            "stage2.kind": "depthwise",
+            "stage2.kernel": 5,
+        }
+    )
+    changed = apply_rules(rules, space, start)
+    assert (changed["stage1.channels"], changed["stage2.channels"]) == (16, 24)
+    assert (changed["stage1.kind"], changed["stage2.kind"]) == ("fused", "fused")
+    assert (changed["stage1.depth"], changed["stage2.kernel"]) == (2, 5)
+    assert apply_rules([], space, start) == start
+
+
+def test_exact_rules_go_before_general_ones() -> None:
+    rules = [Rule("prefer", "*.kind", "ibn"), Rule("prefer", "stage2.kind", "fused")]
+    changed = apply_rules(rules, SPACE, SPACE.smallest())
+    assert (changed["stage1.kind"], changed["stage2.kind"]) == ("ibn", "fused")
+
+
+def test_pins_and_forbids_bind_a_search() -> None:
+    bound = bind(
+        [Rule("pin", "stage1.kind", "fused"), Rule("forbid", "*.kernel", 5), Rule("prefer", "*.depth", 2)], SPACE
+    )
+    assert bound["stage1.kind"].options == ("fused",)
+    assert bound["stage3.kernel"].options == (3,)
+    assert bound["stage1.depth"].options == (1, 2)
+    with pytest.raises(ArgumentError, match="has none of"):
+        bind([Rule("pin", "*.kernel", 7)], SPACE)
+
+
+def test_a_person_edits_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "rules.json"
+    write_rules([Rule("prefer", "*.kind", "fused", (9, 10), (1, 10), 1e-3)], path)
+    stored = json.loads(path.read_text())
+    assert "9 of 10 winners" in stored["rules"][0]["sentence"]
+    stored["rules"][0]["verb"] = "pin"
+    path.write_text(json.dumps(stored))
+    assert read_rules(path) == (Rule("pin", "*.kind", "fused", (9, 10), (1, 10), 1e-3),)
+    path.write_text('{"schema": 7}')
+    with pytest.raises(DataError, match="schema 1, got 7"):
+        read_rules(path)
+    path.write_text('{"schema": 1, "rules": [{"where": "a"}]}')
+    with pytest.raises(DataError, match="holds no rules"):
+        read_rules(path)
+
+
+def test_wrong_rules_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="whole number above zero, got 0"):
+        Rule("multiple", "*.channels", 0)
+    with pytest.raises(ArgumentError, match="between 0 and 1, got 2.0"):
+        find_rules([], share=2.0)

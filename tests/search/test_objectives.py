@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Limits, trade-offs and domination, against what can be worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from sirdar.errors import ArgumentError
+from sirdar.search.objectives import Objective, Objectives, objectives_of, undominated
+from sirdar.search.space import Candidate
+from sirdar.search.task import Trial
+
+
+def trial(number: int, state: str = "complete", **measures: float) -> Trial:
+    return Trial(number, Candidate((("x", number),)), measures, state)  # type: ignore[arg-type]
+
+
+@given(arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(1, 3)), elements=st.integers(0, 4).map(float)))
+def test_the_front_is_what_nobody_dominates(losses: np.ndarray) -> None:
+    slow = [not any((other <= row).all() and (other < row).any() for other in losses) for row in losses]
+    assert undominated(losses).tolist() == slow
+    assert any(slow)
+
+
+def test_the_front_of_trials_is_sorted_and_counts_equals_once() -> None:
+    wanted = Objectives((Objective("score", "maximise"), Objective("latency_s")))
+    trials = [
+        trial(0, score=1.0, latency_s=1.0),
+        trial(1, score=2.0, latency_s=2.0),
+        trial(2, score=2.0, latency_s=2.0),
+        trial(3, score=1.5, latency_s=3.0),
+        trial(4, "stopped", score=9.0, latency_s=0.1),
+    ]
+    assert [row.number for row in wanted.pareto(trials)] == [1, 0]
+    assert Objectives((Objective("score", "maximise"),)).best(trials) == trials[1]
+
+
+def test_reward_is_the_weighted_product() -> None:
+    wanted = Objectives((Objective("score", "maximise"), Objective("latency_s", weight=0.5, reference=2.0)))
+    assert wanted.reward({"score": 3.0, "latency_s": 8.0}) == pytest.approx(3.0 * (2.0 / 8.0) ** 0.5)
+    with pytest.raises(ArgumentError, match="above zero to be traded"):
+        wanted.reward({"score": -1.0, "latency_s": 1.0})
+
+
+def test_excess_counts_what_is_broken() -> None:
+    wanted = Objectives((Objective("score"),), (("latency_s", 1.0), ("peak_bytes", 10.0)))
+    assert wanted.excess({"latency_s": math.e, "peak_bytes": 5.0}) == pytest.approx(1.0)
+    assert wanted.excess({"latency_s": 1.0, "peak_bytes": 10.0}) == 0
+    assert wanted.feasible({"latency_s": 1.0, "peak_bytes": 10.0})
+    assert not wanted.feasible({"latency_s": 1.1, "peak_bytes": 10.0})
+
+
+def test_defaults() -> None:
+    assert [row.name for row in objectives_of("wql", higher_is_better=False).wanted] == ["wql", "latency_s"]
+    limited = objectives_of("wql", higher_is_better=False, limits={"latency_s": 1})
+    assert [row.name for row in limited.wanted] == ["wql"]
+    assert limited.limits == (("latency_s", 1.0),)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [({"latency": 1.0}, "Did you mean 'latency_s'"), ({"latency_s": 0.0}, "above zero, got 0.0")],
+)
+def test_wrong_limits_are_refused(limits: dict, sentence: str) -> None:
+    with pytest.raises(ArgumentError, match=sentence):
+        objectives_of("wql", higher_is_better=False, limits=limits)
+    with pytest.raises(ArgumentError, match="above zero, got 0.0 and 1.0"):
+        Objective("wql", weight=0.0)

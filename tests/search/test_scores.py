@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of untrained networks on cases that can be worked out, and their combination on ranks written by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sirdar.errors import ArgumentError
+from sirdar.search.cells import CellNetwork, live_edges, parse_cell
+from sirdar.search.scores import SCORES, observe
+from sirdar.search.space import Candidate
+from sirdar.search.spaces import EDGES, edge_name, nasbench201
+from sirdar.search.zeroshot import combined, score, scored
+
+CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|skip_connect~2|"
+
+
+def inputs(batch: int = 8) -> Tensor:
+    return torch.randn(batch, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def cells(operation: str) -> dict[str, str]:
+    return {edge_name(*edge): operation for edge in EDGES}
+
+
+def test_a_cell_string_and_its_live_edges() -> None:
+    cell = parse_cell(CELL)
+    assert cell["edge 0-1"] == "nor_conv_3x3"
+    assert live_edges(cell) == ((0, 1), (1, 2), (0, 3), (1, 3), (2, 3))
+    assert live_edges(cells("none")) == ()
+    assert nasbench201().candidate(cell).as_dict() == cell
+    with pytest.raises(ArgumentError, match="six edges"):
+        parse_cell("|nor_conv_3x3~0|")
+
+
+def test_parameters_of_the_largest_cell_are_those_published() -> None:
+    network = CellNetwork(cells("nor_conv_3x3"))
+    # NAS-Bench-201 lists 1.531546 M parameters for the cell of six 3 x 3 convolutions on CIFAR-10.
+    assert sum(parameter.numel() for parameter in network.parameters()) == 1531546
+
+
+def test_dead_operations_are_not_built() -> None:
+    dead = parse_cell("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_3x3~2|")
+    assert len(list(CellNetwork(dead, cells=1).blocks[1].parameters())) == 0
+    assert CellNetwork(cells("none"), cells=1)(inputs()).shape == (8, 10)
+
+
+def test_work_is_counted_as_the_layers_do_it() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 7 * 7, 5))
+    seen = observe(network, inputs(), 0)
+    assert seen.macs == 7 * 7 * 8 * 27 + 8 * 49 * 5
+    assert seen.parameters == 8 * 27 + 8 + 5 * 392 + 5
+    assert seen.codes.shape == (8, 8 * 49)
+
+
+def test_regions_are_the_log_determinant_of_shared_codes() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.ReLU())
+    seen = observe(network, inputs(4), 0)
+    code = (inputs(4).flatten(1) > 0).numpy()
+    kernel = np.array([[float((a == b).sum()) for b in code] for a in code])
+    assert SCORES["regions"](seen) == pytest.approx(np.linalg.slogdet(kernel)[1], rel=1e-9)
+    columns = {tuple(column) for column in code.T}
+    assert SCORES["patterns"](seen) == len(columns)
+
+
+def test_an_identity_is_perfectly_trainable() -> None:
+    class Doubled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * x
+
+    class Same(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return 1 * x
+
+    torch.manual_seed(0)
+    start = nn.Conv2d(3, 3, 1)
+    same = observe(nn.Sequential(start, Same(), Same()), inputs(64), 0)
+    double = observe(nn.Sequential(start, Doubled(), Doubled()), inputs(64), 0)
+    assert SCORES["trainability"](same) == pytest.approx(0.0, abs=1e-2)
+    assert SCORES["trainability"](double) == pytest.approx(2 - 2 - 1 / 2, abs=2e-2)
+    assert SCORES["progressivity"](same) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_scores_follow_the_seed_and_leave_the_caller_s_randomness_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first = score(CellNetwork(parse_cell(CELL), cells=1), inputs(), 1)
+    torch.manual_seed(5)
+    network = CellNetwork(parse_cell(CELL), cells=1)
+    state = torch.random.get_rng_state()
+    assert score(network, inputs(), 1) == pytest.approx(first, rel=1e-4, nan_ok=True)
+    assert torch.equal(state, torch.random.get_rng_state())
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_network_that_shows_nothing_has_scores() -> None:
+    found = score(CellNetwork(cells("none"), cells=1), inputs(), 0)
+    assert set(found) == set(SCORES)
+    assert all(not math.isnan(value) for value in found.values())
+
+
+def test_the_combination_adds_logarithms_of_ranks() -> None:
+    rows = [{"operations": value, "regions": -value} for value in (1.0, 2.0, 3.0)]
+    assert combined(rows, ("operations",)).tolist() == pytest.approx([math.log(1 / 3), math.log(2 / 3), 0.0])
+    both = combined(rows, ("operations", "regions"))
+    assert both.argmax() == 1  # good in both rather than best in one
+    with pytest.raises(ArgumentError, match="Did you mean 'operations'"):
+        combined(rows, ("operation",))
+
+
+class Cells:
+    def network(self, candidate: Candidate) -> nn.Module:
+        return CellNetwork({name: str(value) for name, value in candidate.values}, cells=1, channels=(4, 8, 8))
+
+    def example(self, batch: int, seed: int) -> Tensor:
+        return torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_convolutions_rank_above_pooling() -> None:
+    space = nasbench201()
+    names = ("avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")
+    rows = scored(Cells(), [space.candidate(cells(name)) for name in names], batch=16)
+    assert combined(rows).argmax() == 2
+    assert combined(rows).argmin() == 0

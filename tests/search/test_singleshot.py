@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared weights on a regression whose best width is known, with a latency term and a limit."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sirdar.errors import ArgumentError
+from sirdar.search.hybrid import Hybrid, ZeroShot
+from sirdar.search.multishot import View
+from sirdar.search.objectives import Objective, Objectives
+from sirdar.search.pricing import Priced
+from sirdar.search.sharing import Shared, WeightBank, recalibrate
+from sirdar.search.singleshot import SingleShot, Supernet
+from sirdar.search.space import Candidate, Choice, SearchSpace
+from sirdar.search.strategies import MAKERS, named
+from sirdar.search.study import Options, search
+from sirdar.search.surrogate import GaussianProcess, expected_improvement
+from sirdar.search.task import Report
+from sirdar.units import Cost
+from sirdar.workload.graph import Graph
+
+SPACE = SearchSpace(
+    "perceptrons", (Choice("width", (2, 4, 8, 16)), Choice("kind", ("relu", "tanh")), Choice("depth", (1, 2)))
+)
+
+
+class Perceptron(nn.Module):
+    def __init__(self, candidate: Candidate) -> None:
+        super().__init__()
+        width = int(candidate["width"])
+        self.first = nn.Linear(4, width)
+        self.norm = nn.BatchNorm1d(width)
+        self.more = nn.ModuleList(nn.Linear(width, width) for _ in range(int(candidate["depth"]) - 1))
+        self.last = nn.Linear(width, 1)
+        self.act = nn.ReLU() if candidate["kind"] == "relu" else nn.Tanh()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.norm(self.first(x)))
+        for layer in self.more:
+            x = self.act(layer(x))
+        return self.last(x)
+
+
+class Regression:
+    """|x| summed: rectifiers can, and wider ones better."""
+
+    metric, higher_is_better = "quality", True
+
+    def network(self, candidate: Candidate) -> nn.Module:
+        return Perceptron(candidate)
+
+    def example(self, batch: int, seed: int) -> Tensor:
+        return torch.randn(batch, 4, generator=torch.Generator().manual_seed(seed))
+
+    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(seed)
+        while True:
+            x = torch.randn(64, 4, generator=generator)
+            yield x, x.abs().sum(dim=1, keepdim=True)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return functional.mse_loss(outputs, targets)
+
+    def score(self, network: nn.Module) -> float:
+        x = self.example(256, 99)
+        return -float(functional.mse_loss(network(x), x.abs().sum(dim=1, keepdim=True)))
+
+    def graph(self, candidate: Candidate) -> Graph:
+        raise NotImplementedError
+
+    def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+        del seed, report
+        return {"quality": float(candidate["width"]) + (candidate["kind"] == "relu")}  # type: ignore[arg-type]
+
+
+def cost(candidate: Candidate) -> Cost:
+    return Cost(latency_s=float(candidate["width"]) * 1e-3)
+
+
+def view(limit: float = 1.0, seed: int = 0) -> View:
+    def feasible(candidate: Candidate) -> bool:
+        return cost(candidate).latency_s <= limit
+
+    wanted = Objectives((Objective("quality", "maximise"),), (("latency_s", limit),))
+    return View(SPACE, wanted, (), feasible, seed, SPACE.smallest())
+
+
+def test_smaller_networks_use_the_leading_part_of_the_largest() -> None:
+    task, bank = Regression(), WeightBank()
+    assert isinstance(task, Shared)
+    wide = SPACE.candidate({"width": 16, "kind": "relu", "depth": 1})
+    narrow = SPACE.candidate({"width": 4, "kind": "tanh", "depth": 1})
+    first = bank.lend(bank.network(task, narrow))
+    whole = bank.lend(bank.network(task, wide))
+    again = bank.lend(bank.network(task, narrow))
+    assert torch.equal(first["first.weight"], again["first.weight"])  # growing keeps what was there
+    assert torch.equal(whole["first.weight"][:4], again["first.weight"])
+    again["first.weight"].sum().backward()
+    gradient = bank.weights["first.weight", 2].grad
+    assert gradient is not None
+    assert gradient[:4].eq(1).all()
+    assert gradient[4:].eq(0).all()
+
+
+def test_kernels_share_their_centre() -> None:
+    class Convolutions(Regression):
+        def network(self, candidate: Candidate) -> nn.Module:
+            return nn.Conv2d(2, 2, int(candidate["kernel"]))
+
+    space = SearchSpace("kernels", (Choice("kernel", (3, 5)),))
+    bank, task = WeightBank(), Convolutions()
+    large = bank.lend(bank.network(task, space.largest()))["weight"]  # type: ignore[arg-type]
+    small = bank.lend(bank.network(task, space.smallest()))["weight"]  # type: ignore[arg-type]
+    assert torch.equal(large[:, :, 1:4, 1:4], small)
+
+
+def test_batch_norms_are_measured_anew() -> None:
+    task = Regression()
+    network = task.network(SPACE.largest())
+    recalibrate(network, task, batches=32)
+    assert isinstance(network, Perceptron)
+    x = torch.cat([batch for batch, _ in (next(task.batches(0)) for _ in range(1))])
+    assert not network.training
+    expected = network.first(x).detach().mean(dim=0)
+    assert network.norm.running_mean is not None
+    assert torch.allclose(network.norm.running_mean, expected, atol=0.25)
+    assert network.norm.momentum == pytest.approx(0.1)
+
+
+def test_shared_weights_learn_and_rank_the_wide_rectifiers_first() -> None:
+    shot = SingleShot(Regression(), Supernet(steps=250, rate=0.02), pool=24)
+    scores = shot.scores(view(), [SPACE.candidate({"width": w, "kind": "relu", "depth": 1}) for w in (2, 16)])
+    assert scores[1] > scores[0]
+    assert scores[1] > -2.0  # a mean would leave 1.45, what is untrained about 11
+    assert shot.propose(view())["width"] in (8, 16)
+
+
+def test_the_limit_holds_and_the_latency_term_pulls_to_its_target() -> None:
+    limited = SingleShot(Regression(), Supernet(steps=30), pool=16)
+    assert limited.propose(view(0.004))["width"] in (2, 4)
+    term = Supernet(steps=160, rate=0.02, latency_weight=20.0, target_s=0.004, policy_rate=0.3)
+    _, policy = SingleShot(Regression(), term, priced=Priced(cost)).train(view())
+    assert SPACE["width"].options[int(policy.logits["width"].argmax())] == 4
+
+
+def test_a_latency_term_needs_costs_and_a_target() -> None:
+    with pytest.raises(ArgumentError, match="give priced"):
+        SingleShot(Regression(), Supernet(latency_weight=1.0, target_s=1.0))
+    with pytest.raises(ArgumentError, match="target_s > 0, got 1.0 and 0.0"):
+        Supernet(latency_weight=1.0)
+
+
+@pytest.mark.parametrize("name", ["zero-shot", "single-shot", "hybrid"])
+def test_by_name_within_a_limit(name: str) -> None:
+    options = Options(cost=cost)
+    study = search(SPACE, Regression(), limits={"latency_s": 0.008}, strategy=name, trials=8, options=options)
+    assert all(trial.measures["latency_s"] <= 0.008 for trial in study.trials)
+    assert study.best.measures["quality"] == 9.0
+    assert len(study.trials) == 8
+
+
+def test_a_task_without_networks_is_refused() -> None:
+    class Plain:
+        metric, higher_is_better = "quality", True
+        graph, evaluate = Regression().graph, Regression().evaluate
+
+    for name in ("zero-shot", "single-shot", "hybrid"):
+        with pytest.raises(ArgumentError, match="Plain lacks one"):
+            named(name, SPACE, Plain(), 8, 0)
+    assert set(MAKERS) >= {"random", "evolution", "nsga-ii", "tpe", "reinforce"}
+
+
+def test_the_hybrid_spreads_and_then_follows_the_process() -> None:
+    space = SearchSpace("grid", tuple(Choice(f"x{n}", tuple(range(8))) for n in range(3)))
+
+    def scoring(candidates: list[Candidate]) -> list[dict[str, float]]:
+        from sirdar.search.scores import SCORES
+
+        return [dict.fromkeys(SCORES, float(candidate["x0"])) for candidate in candidates]  # type: ignore[arg-type]
+
+    def quality(candidate: Candidate) -> float:
+        return -sum((float(v) - 5.0) ** 2 for _, v in candidate.values)  # type: ignore[arg-type]
+
+    class Grid(Regression):
+        def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+            del seed, report
+            return {"quality": quality(candidate)}
+
+    study = search(space, Grid(), strategy=Hybrid(scoring, pool=512, keep=300, start=8), trials=24)  # type: ignore[arg-type]
+    assert study.best.measures["quality"] >= -1.0
+    first = search(space, Grid(), strategy=ZeroShot(scoring, pool=512), trials=3)  # type: ignore[arg-type]
+    assert all(trial.candidate["x0"] == 7 for trial in first.trials)
+
+
+def test_the_process_passes_through_what_it_knows() -> None:
+    x = np.linspace(0, 1, 8)[:, None]
+    y = np.sin(6 * x[:, 0])
+    mean, deviation = GaussianProcess(x, np.zeros(8), y).predict(x, np.zeros(8))
+    assert np.allclose(mean, y, atol=0.05)
+    far = GaussianProcess(x, np.zeros(8), y).predict(np.array([[50.0]]), np.zeros(1))[1]
+    assert far[0] > 3 * deviation.max()
+    assert expected_improvement(np.array([1.0]), np.array([1.0]), 1.0)[0] == pytest.approx(1 / np.sqrt(2 * np.pi))

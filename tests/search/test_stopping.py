@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stopping rules on curves whose end is known."""
+
+import numpy as np
+import pytest
+
+from sirdar.errors import ArgumentError
+from sirdar.search.stopping import CurveStopping, MedianStopping, expected_end
+from sirdar.search.task import Trial
+from sirdar.testing.search import TOY
+
+
+def curve(end: float, speed: float = 1.0, steps: int = 10) -> tuple[tuple[int, float], ...]:
+    return tuple((step, end * (1 - 1 / (1 + speed * step))) for step in range(1, steps + 1))
+
+
+PAST = [Trial(n, TOY.smallest(), {"score": 1.0}, curve=curve(0.5 + 0.1 * n)) for n in range(5)]
+
+
+def test_worse_than_the_median_is_stopped() -> None:
+    rule = MedianStopping(warm_up=5)
+    assert rule.hopeless(curve(0.3)[:3], PAST, higher_is_better=True)
+    assert not rule.hopeless(curve(0.8)[:3], PAST, higher_is_better=True)
+    assert not rule.hopeless(curve(0.3)[:3], PAST[:4], higher_is_better=True)
+    assert rule.hopeless(curve(0.8)[:3], PAST, higher_is_better=False)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_a_power_law_is_continued_exactly(power: float) -> None:
+    steps = np.arange(1, 7, dtype=np.float64)
+    assert expected_end(steps, 0.9 - 0.5 * steps**-power, 100) == pytest.approx(0.9 - 0.5 * 100**-power, abs=1e-9)
+
+
+def test_what_cannot_reach_the_best_is_stopped() -> None:
+    rule = CurveStopping(until=10)
+    assert rule.hopeless(curve(0.4)[:5], PAST, higher_is_better=True)
+    assert not rule.hopeless(curve(1.0)[:5], PAST, higher_is_better=True)
+    assert not rule.hopeless(curve(0.4)[:3], PAST, higher_is_better=True)
+    assert not rule.hopeless(curve(0.4)[:5], [], higher_is_better=True)
+
+
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="got 0 and 0.5"):
+        MedianStopping(warm_up=0)

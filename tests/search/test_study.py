@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole searches on a task whose optimum is known, killed ones, and impossible ones."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+import sirdar.search
+from sirdar.errors import ArgumentError, OutputError
+from sirdar.search.ledger import OptunaLedger
+from sirdar.search.stopping import MedianStopping
+from sirdar.search.study import Options, search
+from sirdar.testing.search import TOY, ToyTask, toy_cost
+
+STRATEGIES = ("random", "evolution", "nsga-ii", "reinforce")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_keeps_to_the_limit_and_finds_the_optimum(strategy: str) -> None:
+    task = ToyTask()
+    study = search(TOY, task, limits={"latency_s": 0.016}, strategy=strategy, trials=40, options=Options(cost=toy_cost))
+    assert all(toy_cost(candidate).latency_s <= 0.016 for candidate in task.trained)
+    assert len(task.trained) == len(set(task.trained)) <= 40  # ends when all within the limit are tried
+    assert study.best.measures["score"] == 8.0
+    assert study.spent.cpu_hours > 0
+    assert study.spent.grams_co2 is None
+
+
+def test_tpe_proposes_what_is_feasible() -> None:
+    study = search(
+        TOY, ToyTask(), limits={"latency_s": 0.02}, strategy="tpe", trials=12, options=Options(cost=toy_cost)
+    )
+    assert len({trial.candidate for trial in study.trials}) == 12
+
+
+def test_without_limits_latency_is_an_objective() -> None:
+    study = search(TOY, ToyTask(), "trainium1", strategy="nsga-ii", trials=20, options=Options(region="us-east-1"))
+    assert [wanted.name for wanted in study.objectives.wanted] == ["score", "latency_s"]
+    assert len(study.pareto()) >= 1
+    assert study.spent.grams_co2 is not None
+    assert json.loads(json.dumps(study.to_dict()))["best"] == study.best.number
+
+
+def test_the_package_can_be_called() -> None:
+    study = sirdar.search(TOY, ToyTask(), trials=3, seed=1)  # type: ignore[operator]
+    assert len(study.trials) == 3
+
+
+def test_an_impossible_limit_ends_in_a_sentence_with_the_nearest_value() -> None:
+    task = ToyTask()
+    with pytest.raises(ArgumentError, match=r"latency_s <= 0.003 \(nearest 0.004\).*part0=1"):
+        search(TOY, task, limits={"latency_s": 0.003}, options=Options(cost=toy_cost))
+    assert not task.trained
+
+
+def test_limits_need_a_cost() -> None:
+    with pytest.raises(ArgumentError, match="limits latency_s need a chip"):
+        search(TOY, ToyTask(), limits={"latency_s": 1.0})
+    with pytest.raises(ArgumentError, match="Did you mean 'evolution'"):
+        search(TOY, ToyTask(), strategy="evolutoin")
+
+
+@pytest.mark.parametrize("strategy", ["evolution", "nsga-ii"])
+@pytest.mark.parametrize("after", [0, 7])
+def test_a_killed_search_goes_on_to_the_same_study(tmp_path: Path, strategy: str, after: int) -> None:
+    whole = search(TOY, ToyTask(), strategy=strategy, trials=14, seed=3, options=Options(cost=toy_cost))
+    stored = Options(cost=toy_cost, storage=tmp_path / "study.sqlite")
+    with pytest.raises(KeyboardInterrupt):
+        search(TOY, ToyTask(dies_after=after), strategy=strategy, trials=14, seed=3, options=stored)
+    resumed = search(TOY, ToyTask(), strategy=strategy, trials=14, seed=3, options=stored)
+    assert [t.candidate for t in resumed.trials] == [t.candidate for t in whole.trials]
+    assert [dict(t.measures) for t in resumed.trials] == [dict(t.measures) for t in whole.trials]
+    again = ToyTask()
+    assert search(TOY, again, strategy=strategy, trials=14, seed=3, options=stored).best == resumed.best
+    assert not again.trained
+
+
+def test_a_wish_is_tried_first_even_if_the_process_dies_on_it(tmp_path: Path) -> None:
+    wish = TOY.largest()
+    options = Options(storage=tmp_path / "study.sqlite", enqueue=(wish,))
+    with pytest.raises(KeyboardInterrupt):
+        search(TOY, ToyTask(dies_after=0), trials=2, options=options)
+    study = search(TOY, ToyTask(), trials=2, options=Options(storage=tmp_path / "study.sqlite"))
+    assert (study.trials[0].candidate, study.trials[0].origin) == (wish, "enqueued")
+    assert study.trials[1].origin == "evolution"
+
+
+def test_a_wish_from_the_dashboard(tmp_path: Path) -> None:
+    import optuna
+
+    options = Options(storage=tmp_path / "study.sqlite")
+    search(TOY, ToyTask(), trials=1, options=options)
+    optuna.load_study(study_name="toy", storage=f"sqlite:///{tmp_path}/study.sqlite").enqueue_trial({"part2": 4})
+    study = search(TOY, ToyTask(), trials=2, options=options)
+    assert str(study.trials[1].candidate) == "part0=1 part1=1 part2=4 part3=1"
+
+
+def test_a_wish_beyond_the_limits_is_not_trained() -> None:
+    task = ToyTask()
+    options = Options(cost=toy_cost, enqueue=(TOY.largest(),))
+    study = search(TOY, task, limits={"latency_s": 0.016}, trials=2, options=options)
+    assert study.trials[0].state == "failed"
+    assert len(task.trained) == 1
+
+
+def test_a_storage_of_another_space_is_refused(tmp_path: Path) -> None:
+    storage = tmp_path / "study.sqlite"
+    search(TOY, ToyTask(), trials=1, options=Options(storage=storage))
+    with pytest.raises(ArgumentError, match="another space"):
+        search(TOY.pin("part0", 1), ToyTask(), trials=1, options=Options(storage=storage))
+    with pytest.raises(OutputError, match="cannot be opened"):
+        OptunaLedger(tmp_path / "no" / "folder.sqlite", "toy", TOY, (("score", "maximise"),))
+
+
+def test_hopeless_trainings_are_stopped() -> None:
+    study = search(TOY, ToyTask(), trials=40, strategy="random", options=Options(stopping=MedianStopping(warm_up=5)))
+    stopped = [trial for trial in study.trials if trial.state == "stopped"]
+    assert stopped
+    assert study.best.usable
+    assert all("score" not in trial.measures for trial in stopped)
+
+
+class Broken:
+    metric, higher_is_better = "score", True
+    graph = ToyTask().graph
+
+    def evaluate(self, *_: object) -> Mapping[str, float]:
+        msg = "out of memory"
+        raise RuntimeError(msg)
+
+
+def test_a_task_that_always_fails_ends_the_search() -> None:
+    with pytest.raises(ArgumentError, match="last 3 trials failed, the last with: RuntimeError: out of memory"):
+        search(TOY, Broken(), trials=10)

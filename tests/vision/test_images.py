@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders written by Pillow come back as they were; whatever is wrong with one is said in a sentence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sirdar.errors import DataError
+from sirdar.vision.images import VOID, read_boxed, read_classes, read_labelled, read_masked, signed
+
+
+def _png(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def _picture(seed: int, height: int = 8, width: int = 12) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def test_sub_folders_are_classes(tmp_path: Path) -> None:
+    for place, name in enumerate(("cat", "dog", "dog")):
+        _png(tmp_path / name / f"{place}.png", _picture(place))
+    data = read_labelled(tmp_path, (8, 12))
+    assert data.classes == ("cat", "dog")
+    assert data.labels.tolist() == [0, 1, 1]
+    assert np.array_equal(data.images[1].permute(1, 2, 0).numpy(), _picture(1))
+    assert data.take([2, 0]).labels.tolist() == [1, 0]
+    assert signed(data.images).abs().max() <= 1
+
+
+def test_boxes_are_scaled_with_their_images(tmp_path: Path) -> None:
+    _png(tmp_path / "images" / "a.png", _picture(0, 20, 40))
+    _png(tmp_path / "images" / "b.png", _picture(1, 10, 10))
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\na.png,4,2,20,10\na.png,0,0,40,20\n")
+    data = read_boxed(tmp_path, (10, 20))
+    assert torch.equal(data.boxes[0], torch.tensor([[2.0, 1, 10, 5], [0, 0, 20, 10]]))
+    assert data.boxes[1].isnan().all()
+
+
+def test_masks_are_classes_or_void(tmp_path: Path) -> None:
+    mask = np.array([[0, 1], [VOID, 1]], np.uint8)
+    _png(tmp_path / "images" / "a.png", _picture(0, 4, 4))
+    _png(tmp_path / "masks" / "a.png", mask)
+    data = read_masked(tmp_path, (4, 4), ["road", "sky"])
+    assert torch.equal(data.masks[0, 0], torch.from_numpy(mask.repeat(2, 0).repeat(2, 1)))
+    with pytest.raises(DataError, match="value 1 is none of the 1 classes and not 255"):
+        read_masked(tmp_path, (4, 4), ["road"])
+
+
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing: cannot be read"):
+        read_labelled(tmp_path / "missing", (4, 4))
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match="images: holds no image"):
+        read_boxed(tmp_path, (4, 4))
+    (tmp_path / "images" / "a.jpg").write_bytes(b"no image")
+    (tmp_path / "boxes.csv").write_text("image,left\na.jpg,3\n")
+    with pytest.raises(DataError, match="expected the columns image, left, top, right, bottom"):
+        read_boxed(tmp_path, (4, 4))
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\nz.jpg,0,0,1,1\n")
+    with pytest.raises(DataError, match="image 'z.jpg' is not among the images"):
+        read_boxed(tmp_path, (4, 4))
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\n")
+    with pytest.raises(DataError, match=r"a\.jpg: not an image"):
+        read_boxed(tmp_path, (4, 4))
+    (tmp_path / "classes.txt").write_text("road\n")
+    with pytest.raises(DataError, match="at least two class names, one a line, got 1"):
+        read_classes(tmp_path / "classes.txt")
