@@ -4,9 +4,9 @@
 Parts, each stored on its own:
 
 u55, dram, sram: whole networks from the space of `chips_learned_spaces.py` as Vela prices them for Ethos-U55-256 (its
-weights in flash), for U85-512 with its activations in DRAM (where adding up operators that were compiled alone fails) and for
-U85-512 with all of them in SRAM. Beside it, on some of the test networks, that naive sum. What Vela said is kept under
---keep, and a sample of it is asked anew each time.
+weights in flash), for U85-512 with its activations in DRAM (where adding up operators that were compiled alone fails)
+and for U85-512 with all of them in SRAM. Beside it, on some of the test networks, that naive sum. What Vela said is
+kept under --keep, and a sample of it is asked anew each time.
 cpu: the same space under LiteRT on this CPU, int8, one thread, by the clock of the process (other work runs here too).
 cells: NAS-Bench-201 latencies measured by others (`nas/nasbench201.parquet` under --data): from 200 networks of the
 device itself, and from 10 with other devices as prior. Devices that the test devices belong to are no part of the

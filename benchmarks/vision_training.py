@@ -365,6 +365,9 @@ class Crew:
             with (folder / "results.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
         self.finished[job.key] = row
+        if len(self.finished) >= 2 * self.count and all(other["note"] for other in self.finished.values()):
+            msg = f"the first {len(self.finished)} trainings all failed, the last with: {note}"
+            raise SystemExit(msg)
         score = " ".join(f"{name} {value:.4g}" for name, value in measures.items())
         print(f"{time.monotonic() - self.start:4.0f} s {job.arm} {job.seed}: {score or note}", flush=True)
         return job, measures
@@ -524,7 +527,8 @@ def main() -> None:
         if given.pack is not None:
             pack(given.out, given.pack)
     good = [row for row in crew.finished.values() if not row["note"]]
-    print(f"{len(good)} of {len(crew.finished)} trainings done in {time.monotonic() - start:.0f} s")
+    seconds, steps = time.monotonic() - start, sum(row["measures"]["steps"] for row in good)
+    print(f"{len(good)} of {len(crew.finished)} trainings, {steps:.0f} steps, done in {seconds:.0f} s")
 
 
 if __name__ == "__main__":

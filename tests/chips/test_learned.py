@@ -15,7 +15,7 @@ from sirdar.chips.chip import Chip
 from sirdar.chips.learned import Learned, Measured, learn
 from sirdar.chips.reading import load
 from sirdar.errors import ArgumentError, DataError
-from sirdar.testing.chips import example_graph
+from sirdar.testing.chips import EstimatorChecks, example_graph
 from sirdar.workload.graph import Graph, Operator, TensorSpec
 
 
@@ -79,6 +79,23 @@ def test_it_is_an_estimator_of_what_it_was_learned_on(learned: Learned, chip: Ch
     assert whole.macs == graph.macs
     with pytest.raises(ArgumentError, match="learned on t4 in int8 and says nothing of t4 in fp16"):
         learned.estimate(graph, chip, "fp16")
+
+
+class TestLearned(EstimatorChecks):
+    """More work takes no less time for what it was learned on: chains that widen."""
+
+    @pytest.fixture(autouse=True)
+    def _learned(self, learned: Learned) -> None:
+        self.learned = learned
+
+    def estimator(self) -> Estimator:
+        return self.learned
+
+    def chip(self) -> Chip:
+        return load("t4")
+
+    def dtypes(self) -> tuple[str, ...]:
+        return ("int8",)
 
 
 def test_it_says_the_same_after_it_was_stored(learned: Learned, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from sirdar.chips import Roofline, Tiled, load
+from sirdar.chips import Roofline, Tiled, layers, load
 from sirdar.chips.calibration import Calibration
 from sirdar.chips.tiled import ideal
 from sirdar.testing.chips import EstimatorChecks, example_graph
@@ -53,3 +53,13 @@ def test_the_sheet_s_own_shares_are_used() -> None:
     mine = Calibration.of({name: number.value for name, number in chip.fitted.items()})
     assert Tiled().estimate(graph, chip, "bf16") == Tiled(mine).estimate(graph, chip, "bf16")
     assert Tiled().estimate(graph, replace(chip, fitted={}), "bf16") != Tiled().estimate(graph, chip, "bf16")
+
+
+def test_block_formats_run_where_a_chip_has_them_and_give_way_elsewhere() -> None:
+    graph, new = example_graph(4096, 2048), load("trainium3")
+    assert new.usable_dtype("mxfp8_e4m3") == "mxfp8_e4m3"
+    assert load("h100").usable_dtype("mxfp8_e4m3") == "e4m3fn"
+    assert load("trainium1").usable_dtype("mxint8") == "bf16"
+    fast, slow = (Tiled().estimate(graph, new, dtype).latency_s for dtype in ("mxfp4_e2m1", "bf16"))
+    assert fast < slow
+    assert [row.dtype for row in layers(graph, new, "mxfp8_e5m2")] == ["mxfp8_e5m2"] * 3

@@ -14,7 +14,7 @@ from sirdar.chips.chip import Chip
 from sirdar.deploy.compiled import Vela, compile_tflite, ethos_u
 from sirdar.deploy.tflite import write
 from sirdar.errors import ArgumentError
-from sirdar.testing.chips import example_graph
+from sirdar.testing.chips import EstimatorChecks, example_graph
 from sirdar.workload.trace import trace
 
 pytest.importorskip("ethosu.vela")
@@ -95,6 +95,18 @@ def test_what_vela_does_not_know_is_refused_with_the_nearest(file: bytes) -> Non
         ethos_u("ethos")
 
 
+def test_what_is_left_to_the_host_is_said_with_the_reason(capfd: pytest.CaptureFixture[str]) -> None:
+    """Vela resizes by powers of two alone on an Ethos-U85."""
+    module, x = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Upsample(scale_factor=3, mode="bilinear")), torch.randn(1, 3, 8, 8)
+    found = compile_tflite(write(module, x, [x]), "ethos-u85-256")
+    assert found.host_operators == 1
+    assert any("power of two" in reason or "power-of-two" in reason for reason in found.host_reasons), (
+        found.host_reasons
+    )
+    assert [row.on_npu for row in found.operators].count(False) == 1
+    assert "Reason" not in capfd.readouterr().err
+
+
 def test_graphs_and_files_cost_the_same(module: nn.Module, file: bytes) -> None:
     """Weights differ, so their compressed size may by a little; activations and work do not."""
     chip = ethos_u("ethos-u85-512")
@@ -107,6 +119,21 @@ def test_graphs_and_files_cost_the_same(module: nn.Module, file: bytes) -> None:
     assert sum(row.cost.latency_s for row in rows) == pytest.approx(drawn.latency_s, rel=1e-9)
     assert sum(row.cost.energy_j for row in rows) == pytest.approx(drawn.energy_j, rel=1e-9)
     assert sum(row.cost.latency_s for row in Vela().breakdown(file, chip)) == pytest.approx(written.latency_s)
+
+
+class TestVela(EstimatorChecks):
+    def estimator(self) -> Estimator:
+        return Vela()
+
+    def chip(self) -> Chip:
+        return ethos_u("ethos-u85-512")
+
+    def dtypes(self) -> tuple[str, ...]:
+        return ("int8",)
+
+    def test_the_peak_of_memory_is_that_of_the_graph(self) -> None:
+        """A compiler knows better: it fuses, and keeps weights it fetched ahead."""
+        assert self.estimate(example_graph()).peak_bytes > 0
 
 
 def test_it_is_an_estimator_of_int8_on_an_ethos_alone() -> None:

@@ -16,7 +16,6 @@ from sirdar.deploy.nodes import made_by, name_of
 from sirdar.deploy.rewrites import rescaled
 from sirdar.deploy.rewriting import Rewritten, difference, gap_of, rewritten
 
-
 OWN = """
 chips = ["t4"]
 compiler = "none"

@@ -223,6 +223,13 @@ EXPRESSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "nearest": lambda x: functional.interpolate(x, size=(9, 5)),
     "greatest": lambda x: x.amax((2, 3)),
     "matrices": lambda x: x @ x.transpose(-1, -2),
+    "over channels": lambda x: x.permute(0, 2, 3, 1).mean(-1, keepdim=True),
+    "attention": lambda x: functional.scaled_dot_product_attention(x, x, x),
+    "causal attention": lambda x: functional.scaled_dot_product_attention(x, x, x, is_causal=True),
+    "masked attention": lambda x: functional.scaled_dot_product_attention(x, x, x, torch.eye(6, dtype=torch.bool)),
+    "a mask that hides nothing": lambda x: functional.scaled_dot_product_attention(x, x, x, torch.zeros(6, 6)),
+    "a window wider than the image": lambda x: functional.avg_pool2d(x, 9, ceil_mode=True),
+    "a factor on a constant": lambda x: torch.add(x, torch.ones(4, 1, 1), alpha=3),
     "expanded": lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1) + x,
 }
 

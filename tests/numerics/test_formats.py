@@ -5,7 +5,17 @@ import pytest
 import torch
 
 from sirdar.errors import ArgumentError
-from sirdar.numerics.formats import FORMATS, Format, block_format_named, cfp8, format_named
+from sirdar.numerics.formats import (
+    BLOCK_FORMATS,
+    FORMATS,
+    Format,
+    block_format_named,
+    cfp8,
+    element_named,
+    format_named,
+    names,
+    row_named,
+)
 
 TORCH = {
     "fp32": torch.float32,
@@ -116,3 +126,14 @@ def test_cfp8_with_a_bias_of_its_own() -> None:
 def test_biases_that_are_refused(name: str, bias: int, sentence: str) -> None:
     with pytest.raises(ArgumentError, match=sentence):
         cfp8(name, bias)
+
+
+def test_every_name_has_a_row_and_plain_elements() -> None:
+    assert names() == (*(row.name for row in FORMATS), *(row.name for row in BLOCK_FORMATS))
+    for name in names():
+        assert row_named(name).name == name
+        assert element_named(name) in FORMATS
+    assert element_named("mxfp8_e4m3").name == "e4m3fn"
+    assert element_named("mxint8").name == "int8"
+    with pytest.raises(ArgumentError, match=r"no number format is called 'mxfp8'.*Did you mean 'mxfp8_"):
+        row_named("mxfp8")

@@ -16,6 +16,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from sirdar.chips.chip import Chip
 from sirdar.chips.energy import energy
+from sirdar.numerics.formats import element_named
 from sirdar.units import Cost
 from sirdar.workload.graph import Graph, Operator, TensorSpec
 
@@ -73,7 +74,7 @@ class Roofline:
         """The same by operator, in order."""
         used = chip.usable_dtype(dtype)
         moved = traffic(graph, chip, used)
-        rows = zip(moved, graph.live_bytes(used), strict=True)
+        rows = zip(moved, graph.live_bytes(element_named(used).name), strict=True)
         return tuple(_operator_cost(row, chip, used, passed + read, alive) for (row, read, passed), alive in rows)
 
 
@@ -85,6 +86,7 @@ def traffic(graph: Graph, chip: Chip, dtype: str) -> Iterator[tuple[Operator, in
         chip: whose on-chip memory keeps what fits in it.
         dtype: a number format that the chip computes in.
     """
+    dtype = element_named(dtype).name
     live = graph.live_bytes(dtype)
     sram = 0.0 if chip.sram_bytes is None else chip.sram_bytes.value
     weights_stay = graph.parameter_bytes(dtype) + max(live, default=0) <= sram
@@ -109,8 +111,9 @@ class SlowRoofline:
         used = chip.usable_dtype(dtype)
         rows: list[OperatorCost] = []
         for step, operator in enumerate(graph.operators):
-            traffic = _bytes((*operator.inputs, *operator.outputs, *operator.weights), used)
-            rows.append(_operator_cost(operator, chip, used, traffic, graph.live_bytes(used)[step]))
+            stored = element_named(used).name
+            traffic = _bytes((*operator.inputs, *operator.outputs, *operator.weights), stored)
+            rows.append(_operator_cost(operator, chip, used, traffic, graph.live_bytes(stored)[step]))
         return tuple(rows)
 
 
@@ -149,7 +152,7 @@ def _operator_cost(operator: Operator, chip: Chip, dtype: str, traffic: int, ali
         latency_s=latency_s,
         energy_j=energy(chip, latency_s).mid_j,
         peak_bytes=float(alive),
-        parameter_bytes=float(operator.weight_bytes(dtype)),
+        parameter_bytes=float(operator.weight_bytes(element_named(dtype).name)),
         macs=float(operator.macs),
     )
     bound = bound_by(compute_s, memory_s, overhead_s)
@@ -168,7 +171,7 @@ def bound_by(compute_s: float, memory_s: float, overhead_s: float) -> Bound:
 
 def whole(graph: Graph, dtype: str, costs: Iterable[Cost]) -> Cost:
     """The sum over operators; weights that several of them share are counted once."""
-    total = sum(costs, Cost())
+    total, dtype = sum(costs, Cost()), element_named(dtype).name
     return replace(
         total,
         peak_bytes=float(graph.peak_bytes(dtype)),

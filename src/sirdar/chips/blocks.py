@@ -15,7 +15,7 @@ from typing import Any
 
 from sirdar.chips.array import Array
 from sirdar.chips.number import Number
-from sirdar.numerics.formats import format_named
+from sirdar.numerics.formats import element_named
 
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # required and optional numbers of each block
     "array": (("rows", "columns", "clock_hz"), ("stream", "least_stream", "macs_per_cycle")),
@@ -132,7 +132,7 @@ class Blocks:
         if array is None or sram is None or not array.passes:
             return
         # Wider formats take more passes, so the narrowest of those that take one is what memory must keep up with.
-        width = min(format_named(dtype).bits for dtype, passes in array.passes.items() if passes <= 1) / 8
+        width = min(element_named(dtype).bits for dtype, passes in array.passes.items() if passes <= 1) / 8
         needed = array.count * array.clock_hz * (array.rows * width + array.columns * _ACCUMULATOR_BYTES)
         given = sram.total("bandwidth_bytes_per_s")
         if array.stationary == "weight" and given < needed:

@@ -8,7 +8,7 @@ from datetime import date as calendar_date
 from sirdar.chips.blocks import Blocks
 from sirdar.chips.number import Number as Number
 from sirdar.errors import ArgumentError
-from sirdar.numerics.formats import format_named
+from sirdar.numerics.formats import Format, element_named, row_named
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,16 @@ class Chip:
         """The format itself where the chip computes in it, else the next one it has.
 
         Next is the narrowest format that is at least as wide, the one closest in mantissa among equals; the widest
-        the chip has where all are narrower. Formats give way to floating-point ones only, since integers need
-        calibration; int8 to those that hold every integer of it.
+        the chip has where all are narrower. A block format counts as its elements. Formats give way to floating-point
+        ones only, since integers need calibration; int8 to those that hold every integer of it.
 
         Raises:
             ArgumentError: the format is unknown, or the chip has nothing to take its place.
         """
-        wanted = format_named(dtype)
+        wanted = element_named(dtype)
         if dtype in self.flops_per_s:
             return dtype
-        rows = [format_named(name) for name in self.flops_per_s]
+        rows = [row for row in map(row_named, self.flops_per_s) if isinstance(row, Format)]
         rows = [row for row in rows if row.floating and (wanted.floating or row.mantissa >= wanted.mantissa)]
         if not rows:
             msg = f"chip {self.name} computes only in {', '.join(self.flops_per_s)}, nothing takes the place of {dtype}"

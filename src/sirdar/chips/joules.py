@@ -19,7 +19,7 @@ from sirdar.chips.energy import Energy
 from sirdar.chips.number import Number
 from sirdar.chips.reading import Sheet
 from sirdar.chips.tiled import Tiled
-from sirdar.numerics.formats import format_named
+from sirdar.numerics.formats import element_named
 from sirdar.units import PICO
 from sirdar.workload.graph import Graph, Operator
 
@@ -121,11 +121,12 @@ def layers(graph: Graph, chip: Chip, dtype: str, estimator: Estimator | None = N
 
 
 def _layer(operator: Operator, passed: int, seconds: float, chip: Chip, table: Table, dtype: str) -> LayerEnergy:
-    wide = format_named(dtype).bits > 8 or not format_named(dtype).floating
-    product = table.multiply_pj[dtype if wide and dtype in table.multiply_pj else "fp32" if wide else "fp8"]
-    total = table.add_pj["fp32" if format_named(dtype).floating else "int32"]
-    local = 0 if operator.kind in FREE else sum(s.bytes(dtype) for s in (*operator.inputs, *operator.outputs))
-    local += operator.weight_bytes(dtype)
+    row, stored = element_named(dtype), element_named(dtype).name
+    wide = row.bits > 8 or not row.floating
+    product = table.multiply_pj[stored if wide and stored in table.multiply_pj else "fp32" if wide else "fp8"]
+    total = table.add_pj["fp32" if row.floating else "int32"]
+    local = 0 if operator.kind in FREE else sum(s.bytes(stored) for s in (*operator.inputs, *operator.outputs))
+    local += operator.weight_bytes(stored)
     low, mid, high = chip.power_w.bounds
     leak_low, leak_mid, leak_high = table.static_share.bounds
     return LayerEnergy(

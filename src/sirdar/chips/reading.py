@@ -25,7 +25,7 @@ from sirdar.chips.calibration import PARTS
 from sirdar.chips.chip import Chip, Instance
 from sirdar.chips.number import Number
 from sirdar.errors import ArgumentError, DataError, nearest
-from sirdar.numerics.formats import FORMATS
+from sirdar.numerics.formats import names as formats
 
 KINDS = ("accelerator", "gpu", "cpu")
 _NPU = "npu"  # folder of the catalogue
@@ -153,7 +153,7 @@ def _block(sheet: "Sheet", kind: str) -> Block:
         return Block(kind, {key: sheet.number(key) for key in sheet.table})
     sheet.only((*figures, "passes", "stationary", "hidden_load"), required=(*required, "passes"))
     passes = sheet.child("passes")
-    passes.only([row.name for row in FORMATS])
+    passes.only(formats())
     stationary, hidden = sheet.table.get("stationary", "weight"), sheet.table.get("hidden_load", True)
     if stationary not in STATIONARY:
         raise sheet.wrong("stationary", f"must be one of {', '.join(STATIONARY)}, got {stationary!r}", STATIONARY)
@@ -169,7 +169,7 @@ def _fitted(sheet: "Sheet") -> dict[str, Number]:
 
 
 def _peaks(sheet: "Sheet") -> dict[str, Number]:
-    sheet.only([row.name for row in FORMATS])
+    sheet.only(formats())
     if not sheet.table:
         raise sheet.wrong("", "must hold the peak of at least one number format")
     return {key: sheet.number(key) for key in sheet.table}

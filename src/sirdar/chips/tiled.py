@@ -16,6 +16,7 @@ from sirdar.chips.array import products
 from sirdar.chips.calibration import Calibration, Parts
 from sirdar.chips.chip import Chip
 from sirdar.chips.energy import energy
+from sirdar.numerics.formats import element_named
 from sirdar.units import Cost
 from sirdar.workload.graph import Graph, Operator
 
@@ -39,7 +40,7 @@ class Tiled:
         """The same by operator, in order; starting the network is charged to the first operator that takes time."""
         used = chip.usable_dtype(dtype)
         shares = self.calibration or (fitted(chip) if chip.fitted else None)
-        live = graph.live_bytes(used)
+        live = graph.live_bytes(element_named(used).name)
         rows: list[OperatorCost] = []
         starts = 1.0
         for (operator, parts), alive in zip(ideal_times(graph, chip, used), live, strict=True):
@@ -113,7 +114,7 @@ def _row(
         latency_s=latency_s,
         energy_j=energy(chip, latency_s).mid_j,
         peak_bytes=float(alive),
-        parameter_bytes=float(operator.weight_bytes(dtype)),
+        parameter_bytes=float(operator.weight_bytes(element_named(dtype).name)),
         macs=float(operator.macs),
     )
     bound = bound_by(compute_s, memory_s, overhead_s)

@@ -13,6 +13,7 @@ from sirdar.numerics.formats import Format as Format
 from sirdar.numerics.formats import block_format_named as block_format_named
 from sirdar.numerics.formats import cfp8 as cfp8
 from sirdar.numerics.formats import format_named as format_named
+from sirdar.numerics.formats import row_named as row_named
 from sirdar.numerics.rounding import decode as decode
 from sirdar.numerics.rounding import encode as encode
 from sirdar.numerics.rounding import quantise as quantise

@@ -152,6 +152,39 @@ def block_format_named(name: str) -> BlockFormat:
     raise ArgumentError(msg)
 
 
+def names() -> tuple[str, ...]:
+    """Every format by name, block formats last."""
+    return (*_BY_NAME, *_BLOCKS_BY_NAME)
+
+
+def row_named(name: str) -> Format | BlockFormat:
+    """The row of any name, block formats included.
+
+    Raises:
+        ArgumentError: no format is called so; the sentence lists those that are.
+    """
+    if name in _BLOCKS_BY_NAME:
+        return _BLOCKS_BY_NAME[name]
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    msg = f"no number format is called {name!r}; there are {', '.join(names())}.{nearest(name, names())}"
+    raise ArgumentError(msg)
+
+
+def element_named(name: str) -> Format:
+    """What single values are stored as: the row of a name, the plain row of a block format's elements.
+
+    Raises:
+        ArgumentError: no format is called so.
+    """
+    row = row_named(name)
+    if isinstance(row, Format):
+        return row
+    shape = (row.element.bits, row.element.exponent, row.element.mantissa, row.element.nan)
+    same = (plain for plain in FORMATS if (plain.bits, plain.exponent, plain.mantissa, plain.nan) == shape)
+    return row.element if row.element in FORMATS else next(same)
+
+
 def cfp8(name: str, bias: int) -> Format:
     """Amazon's configurable 8-bit float: e5m2, e4m3 or e3m4 with a bias of one's own; +1 halves every value.
 

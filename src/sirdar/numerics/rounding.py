@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sirdar.errors import ArgumentError, nearest
+from sirdar.errors import ArgumentError
 from sirdar.numerics import memory
 from sirdar.numerics.arrays import (
     Values,
@@ -25,14 +25,7 @@ from sirdar.numerics.arrays import (
     returned,
 )
 from sirdar.numerics.counter import require_seed
-from sirdar.numerics.formats import (
-    BLOCK_FORMATS,
-    FORMATS,
-    BlockFormat,
-    Format,
-    block_format_named,
-    format_named,
-)
+from sirdar.numerics.formats import BlockFormat, Format, row_named
 from sirdar.numerics.reference import decode_value
 
 Rounding = Literal["nearest", "stochastic"]
@@ -205,16 +198,7 @@ def format_of(format: str | Format | BlockFormat) -> Format | BlockFormat:  # no
     Raises:
         ArgumentError: no format is called so; the sentence lists those that are.
     """
-    if not isinstance(format, str):
-        return format
-    blocks = {row.name for row in BLOCK_FORMATS}
-    if format in blocks:
-        return block_format_named(format)
-    if format not in {row.name for row in FORMATS}:
-        known = [row.name for row in (*FORMATS, *BLOCK_FORMATS)]
-        msg = f"no number format is called {format!r}; there are {', '.join(known)}.{nearest(format, known)}"
-        raise ArgumentError(msg)
-    return format_named(format)
+    return row_named(format) if isinstance(format, str) else format
 
 
 def draw_seed(rounding: str, overflow: str, seed: int | None, offset: int) -> int | None:

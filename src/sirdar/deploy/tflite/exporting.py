@@ -147,25 +147,20 @@ def _attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    *options: Tensor | float | None,
+    *options: Tensor | float | bool | None,
     scale: float | None = None,
-    **more: Tensor | float | None,
+    **more: Tensor | float | bool | None,
 ) -> Tensor:
-    defaults = (None, 0.0, False)
+    defaults = (None, 0.0, False)  # mask, dropout, causal
     mask, _, causal = (*options, *defaults[len(options) :])[:3]
     mask, causal = more.get("attn_mask", mask), more.get("is_causal", causal)
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     scores = torch.matmul(query * factor, key.transpose(-2, -1))
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
-    if mask is not None:
+    if isinstance(mask, Tensor):
         # Minus infinity has no place in int8; this leaves a share of e^-16.
-        hidden = (
-            torch.where(mask, 0.0, _HIDDEN)
-            if isinstance(mask, Tensor) and mask.dtype == torch.bool
-            else torch.clamp(mask, min=_HIDDEN)
-        )
-        scores = scores + hidden
+        scores = scores + (torch.where(mask, 0.0, _HIDDEN) if mask.dtype == torch.bool else mask.clamp(min=_HIDDEN))
     return torch.softmax(scores, -1) @ value
 
 
