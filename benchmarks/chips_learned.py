@@ -64,13 +64,14 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder where Vela's answers are kept between runs")
     parser.add_argument("--train", type=int, default=800, help="networks to learn from (a quarter of it on this CPU)")
     parser.add_argument("--test", type=int, default=250, help="networks to be judged by")
+    parser.add_argument("--seconds", type=float, default=0.25, help="to measure each network on this CPU")
     arguments = parser.parse_args()
     parts = arguments.part or [*SETTINGS, "cpu", "cells"]
     for part in parts:
         if part in SETTINGS:
             vela(part, arguments.train, arguments.test, arguments.keep)
     if "cpu" in parts:
-        cpu(arguments.train // 4, arguments.test)
+        cpu(arguments.train // 4, arguments.test, arguments.seconds)
     if "cells" in parts:
         source = None if arguments.data is None else arguments.data / "nas" / "nasbench201.parquet"
         if source is None or not source.exists():
@@ -192,7 +193,7 @@ def verdict(
     return row, bars
 
 
-def cpu(train: int, test: int) -> None:
+def cpu(train: int, test: int, seconds: float) -> None:
     """Learn from whole networks measured here; their order is mixed, so that drift of the machine favours nobody."""
     learned, judged = networks(train, test)
     order = np.random.default_rng(0).permutation(train + test)
@@ -200,15 +201,16 @@ def cpu(train: int, test: int) -> None:
     times, spreads = np.zeros(len(every)), np.zeros(len(every))
     for place in order:
         file = encode(draw(every[place])[0])
-        found = time_tflite(file, seconds=0.25, clock="cpu")
+        found = time_tflite(file, seconds=seconds, clock="cpu")
         times[place], spreads[place] = found.median_s, found.spread
-    again = [time_tflite(encode(draw(graph)[0]), seconds=0.25, clock="cpu").median_s for graph in judged[:50]]
+    again = [time_tflite(encode(draw(graph)[0]), seconds=seconds, clock="cpu").median_s for graph in judged[:50]]
     model = learn([Measured(graph, float(t)) for graph, t in zip(learned, times, strict=False)], chip="this-cpu")
     row, bars = verdict(model.predict, judged, times[train:])
     macs = float(spearmanr([graph.macs for graph in judged], times[train:])[0])
     row |= {
         "learned_from": train,
         "judged_by": test,
+        "seconds_each": seconds,
         "spread_of_a_run": round(float(np.median(spreads)), 4),
         "measured_twice_spearman": round(float(spearmanr(again, times[train : train + 50])[0]), 4),
         "measured_twice_median_difference": round(float(np.median(np.abs(again / times[train : train + 50] - 1))), 4),

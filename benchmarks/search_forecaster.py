@@ -62,7 +62,7 @@ class Kept:
 
         def train() -> float:
             past = self.panel.cut(HORIZON)
-            return wql(shaped(candidate, HORIZON, STEPS, seed).fit(past), past, self.panel.actuals(HORIZON))
+            return wql(shaped(candidate, HORIZON, STEPS, seed).fit(past), past, past.actuals(HORIZON))
 
         return self.keep(f"test {candidate.key} {seed}", train)
 

@@ -61,7 +61,10 @@ def test_every_accelerator_compiles_and_says_nothing(name: str, file: bytes, cap
     assert found.host_operators == 0
     assert sum(row.cycles for row in found.operators) == found.cycles > 0
     assert found.macs == pytest.approx(trace_macs(), rel=0.01)
-    assert ethos_u(name).name == name
+    chip = ethos_u(name)
+    assert chip.name == name
+    assert all(number.source and number.date.year > 2000 for _, number in chip.numbers())
+    assert found.macs / found.latency_s * 2 < chip.flops_per_s["int8"].value  # no faster than the peak of its sheet
     assert capfd.readouterr() == ("", "")
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from sirdar.errors import OutputError, UnsupportedError
 from sirdar.forecasting.export import NAMES, write_onnx
+from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqrnn import MQRNN
 from sirdar.forecasting.models.mqtransformer import MQTransformer
@@ -34,8 +35,18 @@ def test_the_file_forecasts_what_torch_does_for_any_batch(rung: type[NeuralForec
     seen = dict(zip(NAMES, model._windows(panel).inputs(np.arange(len(panel))), strict=True))
     found = session.run(None, {part.name: seen[part.name].numpy() for part in session.get_inputs()})[0]
     assert [part.name for part in session.get_inputs()] == ["demand", "observed", "known"]  # the others have no channel
-    expected = model.predict(panel).values
+    with torch.inference_mode():
+        expected = model.inference()[0](*seen.values()).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    # Demand is in whole units here, and so is the forecast, once it leaves the network.
+    np.testing.assert_array_equal(model.predict(panel).values, np.floor(np.maximum.accumulate(expected, 2) + 0.5))
+
+
+def test_the_network_on_features_is_exported_too(tmp_path: Path) -> None:
+    model = FeedForward(3, steps=4, width=8).fit(example_panel())
+    model.export_onnx(tmp_path / "network.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+    assert [part.name for part in session.get_inputs()] == ["shared", "ahead", "scale"]
 
 
 class Drifting(nn.Module):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from sirdar.errors import DataError
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.recipes.forecaster import ForecasterTask, ShapedMQCNN, baseline, pricing, shaped, wql
 from sirdar.search.spaces import mqcnn
@@ -33,6 +34,18 @@ def test_the_baseline_is_mqcnn(task: ForecasterTask) -> None:
 
 def test_the_task_keeps_its_promises(task: ForecasterTask) -> None:
     check_task(task, SPACE)
+
+
+def test_it_is_judged_by_the_last_steps_and_by_none_after_them(task: ForecasterTask) -> None:
+    panel = example_panel()
+    actual = task.past.actuals(2)
+    ends = panel.indptr[:-1] + panel.history  # what lies beyond is the panel's own future
+    last = np.stack([panel.target[ends - 2], panel.target[ends - 1]], axis=1)
+    seen = np.stack([panel.observed[ends - 2], panel.observed[ends - 1]], axis=1) & np.isfinite(actual)
+    assert seen.any()
+    assert np.array_equal(actual[seen], last[seen])
+    with pytest.raises(DataError, match="has any demand"):
+        wql(ShapedMQCNN(2, steps=1, width=4, depth=2).fit(panel), panel, np.full((len(panel), 2), np.nan))
 
 
 def test_the_core_computes_what_the_network_does(task: ForecasterTask) -> None:

@@ -23,7 +23,7 @@ Models = Annotated[
     str | None,
     typer.Option(
         help="Rungs, comma-separated, of: seasonal-naive, auto-ets, theta, ces, auto-arima, tsb, croston, adida, "
-        "add-ons, mq-rnn, mq-cnn, mq-transformer, ladder. "
+        "add-ons, sqrf, feed-forward, mq-rnn, mq-cnn, mq-transformer, ladder. "
         "By default seasonal-naive, auto-ets, theta, tsb, croston, mq-cnn."
     ),
 ]

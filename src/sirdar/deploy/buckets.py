@@ -158,7 +158,7 @@ def _shares(axes: int, limit: int, most: list[int]) -> list[tuple[int, ...]]:
 
 
 def _turns(table: np.ndarray, axes: tuple[int, ...], share: tuple[int, ...]) -> list[tuple[int, ...]]:
-    lengths = [(int(table[:, axis].max()),) for axis in axes]
+    lengths: list[tuple[int, ...]] = [(int(table[:, axis].max()),) for axis in axes]
     before = None
     for _ in range(20):
         for place, axis in enumerate(axes):

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sirdar.deploy.findings import Location, location_of, location_of_error
 from sirdar.deploy.nodes import name_of
@@ -98,7 +99,7 @@ def capture(
     if program is not None:
         try:
             with quiet():
-                whole, program = program, program.run_decompositions()
+                whole, program = program, reduced(program)
                 composed = _composed(whole, program)
         except Exception as error:  # noqa: BLE001
             failures, program = (*failures, _failure(error)), None
@@ -119,6 +120,19 @@ def split(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (), example
     msg = f"example must be a tensor, a tuple or a dict of arguments, got {type(example).__name__}"
     raise ArgumentError(msg)
+
+
+def reduced(program: ExportedProgram) -> ExportedProgram:
+    """A program of core ATen operators.
+
+    Fused attention on a processor returns strides that some programs cannot view as they were recorded (torch 2.13,
+    GPT-2); written out as products and a softmax it has none to keep.
+    """
+    try:
+        return program.run_decompositions()
+    except (RuntimeError, ValueError):
+        with sdpa_kernel([SDPBackend.MATH]):
+            return program.run_decompositions()
 
 
 @contextmanager
@@ -159,7 +173,7 @@ def _program(program: ExportedProgram, example: Example | None) -> Captured:
     arguments, keywords = tuple(given[0]), dict(given[1])
     try:
         with quiet():
-            core = program.run_decompositions()
+            core = reduced(program)
     except Exception as error:
         msg = f"the program cannot be reduced to core ATen operators: {_sentence(error)}"
         raise UnsupportedError(msg) from error

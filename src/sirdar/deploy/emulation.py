@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import fx
 from torch.export import ExportedProgram
+from torch.fx.immutable_collections import immutable_list
+from torch.fx.node import map_aggregate, map_arg
 from torch.utils import _pytree as pytree
 
 from sirdar.deploy.capture import Captured
@@ -177,9 +179,9 @@ def narrowed(net: Network, node: fx.Node, values: Mapping[fx.Node, Any], formats
     if is_matrix(node):
         arguments = factors(node, arguments, formats.of(node.name), net)
     elif formats.storage != "fp32":  # inputs and weights have not been rounded yet; twice changes nothing
-        arguments = fx.node.map_aggregate(arguments, lambda item: _stored(item, formats.storage))
+        arguments = map_aggregate(arguments, lambda item: _stored(item, formats.storage))
     result = computed(node, arguments, filled(node.kwargs, values))
-    return fx.node.map_aggregate(result, lambda item: _stored(item, formats.storage))
+    return map_aggregate(result, lambda item: _stored(item, formats.storage))
 
 
 def relative_error(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
@@ -227,6 +229,8 @@ def computed(node: fx.Node, arguments: tuple[Any, ...], keywords: dict[str, Any]
     arguments = tuple(torch.float32 if item in _HALVES else item for item in _listed(arguments))
     keywords = {key: torch.float32 if value in _HALVES else value for key, value in keywords.items() if key != "device"}
     target: Any = node.target
+    if name_of(node) in ("view", "_unsafe_view"):  # rounded values lie in memory as they are, not as was recorded
+        target = torch.reshape
     try:
         return _widened_all(target(*arguments, **keywords))
     except (RuntimeError, NotImplementedError, TypeError, IndexError) as error:
@@ -235,9 +239,7 @@ def computed(node: fx.Node, arguments: tuple[Any, ...], keywords: dict[str, Any]
 
 
 def _listed(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(
-        list(item) if isinstance(item, fx.immutable_collections.immutable_list) else item for item in arguments
-    )
+    return tuple(list(item) if isinstance(item, immutable_list) else item for item in arguments)
 
 
 def factors(node: fx.Node, arguments: Any, name: str, net: Network) -> tuple[Any, ...]:  # noqa: ANN401
@@ -250,7 +252,7 @@ def factors(node: fx.Node, arguments: Any, name: str, net: Network) -> tuple[Any
 
 def filled(arguments: Any, values: Mapping[fx.Node, Any]) -> Any:  # noqa: ANN401
     """Arguments with values in place of nodes."""
-    return fx.node.map_arg(arguments, lambda node: values[node])
+    return map_arg(arguments, lambda node: values[node])
 
 
 def _factor(source: object, item: Any, name: str, net: Network) -> Any:  # noqa: ANN401

@@ -18,7 +18,7 @@ from sirdar.chips import Chip
 from sirdar.chips import load as load_chip
 from sirdar.deploy import rulebook
 from sirdar.deploy.buckets import Buckets, choose
-from sirdar.deploy.capture import Captured, Example, capture, quiet
+from sirdar.deploy.capture import Captured, Example, capture, quiet, reduced
 from sirdar.deploy.checking import check, finding, inputs_of, rules_about
 from sirdar.deploy.compiled import ethos_u
 from sirdar.deploy.emulation import Formats, Network, is_matrix, network
@@ -182,7 +182,7 @@ def _fixed(captured: Captured, book: Rulebook, buckets: Buckets | None) -> tuple
             if not moving:
                 return captured, ()
             module = captured.program.module(check_guards=False)
-            program = torch.export.export(module, captured.arguments, captured.keywords).run_decompositions()
+            program = reduced(torch.export.export(module, captured.arguments, captured.keywords))
     except Exception:  # noqa: BLE001 - the finding of the check says what is wrong
         return captured, ()
     done = "compiled at the sizes of the example; give shapes of real inputs for buckets"

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.node import map_aggregate
 
 from sirdar.deploy.emulation import (
     Formats,
@@ -333,7 +334,7 @@ def _gaps(
     net: Network, node: fx.Node, given: tuple[Any, dict[str, Any]], exact: torch.Tensor, choices: Sequence[str]
 ) -> dict[str, torch.Tensor]:
     arguments, keywords = given
-    plain = fx.node.map_aggregate(arguments, lambda item: item.detach() if isinstance(item, torch.Tensor) else item)
+    plain = map_aggregate(arguments, lambda item: item.detach() if isinstance(item, torch.Tensor) else item)
     with torch.no_grad():
         return {
             choice: torch.zeros(())

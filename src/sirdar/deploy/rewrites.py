@@ -243,7 +243,8 @@ def _sort_by_topk(draft: Draft, node: fx.Node) -> list[str]:
         rest = [item for item in node.args[1:] if item is not None]
         axis = next((item for item in rest if isinstance(item, int) and not isinstance(item, bool)), axis)
         down = node.args[3] if len(node.args) > 3 else down
-    count = int(source.shape[int(str(axis))]) if source.ndim else 1
+    sizes = list(source.shape)
+    count = int(sizes[int(str(axis))]) if sizes else 1
     top = draft.call(aten.topk.default, node.args[0], count, axis, bool(down), True, like=node)
     return _taken(node, draft.call(python_operator.getitem, top, 0, like=node))
 
@@ -334,25 +335,8 @@ def _gelu(draft: Draft, node: fx.Node) -> fx.Node:
     return draft.call(aten.mul.Tensor, half, draft.call(aten.add.Tensor, curve, 1.0, like=node), like=node)
 
 
-def _silu(draft: Draft, node: fx.Node) -> fx.Node:
-    return draft.call(
-        aten.mul.Tensor, node.args[0], draft.call(aten.sigmoid.default, node.args[0], like=node), like=node
-    )
-
-
-def _softplus(draft: Draft, node: fx.Node) -> fx.Node:
-    """max(x, 0) + log1p(exp(-|x|)), which overflows nowhere."""
-    x = node.args[0]
-    size = draft.call(aten.neg.default, draft.call(aten.abs.default, x, like=node), like=node)
-    rest = draft.call(
-        aten.log.default,
-        draft.call(aten.add.Tensor, draft.call(aten.exp.default, size, like=node), 1.0, like=node),
-        like=node,
-    )
-    return draft.call(aten.add.Tensor, draft.call(aten.relu.default, x, like=node), rest, like=node)
-
-
-_ACTIVATIONS: dict[str, Callable[[Draft, fx.Node], fx.Node]] = {"gelu": _gelu, "silu": _silu, "softplus": _softplus}
+# Others (SiLU, Mish, softplus, ...) are written with core operators when a network is captured.
+_ACTIVATIONS: dict[str, Callable[[Draft, fx.Node], fx.Node]] = {"gelu": _gelu}
 
 
 def _narrow_integers(draft: Draft) -> list[str]:
@@ -404,7 +388,8 @@ def _lengthen(draft: Draft, node: fx.Node) -> None:
         if isinstance(item, fx.Node) and made_by(item) and dtype_name(made_by(item)[0].dtype) == "int64":
             node.update_arg(place, draft.call(aten._to_copy.default, item, like=node, dtype=torch.int64))
         elif isinstance(item, Sequence) and any(isinstance(part, fx.Node) for part in item):
-            node.update_arg(place, [_long(draft, part, node) for part in item])
+            parts: Any = [_long(draft, part, node) for part in item]
+            node.update_arg(place, parts)
 
 
 def _long(draft: Draft, item: object, node: fx.Node) -> object:

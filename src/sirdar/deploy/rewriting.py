@@ -103,13 +103,13 @@ def difference(before: Captured, after: Captured, *, seed: int = 0) -> float:
     assert before.program is not None
     assert after.program is not None
     # The user's own module where there is one, so that the reduction to core operators is part of the proof.
-    whole = before.module is not None and not before.failures
-    one = before.module if whole else before.program.module(check_guards=False)
+    whole = before.module if not before.failures else None
+    one = before.program.module(check_guards=False) if whole is None else whole
     two = after.program.module(check_guards=False)
     worst = 0.0
     for draw in range(_DRAWS + 1):
         arguments, keywords = _drawn((before.arguments, before.keywords), draw, seed)
-        with torch.no_grad(), quiet(), evaluating(before.module) if whole else nullcontext():
+        with torch.no_grad(), quiet(), evaluating(whole) if whole is not None else nullcontext():
             try:
                 expected = one(*arguments, **keywords)
             except (RuntimeError, IndexError, NotImplementedError) as error:

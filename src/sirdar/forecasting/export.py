@@ -4,6 +4,7 @@
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,14 @@ NAMES = ("demand", "observed", "past", "known", "static")
 TOLERANCE = 1e-4  # of onnxruntime against torch, relative to the largest quantile
 
 
-def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path) -> None:
+def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path, names: Sequence[str] = NAMES) -> None:
     """Writes `module` as ONNX with a free batch size, under a temporary name that is renamed once it runs alike.
 
     Args:
         module: takes tensors whose first axis is the batch.
         example: inputs of it, with a batch of at least two.
         path: the file.
+        names: of the inputs.
 
     Raises:
         UnsupportedError: onnx, onnxscript or onnxruntime is missing, or the file does not compute what torch does.
@@ -51,7 +53,7 @@ def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path) -> No
                 wrapped.eval(),
                 fed,
                 part,
-                input_names=[NAMES[index] for index in used],
+                input_names=[names[index] for index in used],
                 output_names=["quantiles"],
                 dynamic_shapes=(tuple({0: torch.export.Dim("batch")} for _ in used),),
                 dynamo=True,
@@ -59,7 +61,7 @@ def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path) -> No
                 verbose=False,
             )
         session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
-        inputs = {NAMES[index]: tensor.numpy() for index, tensor in zip(used, fed, strict=True)}
+        inputs = {names[index]: tensor.numpy() for index, tensor in zip(used, fed, strict=True)}
         found = np.asarray(session.run(None, inputs)[0])
         with torch.inference_mode():
             expected = module(*example).numpy()

@@ -43,6 +43,7 @@ class Setting:
         season: steps of the season; 1 for none.
         counts: demand was never negative.
         typical: units of demand of a typical series, the scale of one that has no history.
+        whole: demand was in whole units, and so are its quantiles.
     """
 
     channels: tuple[int, int, int]
@@ -50,6 +51,7 @@ class Setting:
     season: int
     counts: bool
     typical: float
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ class NeuralForecaster(ABC):
         encoding = Encoding.fit(panel)
         length = int(min(panel.history.max(), _LONGEST_WINDOW))
         channels = Windows(panel, encoding, length, self.horizon).channels()
-        setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel))
+        known = panel.target[panel.observed]
+        whole = bool((known == np.round(known)).all())
+        setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel), whole)
         with training.seeded(self.seed):
             network = self.build(setting)
         self.learned = Learned(network, encoding, panel.frequency, setting)
@@ -129,6 +133,8 @@ class NeuralForecaster(ABC):
         learned = self._require_frequency(panel)
         values = _answers(learned, self._windows(panel), np.arange(len(panel)), self.horizon, len(self.levels))
         values = np.maximum.accumulate(values, axis=2)  # tanh and sinh are monotone only up to rounding
+        if learned.setting.whole:
+            values = np.floor(values + np.float32(0.5))
         floor = 0.0 if learned.setting.counts else -math.inf
         return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
 

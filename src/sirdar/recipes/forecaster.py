@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sirdar.errors import require_positive_integer
+from sirdar.errors import DataError, require_positive_integer
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
 from sirdar.forecasting.decoding import Decoder, joined, monotone, reach_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
@@ -179,7 +179,7 @@ class ForecasterTask:
     higher_is_better = False
 
     def __init__(self, panel: Panel, horizon: int, steps: int = 400, batch: int = 1024) -> None:
-        self.panel, self.horizon = panel, require_positive_integer(horizon, "horizon")
+        self.horizon = require_positive_integer(horizon, "horizon")
         self.steps, self.batch = require_positive_integer(steps, "steps"), require_positive_integer(batch, "batch")
         self.past = panel.cut(self.horizon)
         learned = ShapedMQCNN(self.horizon, width=4, depth=2, steps=1).fit(self.past).learned
@@ -223,7 +223,7 @@ class ForecasterTask:
         """The weighted quantile loss of the last steps, by a forecaster that has not seen them."""
         del report  # the forecasters' training has no curve to show
         forecaster = shaped(candidate, self.horizon, self.steps, seed).fit(self.past)
-        return {"wql": wql(forecaster, self.past, self.panel.actuals(self.horizon))}
+        return {"wql": wql(forecaster, self.past, self.past.actuals(self.horizon))}
 
 
 def wql(forecaster: NeuralForecaster, panel: Panel, actual: np.ndarray) -> float:
@@ -233,13 +233,20 @@ def wql(forecaster: NeuralForecaster, panel: Panel, actual: np.ndarray) -> float
         forecaster: trained.
         panel: whose future is told.
         actual: that future, [series, horizon]; not a number where it was not observed.
+
+    Raises:
+        DataError: nothing of it was observed, or nothing was wanted.
     """
+    demand = float(np.nansum(np.abs(actual)))
+    if not demand:
+        msg = f"none of the {actual.size} steps to judge a forecast by has any demand"
+        raise DataError(msg)
     forecast = forecaster.predict(panel)
     levels = np.array(forecast.levels)
     gap = actual[..., None] - forecast.values
     known = np.isfinite(gap)
     loss = np.where(known, np.maximum(levels * gap, (levels - 1) * gap), 0.0)
-    return float(2 * loss.sum() / len(levels) / np.nansum(np.abs(actual)))
+    return float(2 * loss.sum() / len(levels) / demand)
 
 
 def baseline(space: SearchSpace, length: int) -> Candidate:

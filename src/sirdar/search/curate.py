@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from sirdar.chips import Chip, Estimator
 from sirdar.errors import ArgumentError
@@ -240,7 +240,7 @@ def landscape(space: SearchSpace, pricing: Pricing, sample: int = 100, seed: int
             if moved.macs > cost.macs:
                 rises.append(moved.latency_s > cost.latency_s * (1 + 1e-9))
     table = np.array(points)
-    rho = float(spearmanr(table[:, 0], table[:, 1])[0]) if len({*table[:, 1].tolist()}) > 1 else math.nan
+    rho = float(np.corrcoef(rankdata(table, axis=0).T)[0, 1]) if len({*table[:, 1].tolist()}) > 1 else math.nan
     return Landscape(tuple(points), float(np.mean(rises)) if rises else math.nan, rho)
 
 

@@ -116,6 +116,7 @@ class Ocp8Weights(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         weight = torch.linspace(-448, 448, 64).reshape(8, 8)
+        self.weight: Tensor
         self.register_buffer("weight", weight.to(torch.float8_e4m3fn))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -215,6 +215,12 @@ class FeedForward:
         shapes = [(batch, sizes[0]), (batch, self.horizon, sizes[1]), (batch,)]
         return Inference(network).eval(), tuple(torch.rand(*shape, generator=generator) for shape in shapes)
 
+    def export_onnx(self, path: str | Path) -> None:
+        """Writes `inference()` as an ONNX file that takes any batch, see `export.write_onnx`."""
+        from sirdar.forecasting.export import write_onnx  # onnx is an optional dependency
+
+        write_onnx(*self.inference(batch=2), Path(path), names=("shared", "ahead", "scale"))
+
     def explain(self, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
         """What moved one series' forecast: integrated gradients from average features to those that it has.
 
