@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sirdar.chips import advise as advise
     from sirdar.chips import estimate as estimate
+    from sirdar.deploy.migrate import migrate as migrate
     from sirdar.errors import SirdarError as SirdarError
     from sirdar.forecasting.backtest import backtest as backtest
     from sirdar.forecasting.models.addons import AddOns as AddOns
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sirdar.inventory import simulate as simulate
     from sirdar.numerics import quantise as quantise
     from sirdar.predictive import Forecast as Forecast
+    from sirdar.search.study import search as search
     from sirdar.units import Cost as Cost
     from sirdar.workload.trace import trace as trace
 
@@ -57,7 +59,9 @@ _HOME = {
     "advise": "sirdar.chips",
     "backtest": "sirdar.forecasting.backtest",
     "estimate": "sirdar.chips",
+    "migrate": "sirdar.deploy.migrate",
     "quantise": "sirdar.numerics",
+    "search": "sirdar.search",
     "simulate": "sirdar.inventory",
     "trace": "sirdar.workload.trace",
 }

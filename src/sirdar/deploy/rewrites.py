@@ -239,13 +239,14 @@ def _sort_by_topk(draft: Draft, node: fx.Node) -> list[str]:
     named = "stable" in str(node.target)
     axis = node.kwargs.get("dim", -1) if named else argument(node, 1, "dim", -1)
     down = node.kwargs.get("descending", False) if named else argument(node, 2, "descending", False)
-    if named and len(node.args) > 1:
-        rest = [item for item in node.args[1:] if item is not None]
+    given = list(node.args)
+    if named and len(given) > 1:
+        rest = [item for item in given[1:] if item is not None]
         axis = next((item for item in rest if isinstance(item, int) and not isinstance(item, bool)), axis)
-        down = node.args[3] if len(node.args) > 3 else down
+        down = given[3] if len(given) > 3 else down
     sizes = list(source.shape)
     count = int(sizes[int(str(axis))]) if sizes else 1
-    top = draft.call(aten.topk.default, node.args[0], count, axis, bool(down), True, like=node)
+    top = draft.call(aten.topk.default, given[0], count, axis, bool(down), True, like=node)
     return _taken(node, draft.call(python_operator.getitem, top, 0, like=node))
 
 

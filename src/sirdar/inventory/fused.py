@@ -116,7 +116,7 @@ def _callable(loop: Callable[..., None], pointers: int, kind: Any) -> Callable[.
 
     made = cfunc(types.void(*[types.CPointer(kind)] * pointers, types.int64, kind), cache=True)(loop)
     weight = ctypes.c_float if kind is types.float32 else ctypes.c_double
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * pointers, ctypes.c_int64, weight)(made.address)
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * pointers, ctypes.c_int64, weight)(int(made.address or 0))
 
 
 @no_type_check
