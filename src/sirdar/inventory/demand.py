@@ -12,9 +12,12 @@ from sirdar.predictive import Forecast
 
 
 def paths(
-    demand: Float[Any, "*batch series time"] | Forecast, samples: int, seed: int
+    demand: Float[Any, "*batch series time"] | Forecast, samples: int, seed: int, *, later: bool = False
 ) -> Float[Any, "*batch series time"]:
     """Demand per step: an array as it is, or sample paths [sample, series, time] of a forecast, clipped at zero.
+
+    Whoever says `later` asks `none_below_zero` of each step as it comes, while it is in the cache, and then
+    `require_demand` for the sentence.
 
     Raises:
         ArgumentError: demand is not a number somewhere, negative, or has no axis of time.
@@ -24,12 +27,18 @@ def paths(
     if demand.ndim < 2 or demand.shape[-1] == 0:
         msg = f"demand must have shape [series, time] or [..., series, time], got {tuple(demand.shape)}"
         raise ArgumentError(msg)
-    if not _none_below_zero(demand):
+    if not later:
+        require_demand(demand)
+    return demand
+
+
+def require_demand(demand: Float[Any, "*batch series time"]) -> None:
+    """Refuse demand that is negative or no number."""
+    if not none_below_zero(demand):
         at = tuple(int(x) for x in np.argwhere(~(np.asarray(demand) >= 0))[0])
         where = f"for series {at[-2]}, step {at[-1]}"
         msg = f"demand must be numbers that are not negative, got {float(demand[at]):g} {where}"
         raise ArgumentError(msg)
-    return demand
 
 
 def require_fitting(problem: InventoryProblem, shape: tuple[int, ...], stock: Stock | None, warm_up: int) -> Stock:
@@ -51,14 +60,14 @@ def require_fitting(problem: InventoryProblem, shape: tuple[int, ...], stock: St
 
 def require_order(order: Float[Any, "*batch series"], step: int) -> None:
     """Refuse a policy that orders less than nothing, or what is no number."""
-    if not _none_below_zero(order):
+    if not none_below_zero(order):
         at = tuple(int(x) for x in np.argwhere(~(np.asarray(order) >= 0))[0])
         where = f"for series {at[-1]} in step {step}"
         msg = f"the policy ordered {float(order[at]):g} {where}: orders must be numbers that are not negative"
         raise ArgumentError(msg)
 
 
-def _none_below_zero(units: Any) -> bool:  # noqa: ANN401
+def none_below_zero(units: Any) -> bool:  # noqa: ANN401
     """Whether all are numbers and none is negative. In main memory numpy finds the least several times sooner."""
     least = np.asarray(units).min() if str(getattr(units, "device", "cpu")) == "cpu" else units.min()
     return bool(least >= 0)  # NaN is not

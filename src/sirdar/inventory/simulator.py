@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sirdar.inventory.demand import paths, require_fitting, require_order
+from sirdar.inventory.demand import none_below_zero, paths, require_demand, require_fitting, require_order
 from sirdar.inventory.fused import Shelf, serve
 from sirdar.inventory.ledger import Ledger, Trajectory
 from sirdar.inventory.limits import require_within, shared
@@ -55,7 +55,7 @@ def simulate(
         ArgumentError: shapes disagree, demand is negative or not a number, the lead time exceeds the time, or the
             policy breaks a limit that series share.
     """
-    wanted = torch.as_tensor(paths(demand, samples, seed))
+    wanted = torch.as_tensor(paths(demand, samples, seed, later=True))
     wanted = wanted if wanted.is_floating_point() else wanted.to(torch.float64)
     start = require_fitting(problem, tuple(wanted.shape), stock, warm_up)
     trajectory, sums = _run(policy, problem, wanted, start, _Counting(warm_up, seed))
@@ -93,6 +93,8 @@ def _run(
     # One list per field of `Trajectory`, stacked when asked for.
     orders, received, sold, left = records = ([], [], [], [])
     for step, wanted in enumerate(demand.movedim(-1, 0).contiguous()):
+        if not none_below_zero(wanted):
+            require_demand(demand)
         due = step % reviews == 0 if isinstance(reviews, int) else demand.new_tensor(step % reviews == 0)
         order = nothing
         if isinstance(due, Tensor) or due:
