@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from store import bar, store
 
-from sirdar.forecasting.meter import peak_memory
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.panel import Panel
 from sirdar.testing.forecasters import panel_of
@@ -43,7 +42,6 @@ def main() -> None:
         bar("30,490 series, 28 days, 9 quantiles: seconds", seconds[SERIES], 60.0),
         bar("a million series, extrapolated from 100,000: minutes", minutes, 40.0),
     ]
-    measured["peak_memory_bytes"] = peak_memory()
     claim = "MQ-CNN forecasts all of M5 in a minute and a million series in 40 minutes on two cores"
     store("forecasting/speed", claim, "python benchmarks/forecasting_speed.py", measured, bars)
 
