@@ -10,8 +10,9 @@ from torch import nn
 from sirdar.chips import load
 from sirdar.deploy import rulebook
 from sirdar.deploy.capture import capture
-from sirdar.deploy.fitting import fit, graph_of, instructions, price, risk_of
+from sirdar.deploy.fitting import fit, instructions, price, risk_of
 from sirdar.workload.graph import Graph
+from sirdar.workload.trace import graph_of
 
 CHIP = load("trainium1")
 BOOK = rulebook.load(CHIP)

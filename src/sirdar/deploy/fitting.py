@@ -10,14 +10,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch.export import ExportedProgram
-
 from sirdar.chips import Chip, Roofline
 from sirdar.chips.energy import energy
 from sirdar.deploy.rulebook import Rulebook
 from sirdar.units import usd
 from sirdar.workload.graph import Graph, Operator
-from sirdar.workload.trace import _Reader
 
 _FREE = frozenset(("view", "constant"))
 _RISKS = ((0.03, "low"), (0.3, "some"), (1.0, "high"), (math.inf, "beyond the limit"))
@@ -77,15 +74,6 @@ class Price:
     instance: str | None
     usd_per_million: float | None
     assumed: bool
-
-
-def graph_of(program: ExportedProgram, title: str) -> Graph:
-    """The operators of an exported program.
-
-    Raises:
-        UnsupportedError: a tensor has a data-dependent shape or a type without a format.
-    """
-    return _Reader(program, title).graph()
 
 
 def instructions(graph: Graph, book: Rulebook) -> int | None:

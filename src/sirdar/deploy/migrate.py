@@ -23,12 +23,13 @@ from sirdar.deploy.checking import check, finding, inputs_of, rules_about
 from sirdar.deploy.compiled import ethos_u
 from sirdar.deploy.emulation import Formats, Network, is_matrix, network
 from sirdar.deploy.findings import Finding, merged
-from sirdar.deploy.fitting import Fit, Price, fit, graph_of, latencies, price
+from sirdar.deploy.fitting import Fit, Price, fit, latencies, price
 from sirdar.deploy.precision import Plan, examined, plan
 from sirdar.deploy.rewriting import Rewrite, Rewritten, rewritten
 from sirdar.deploy.rulebook import Rulebook
 from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.workload.graph import Graph
+from sirdar.workload.trace import graph_of
 
 
 @dataclass(frozen=True)

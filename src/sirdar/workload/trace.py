@@ -56,7 +56,15 @@ def trace(module: nn.Module, example: Example) -> Graph:
         UnsupportedError: torch.export cannot follow the module; the sentence names it and gives torch's reason.
     """
     title = type(module).__name__
-    program = _exported(module, example, title)
+    return graph_of(_exported(module, example, title), title)
+
+
+def graph_of(program: ExportedProgram, title: str) -> Graph:
+    """The operators of a program that was exported already; nothing of it is run.
+
+    Raises:
+        UnsupportedError: a tensor has a data-dependent shape or a type without a format.
+    """
     return _Reader(program, title).graph()
 
 
