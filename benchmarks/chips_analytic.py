@@ -107,29 +107,29 @@ def table(path: Path) -> Iterator[list[str]]:
         yield from ([cell.strip() for cell in row] for row in csv.reader(file) if row)
 
 
-def core(name: str) -> Chip:
-    """One core of a chip: its share of the arrays, of memory and of bandwidth."""
+def core(name: str, active: int | None = None) -> Chip:
+    """One core of a chip: its share of the arrays and of memory; bandwidth is shared by the cores that are at work."""
     chip, cores = load(CHIPS[name]), CORES[name]
 
-    def shared(number: Any) -> Any:  # noqa: ANN401 - a Number or None
-        return number and replace(number, value=number.value / cores)
+    def shared(number: Any, among: int = cores) -> Any:  # noqa: ANN401 - a Number or None
+        return number and replace(number, value=number.value / among)
 
     blocks = chip.blocks
     if blocks is not None:
         part = blocks.parts["array"]
         one = replace(part, numbers={key: number for key, number in part.numbers.items() if key != "count"})
         blocks = replace(blocks, parts={"array": one})
-    keys = ("vector_flops_per_s", "memory_bytes", "bandwidth_bytes_per_s", "sram_bytes")
+    own: dict[str, Any] = {
+        key: shared(getattr(chip, key)) for key in ("vector_flops_per_s", "memory_bytes", "sram_bytes")
+    }
+    own["bandwidth_bytes_per_s"] = shared(chip.bandwidth_bytes_per_s, active or cores)
     peaks = {dtype: shared(number) for dtype, number in chip.flops_per_s.items()}
-    return replace(
-        chip, flops_per_s=peaks, blocks=blocks, fitted={}, **{key: shared(getattr(chip, key)) for key in keys}
-    )
+    return replace(chip, flops_per_s=peaks, blocks=blocks, fitted={}, **own)
 
 
 def neuron(path: Path) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
     """Every row predicted without its architecture, and the shares fitted to all rows of a kind."""
-    cores = {name: core(name) for name in CHIPS}
-    work = [(row, whole(row, cores[row.chip])) for row in steps(path)]
+    work = [(row, whole(row, core(row.chip, row.active))) for row in steps(path)]
     groups: dict[str, list[tuple[Step, Parts]]] = defaultdict(list)
     for row, parts in work:
         groups[f"{row.kind} on {'NeuronCore v1' if row.chip == 'inf1' else 'NeuronCore v2'}"].append((row, parts))
@@ -155,7 +155,7 @@ def neuron(path: Path) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]
 def whole(row: Step, chip: Chip) -> Parts:
     """Ideal times of one step."""
     parts = sum((ideal(graph, chip, row.dtype).times(count) for graph, count in row.graphs), Parts())
-    return parts + Parts(exchanges=row.exchanges)
+    return replace(parts, exchanges=row.exchanges, weights=0.0 if row.cached else parts.weights)
 
 
 def fit(members: Sequence[tuple[Step, Parts]]) -> Calibration:

@@ -3,14 +3,20 @@
 
 The rows come from a table with the columns chip, kind, model, details, instance, dtype, batch, n_cores, nodes,
 throughput, p50_ms and raw (name=value pairs, joined by "|"). What a row does not say is taken from the public
-configuration of its model; picture sizes of YOLO v4 (608) and OpenPose (656 x 368) and 50 (PixArt: 20) denoising steps
-are assumptions.
+configuration of its model and from the tutorial that the row names (picture sizes of YOLO v4, 608, and OpenPose, 656 x
+368); 50 (PixArt: 20) denoising steps are an assumption.
+
+Three things have to be read between the columns. "b5" in a name is the batch that was compiled; the column "batch" may
+be what a caller sends, two compiled batches at once (tutorial of ResNet-50 in TensorFlow). How many cores were at work
+follows from Little's law: on an inf1.6xlarge TensorFlow's DistilBERT has 4 batches in flight on 16 cores, since its one
+caller gets one chip by default. And a pipeline of cores keeps all weights on chip ("NeuronCore Pipeline", AWS Neuron
+documentation), so it reads none.
 """
 
 import csv
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -75,6 +81,8 @@ class Step:
         chip: the row's.
         instance: the row's.
         throughput: results a second, published.
+        active: cores of a chip that are at work and share its memory; all where None.
+        cached: whether the weights stay on chip, as those of a pipeline of cores do.
     """
 
     kind: str
@@ -88,6 +96,8 @@ class Step:
     chip: str
     instance: str
     throughput: float
+    active: int | None = None
+    cached: bool = False
 
     @property
     def seconds(self) -> float:
@@ -184,12 +194,16 @@ def _inference(row: dict[str, str], said: dict[str, str]) -> Step:
     """One batch on every core that has one in flight, by Little's law."""
     if "Stable Diffusion" in row["model"] or "PixArt" in row["model"]:
         return _diffusion(row)
-    cores = int(row["n_cores"] or CORES[row["chip"]])
-    pipelined = said.get("Run Mode") == "Model Pipeline" or (row["instance"] == "inf1.6xlarge")
-    flying = round(float(row["throughput"]) * float(row["p50_ms"]) / 1e3 / int(row["batch"]))
-    groups = 16.0 if pipelined else float(max(1, min(cores, flying)))
+    compiled = re.search(r",b(\d+),", said.get("Name", ""))
+    batch = min(int(row["batch"]), int(compiled[1])) if compiled else int(row["batch"])
+    row = {**row, "batch": str(batch)}
     kind, architecture, parts = _vision(row) or _encoder(row)
-    return _made(row, kind, architecture, parts, groups=groups)
+    cores = int(row["n_cores"] or CORES[row["chip"]])
+    piped = said.get("Run Mode") == "Model Pipeline"
+    flying = round(float(row["throughput"]) * float(row["p50_ms"]) / 1e3 / batch)
+    flying = max(1, flying if piped else min(cores, flying))
+    step = _made(row, kind, architecture, parts, groups=float(flying))
+    return replace(step, active=min(flying, CORES[row["chip"]]), cached=piped)
 
 
 _Found = tuple[str, str, list[tuple[Graph, float]]]
