@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from migration_networks import Detector, Mobile, Sequence, UNet, bottlenecks, vgg
 from torch import Tensor, nn
 
 IMAGE, IDS = (1, 3, 64, 64), (2, 16)
@@ -18,14 +19,15 @@ class Entry:
     Args:
         name: of the model.
         make: builds it in evaluation mode, with example inputs.
-        published: whether AWS publishes the architecture as running (throughput tables, supported-model lists).
+        published: the row of AWS's inference benchmarks that says this architecture runs on this chip, as the
+            Neuron documentation names it (chip: model); empty for none.
         chip: where it goes.
         tolerance: error of the output that is allowed.
     """
 
     name: str
     make: Callable[[], tuple[nn.Module, Any]]
-    published: bool = False
+    published: str = ""
     chip: str = "trainium1"
     tolerance: float = 0.02
 
@@ -54,6 +56,19 @@ class First(nn.Module):
         return tuple(item for item in answer.to_tuple() if isinstance(item, Tensor))
 
 
+def settled(module: nn.Module, example: tuple[Tensor, ...]) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The module with the statistics of its example in its batch norms; values would fade to nothing without."""
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = None
+        norm.reset_running_stats()
+        norm.train()
+    if norms:
+        with torch.no_grad():
+            module(*example)
+    return module.eval(), example
+
+
 def hugging(model: str, config: str, example: dict[str, Callable[[], Tensor]], **sizes: Any) -> Callable[[], Any]:  # noqa: ANN401
     """A model of `transformers` with random weights."""
 
@@ -61,10 +76,8 @@ def hugging(model: str, config: str, example: dict[str, Callable[[], Tensor]], *
         import transformers
 
         torch.manual_seed(0)
-        settings = getattr(transformers, config)(**sizes)
-        return First(getattr(transformers, model)(settings).eval(), tuple(example)).eval(), tuple(
-            value() for value in example.values()
-        )
+        module = getattr(transformers, model)(getattr(transformers, config)(**sizes)).eval()
+        return settled(First(module, tuple(example)).eval(), tuple(value() for value in example.values()))
 
     return make
 
@@ -82,123 +95,9 @@ def plain(build: Callable[[], nn.Module], *example: Tensor) -> Callable[[], Any]
 
     def make() -> tuple[nn.Module, tuple[Tensor, ...]]:
         torch.manual_seed(0)
-        return build().eval(), example
+        return settled(build().eval(), example)
 
     return make
-
-
-def convolution(inputs: int, outputs: int, stride: int = 1, groups: int = 1, size: int = 3) -> nn.Sequential:
-    """Convolution, batch norm, rectifier."""
-    conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
-
-
-class Residual(nn.Module):
-    """A bottleneck as in ResNet-50."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.inner = nn.Sequential(
-            convolution(width, width // 4, size=1),
-            convolution(width // 4, width // 4),
-            convolution(width // 4, width, size=1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The input and what three convolutions add."""
-        return nn.functional.relu(x + self.inner(x))
-
-
-class UNet(nn.Module):
-    """Down, up, and across."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.start, self.down = convolution(3, 16), nn.Sequential(nn.MaxPool2d(2), convolution(16, 32))
-        self.up, self.end = (
-            nn.ConvTranspose2d(32, 16, 2, stride=2),
-            nn.Sequential(convolution(32, 16), nn.Conv2d(16, 2, 1)),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """A class for every pixel."""
-        wide = self.start(x)
-        return self.end(torch.cat([wide, self.up(self.down(wide))], 1))
-
-
-class Detector(nn.Module):
-    """Convolutions with SiLU and two scales, as the YOLO family has them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.SiLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.SiLU()
-        )
-        self.pool = nn.ModuleList([nn.MaxPool2d(size, 1, size // 2) for size in (5, 9, 13)])
-        self.mix, self.head = nn.Conv2d(128, 32, 1), nn.Conv2d(64, 18, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Boxes and scores on a grid."""
-        deep = self.stem(x)
-        deep = self.mix(torch.cat([deep, *(pool(deep) for pool in self.pool)], 1))
-        large = nn.functional.interpolate(deep, scale_factor=2.0, mode="nearest")
-        small = nn.functional.max_pool2d(large, 2)
-        return self.head(torch.cat([deep, small], 1)).flatten(2).sigmoid()
-
-
-class Mobile(nn.Module):
-    """Inverted bottlenecks with depthwise convolutions and hard swish."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            convolution(3, 16, 2),
-            nn.Conv2d(16, 64, 1),
-            nn.Hardswish(),
-            convolution(64, 64, 1, 64),
-            nn.Conv2d(64, 16, 1),
-        )
-        self.head = nn.Linear(16, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scores of ten classes."""
-        return self.head(self.body(x).mean((2, 3)))
-
-
-class Sequence(nn.Module):
-    """A recurrent network over tokens."""
-
-    def __init__(self, kind: type[nn.Module], *, both: bool = False) -> None:
-        super().__init__()
-        self.table = nn.Embedding(100, 16)
-        self.inner = kind(16, 24, num_layers=2, batch_first=True, bidirectional=both)
-        self.head = nn.Linear(48 if both else 24, 5)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Scores from the last step."""
-        return self.head(self.inner(self.table(tokens))[0][:, -1])
-
-
-def vgg() -> nn.Module:
-    """Plain convolutions, as in VGG-16."""
-    return nn.Sequential(
-        convolution(3, 16), convolution(16, 16), nn.MaxPool2d(2), convolution(16, 32), convolution(32, 32),
-        nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(4),
-        nn.Flatten(), nn.Linear(512, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, 10),
-    )  # fmt: skip
-
-
-def bottlenecks() -> nn.Module:
-    """A stem and bottlenecks, as in ResNet-50."""
-    return nn.Sequential(
-        convolution(3, 64, 2, size=7),
-        nn.MaxPool2d(3, 2, 1),
-        Residual(64),
-        Residual(64),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(64, 10),
-    )
 
 
 def forecaster(name: str) -> Callable[[], Any]:
@@ -214,43 +113,105 @@ def forecaster(name: str) -> Callable[[], Any]:
     return make
 
 
-def perceiver() -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """A text perceiver."""
-    import transformers
+def camera(name: str) -> Callable[[], Any]:
+    """The smallest network that this package's search builds for a camera product."""
 
-    torch.manual_seed(0)
-    config = transformers.PerceiverConfig(
-        num_latents=8, d_latents=32, d_model=32, num_blocks=1, num_self_attends_per_block=2, num_self_attention_heads=4,
-        num_cross_attention_heads=4, vocab_size=100, max_position_embeddings=16,
-    )  # fmt: skip
-    model = transformers.PerceiverForMaskedLM(config).eval()
-    return First(model, ("inputs",)).eval(), (ids(),)
+    def make() -> tuple[nn.Module, tuple[Tensor, ...]]:
+        from importlib import import_module
 
+        product = import_module(f"sirdar.recipes.{name}").PRODUCT
+        candidate = product.space.smallest()
+        return settled(product.network(candidate).eval(), (product.example(candidate),))
+
+    return make
+
+
+LATENTS = {
+    "num_latents": 8, "d_latents": 32, "num_blocks": 1, "num_self_attends_per_block": 2, "num_self_attention_heads": 4,
+    "num_cross_attention_heads": 4,
+}  # fmt: skip
 
 MODELS: tuple[Entry, ...] = (
-    Entry("bert-base", hugging("BertModel", "BertConfig", {"input_ids": lambda: ids(1, 128, high=30_000)}), True),
-    Entry("bert", hugging("BertForSequenceClassification", "BertConfig", BOTH, **TEXT), True, "inferentia1"),
+    Entry(
+        "bert-base",
+        hugging("BertModel", "BertConfig", {"input_ids": lambda: ids(1, 128, high=30_000)}),
+        "trn1: bert-base-uncased",
+    ),
+    Entry(
+        "bert",
+        hugging("BertForSequenceClassification", "BertConfig", BOTH, **TEXT),
+        "inf1: BERT base (bert-base-uncased)",
+        "inferentia1",
+    ),
     Entry(
         "distilbert",
         hugging(
             "DistilBertModel", "DistilBertConfig", BOTH, vocab_size=100, dim=32, n_layers=2, n_heads=4, hidden_dim=64
         ),
-        True,
+        "inf1: DistilBERT base (distilbert-base-uncased)",
         "inferentia1",
     ),
-    Entry("roberta", hugging("RobertaModel", "RobertaConfig", BOTH, **TEXT), True, "inferentia2"),
-    Entry("xlm-roberta", hugging("XLMRobertaModel", "XLMRobertaConfig", BOTH, **TEXT), True, "inferentia2"),
-    Entry("albert", hugging("AlbertModel", "AlbertConfig", BOTH, **TEXT, embedding_size=16), True, "inferentia2"),
-    Entry("electra", hugging("ElectraModel", "ElectraConfig", BOTH, **TEXT, embedding_size=16), True, "inferentia2"),
-    Entry("llama", hugging("LlamaForCausalLM", "LlamaConfig", TOKENS, **DECODER), True, "trainium1"),
-    Entry("mistral", hugging("MistralForCausalLM", "MistralConfig", TOKENS, **DECODER), True, "trainium2"),
+    Entry("roberta", hugging("RobertaModel", "RobertaConfig", BOTH, **TEXT), "inf2: roberta-base", "inferentia2"),
+    Entry(
+        "xlm-roberta",
+        hugging("XLMRobertaModel", "XLMRobertaConfig", BOTH, **TEXT),
+        "inf2: xlm-roberta-base",
+        "inferentia2",
+    ),
+    Entry(
+        "distilroberta",
+        hugging("RobertaModel", "RobertaConfig", BOTH, **{**TEXT, "num_hidden_layers": 1}),
+        "inf1: DistilRoBERTa base (distilroberta-base)",
+        "inferentia1",
+    ),
+    Entry(
+        "albert",
+        hugging("AlbertModel", "AlbertConfig", BOTH, **TEXT, embedding_size=16),
+        "inf2: albert-base-v2",
+        "inferentia2",
+    ),
+    Entry(
+        "electra",
+        hugging("ElectraModel", "ElectraConfig", BOTH, **TEXT, embedding_size=16),
+        "inf2: google/electra-base-discriminator",
+        "inferentia2",
+    ),
+    Entry("llama", hugging("LlamaForCausalLM", "LlamaConfig", TOKENS, **DECODER), "trn1: Llama-2-7b", "trainium1"),
+    Entry(
+        "mistral",
+        hugging("MistralForCausalLM", "MistralConfig", TOKENS, **DECODER),
+        "trn1: Mistral-7B-Instruct-v0.2",
+        "trainium1",
+    ),
     Entry(
         "t5",
         hugging("T5Model", "T5Config", PAIR, vocab_size=100, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4),
-        True,
+        "inf2: t5-3b",
         "inferentia2",
     ),
-    Entry("vit", hugging("ViTModel", "ViTConfig", PICTURE, **SEEN, patch_size=16), True, "inferentia2"),
+    Entry(
+        "flan-t5",
+        hugging(
+            "T5Model",
+            "T5Config",
+            PAIR,
+            vocab_size=100,
+            d_model=32,
+            d_kv=8,
+            d_ff=64,
+            num_layers=2,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+        ),
+        "trn1: google/flan-t5-xl",
+        "trainium1",
+    ),
+    Entry(
+        "vit",
+        hugging("ViTModel", "ViTConfig", PICTURE, **SEEN, patch_size=16),
+        "inf2: google/vit-base-patch16-224",
+        "inferentia2",
+    ),
     Entry(
         "clip",
         hugging(
@@ -261,10 +222,36 @@ MODELS: tuple[Entry, ...] = (
             vision_config={**SEEN, "patch_size": 16},
             projection_dim=16,
         ),
-        True,
-        "trainium1",
+        "inf2: openai/clip-vit-base-patch32",
+        "inferentia2",
     ),
-    Entry("perceiver", perceiver, True, "inferentia2"),
+    Entry(
+        "perceiver of text",
+        hugging(
+            "PerceiverForMaskedLM",
+            "PerceiverConfig",
+            {"inputs": ids},
+            **LATENTS,
+            d_model=32,
+            vocab_size=100,
+            max_position_embeddings=16,
+        ),
+        chip="inferentia2",
+    ),
+    Entry(
+        "perceiver",
+        hugging(
+            "PerceiverForImageClassificationLearned",
+            "PerceiverConfig",
+            {"inputs": lambda: pixels(1, 3, 16, 16)},
+            **LATENTS,
+            d_model=512,
+            image_size=16,
+            num_labels=10,
+        ),
+        "inf2: deepmind/vision-perceiver-learned",
+        "inferentia2",
+    ),
     Entry(
         "resnet",
         hugging(
@@ -276,20 +263,18 @@ MODELS: tuple[Entry, ...] = (
             depths=[1, 1],
             num_labels=10,
         ),
-        True,
+        "inf2: resnet18",
         "inferentia2",
     ),
-    Entry("resnet bottlenecks", plain(bottlenecks, pixels()), True, "inferentia1"),
-    Entry("vgg", plain(vgg, pixels()), True, "inferentia2"),
-    Entry("u-net", plain(UNet, pixels()), True, "inferentia2"),
-    Entry("yolo", plain(Detector, pixels()), True, "inferentia1"),
+    Entry("resnet bottlenecks", plain(bottlenecks, pixels()), "inf1: Resnet-50", "inferentia1"),
+    Entry("vgg", plain(vgg, pixels()), "inf2: vgg16", "inferentia2"),
+    Entry("u-net", plain(UNet, pixels()), "inf2: UNet", "inferentia2"),
+    Entry("yolo", plain(Detector, pixels()), "inf1: YOLO v4", "inferentia1"),
     Entry(
         "gpt2",
         hugging(
             "GPT2LMHeadModel", "GPT2Config", TOKENS, vocab_size=100, n_embd=32, n_layer=2, n_head=4, n_positions=32
         ),
-        True,
-        "trainium1",
     ),
     Entry(
         "whisper",
@@ -375,6 +360,34 @@ MODELS: tuple[Entry, ...] = (
             num_detection_tokens=5,
             num_labels=3,
         ),
+    ),
+    Entry(
+        "detr",
+        hugging(
+            "DetrForObjectDetection",
+            "DetrConfig",
+            PICTURE,
+            use_timm_backbone=False,
+            use_pretrained_backbone=False,
+            backbone=None,
+            backbone_config={
+                "model_type": "resnet",
+                "embedding_size": 16,
+                "hidden_sizes": [16, 32],
+                "depths": [1, 1],
+                "out_features": ["stage2"],
+            },
+            d_model=32,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=64,
+            decoder_ffn_dim=64,
+            num_queries=5,
+            num_labels=3,
+        ),
+        chip="inferentia2",
     ),
     Entry("deit", hugging("DeiTModel", "DeiTConfig", PICTURE, **SEEN, patch_size=16)),
     Entry("beit", hugging("BeitModel", "BeitConfig", PICTURE, **SEEN, patch_size=16)),
@@ -468,6 +481,9 @@ MODELS: tuple[Entry, ...] = (
     Entry("mq-cnn", forecaster("MQCNN"), tolerance=0.02),
     Entry("mq-rnn", forecaster("MQRNN"), chip="inferentia2"),
     Entry("mq-transformer", forecaster("MQTransformer"), chip="trainium2"),
+    Entry("person detection", camera("detection"), chip="inferentia2"),
+    Entry("camera classification", camera("classification"), chip="trainium1"),
+    Entry("camera segmentation", camera("segmentation"), chip="graviton3"),
     Entry("mobile", plain(Mobile, pixels()), chip="inferentia2"),
     Entry("lstm", plain(lambda: Sequence(nn.LSTM), ids(2, 8)), chip="inferentia2"),
     Entry("gru", plain(lambda: Sequence(nn.GRU), ids(2, 8)), chip="graviton3"),
