@@ -127,6 +127,7 @@ def test_another_region_has_another_grid() -> None:
         ({"region": "eu-nort-1"}, r"region 'eu-nort-1' is not known.*Did you mean 'eu-north-1'\?"),
         ({"chips": []}, "chips must name at least one chip, got none"),
         ({"chips": ["tpu"]}, "no chip is called 'tpu'"),
+        ({"chips": ["t4", load("t4")]}, "every chip needs a name of its own, got 't4' twice"),
         ({"dtype": "fp61"}, r"'fp61'; there are.*Did you mean 'fp16'\?"),
     ],
 )

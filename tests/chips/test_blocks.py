@@ -52,6 +52,8 @@ area_mm2 = {{ {fact}, value = 40 }}
 power_w = {{ {fact}, value = 20 }}
 """
 PLAIN = SHEET.format(fact='source = "a sketch", date = 2026-11-24')
+PASSES = PLAIN[PLAIN.index("bf16 =") : PLAIN.index("[blocks.vector]")]
+HOT = 'power_w = { source = "a sketch", date = 2026-11-24, value = 30 }'
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -90,6 +92,12 @@ def test_peaks_follow_from_the_parts(tmp_path: Path) -> None:
         ("[blocks.array]", "[blocks.array]\nhidden_load = 1", "'blocks.array.hidden_load' must be true or false"),
         ("[blocks.array]", "[blocks.cache]\n[blocks.array]", "'blocks.cache' is not known"),
         ("value = 64 }", "value = -64 }", "'blocks.array.rows.value' must be a number > 0, got -64"),
+        ("value = 64 }", "value = 64.5 }", "'blocks.array.rows' must be a whole number, got 64.5"),
+        ("value = 4 }", "value = 0.5 }", "'blocks.array.count' must be a whole number, got 0.5"),
+        ("value = 1e9 }", "value = 2.8 }", "'blocks.array.clock_hz' must be from 100000 to .* got 2.8: it may be"),
+        (PASSES, "", "'blocks.array.passes' must name at least one number format"),
+        ('vendor = "us"', 'vendor = "us"\nflops_per_s = 3', "'flops_per_s' must be a table, got 3"),
+        ('vendor = "us"', 'vendor = "us"\n' + HOT, "'power_w' is 30, but the blocks draw 18 together"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_its_key(tmp_path: Path, old: str, new: str, sentence: str) -> None:
@@ -104,6 +112,19 @@ def test_stating_something_else_than_the_parts_give_is_refused(tmp_path: Path) -
         load(written(tmp_path, stated + PLAIN))
     near = stated.replace("400e9", "270e9")
     assert load(written(tmp_path, near + PLAIN)).vector_flops_per_s.value == 270e9
+
+
+def test_a_budget_of_power_needs_the_power_of_every_part(tmp_path: Path) -> None:
+    silent = PLAIN.replace('power_w = { source = "a sketch", date = 2026-11-24, value = 0.5 }', "")
+    stated = silent.replace('vendor = "us"', 'vendor = "us"\n' + HOT.replace("30", "15"))
+    with pytest.raises(DataError, match=r"'blocks\.vector\.power_w' is missing, so the budget of power cannot be"):
+        load(written(tmp_path, stated))
+
+
+def test_an_array_that_passes_twice_over_everything_is_fed_at_its_own_width(tmp_path: Path) -> None:
+    slow = PLAIN.replace("value = 1 }\nfp32", "value = 2 }\nfp32")
+    assert slow != PLAIN
+    assert load(written(tmp_path, slow)).flops_per_s["bf16"].value == pytest.approx(16.384e12)
 
 
 def test_a_chip_without_an_array_has_no_cycle_model() -> None:

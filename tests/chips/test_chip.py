@@ -170,6 +170,16 @@ def test_an_unknown_name_lists_those_there_are() -> None:
         ('vendor = "us"', 'vendor = "us"\nvendor = "them"', "cannot be read as TOML: Cannot overwrite a value"),
         ('vendor = "us"', "vendor = us", "cannot be read as TOML"),
         ("[flops_per_s]\n", "flops_per_s = 3\n[other]\n", "key 'other' is not known"),
+        ("1_000_000", "1" + "0" * 400, r"key 'memory_bytes.value' must be a number > 0, got 1000"),
+        ("chips = 2", "chips = 1" + "0" * 400, r"key 'instances\[0\].chips' must be an integer > 0, got 1000"),
+        (
+            "value = 1e12",
+            "value = 1",
+            "key 'flops_per_s.bf16' must be from 1e.06 to .* got 1: it may be in another unit",
+        ),
+        ("value = 1e9", "value = 820", "key 'bandwidth_bytes_per_s' must be from 100000 to .* got 820: it may be in"),
+        ("value = 0,", "value = 5.0,", "key 'overhead_s' must be from 0 to 1, .* got 5: it may be in another unit"),
+        ('vendor = "us"', 'vendor = "us"\nper_core = 3', "key 'per_core' must be a table, got 3"),
     ],
 )
 def test_wrong_files_are_refused_by_file_and_key(own: Path, before: str, after: str, sentence: str) -> None:

@@ -75,11 +75,19 @@ def advise(
     if not sheets:
         msg = "chips must name at least one chip, got none"
         raise ArgumentError(msg)
+    _require_different([chip.name for chip in sheets])
     volume = float(per_s * _DAY_S if per_s is not None else per_day or 0.0)
     rate = None if per_s is None else float(per_s)
     work = _Work(graph, batch, volume, rate, latency_s, dtype, region)
     every = [option for chip in sheets for option in _options(chip, work)]
     return _ranked(every, work)
+
+
+def _require_different(titles: list[str]) -> None:
+    twice = [title for title in titles if titles.count(title) > 1]
+    if twice:
+        msg = f"every chip needs a name of its own, got {twice[0]!r} twice"
+        raise ArgumentError(msg)
 
 
 def _all(dtype: str) -> list[Chip]:

@@ -10,6 +10,7 @@ holds one per number format, ``[[instances]]`` where the chip can be rented. `si
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date as calendar_date
 from importlib.resources import files
@@ -43,6 +44,16 @@ _KEYS = (*_TEXTS, *_NUMBERS, "flops_per_s")
 _OPTIONAL = ("sram_bytes", "node_nm")
 _MAY_BE_ZERO = ("overhead_s", "start_s", "run_s", "exchange_s")
 _SHARES = ("compute_efficiency", "bandwidth_efficiency")
+_COUNTS = ("rows", "columns", "count", "stream", "least_stream", "lanes")
+_PLAUSIBLE = {  # from a microcontroller to a rack, with room: beyond it, a figure is in another unit
+    "flops_per_s": (1e6, 1e19),
+    "vector_flops_per_s": (1e6, 1e18),
+    "memory_bytes": (1e3, 1e15),
+    "bandwidth_bytes_per_s": (1e5, 1e16),
+    "clock_hz": (1e5, 1e11),
+    "overhead_s": (0.0, 1.0),
+    "power_w": (1e-4, 1e5),
+}
 
 
 def names() -> tuple[str, ...]:
@@ -88,10 +99,11 @@ def _catalogue() -> Traversable:
 def _read(path: Traversable, title: str) -> Chip:
     sheet = Sheet.read(path, title)
     if "per_core" in sheet.table:
+        sheet.child("per_core")
         sheet = Sheet(title, host.scaled(sheet.table, title))
     blocks = _blocks(sheet.child("blocks")) if "blocks" in sheet.table else None
     if blocks is not None:
-        sheet = Sheet(title, _completed(sheet.table, blocks))
+        sheet = Sheet(title, _completed(sheet, blocks))
     sheet.only((*_KEYS, *_OPTIONAL, "blocks", "fitted", "instances"), required=_KEYS)
     name, vendor, kind, description = (sheet.text(key) for key in _TEXTS)
     if kind not in KINDS:
@@ -112,9 +124,10 @@ def _read(path: Traversable, title: str) -> Chip:
     return chip
 
 
-def _completed(table: Mapping[str, Any], blocks: Blocks) -> dict[str, Any]:
+def _completed(sheet: "Sheet", blocks: Blocks) -> dict[str, Any]:
     """The sheet with what its blocks imply, where it does not say so itself."""
-    whole: dict[str, Any] = {**table, "flops_per_s": dict(table.get("flops_per_s", {}))}
+    stated = dict(sheet.child("flops_per_s").table) if "flops_per_s" in sheet.table else {}
+    whole: dict[str, Any] = {**sheet.table, "flops_per_s": stated}
     newest = max(number.date for _, number in blocks.numbers())
     for key, value in blocks.implied().items():
         place, _, dtype = key.partition(".")
@@ -150,17 +163,28 @@ def _block(sheet: "Sheet", kind: str) -> Block:
     figures = (*required, *optional, *ANY_BLOCK)
     if kind != "array":
         sheet.only(figures, required=required)
-        return Block(kind, {key: sheet.number(key) for key in sheet.table})
+        return Block(kind, _figures(sheet, figures))
     sheet.only((*figures, "passes", "stationary", "hidden_load"), required=(*required, "passes"))
     passes = sheet.child("passes")
     passes.only(formats())
+    if not passes.table:
+        raise sheet.wrong("passes", "must name at least one number format")
     stationary, hidden = sheet.table.get("stationary", "weight"), sheet.table.get("hidden_load", True)
     if stationary not in STATIONARY:
         raise sheet.wrong("stationary", f"must be one of {', '.join(STATIONARY)}, got {stationary!r}", STATIONARY)
     if not isinstance(hidden, bool):
         raise sheet.wrong("hidden_load", f"must be true or false, got {hidden!r}")
-    numbers = {key: sheet.number(key) for key in figures if key in sheet.table}
-    return Block(kind, numbers, {key: passes.number(key) for key in passes.table}, stationary, hidden)
+    passed = {key: passes.number(key) for key in passes.table}
+    return Block(kind, _figures(sheet, figures), passed, stationary, hidden)
+
+
+def _figures(sheet: "Sheet", keys: Iterable[str]) -> dict[str, Number]:
+    """Those of a block; what is counted must be whole."""
+    numbers = {key: sheet.number(key) for key in keys if key in sheet.table}
+    for key in _COUNTS:
+        if key in numbers and not numbers[key].value.is_integer():
+            raise sheet.wrong(key, f"must be a whole number, got {numbers[key].value:g}")
+    return numbers
 
 
 def _fitted(sheet: "Sheet") -> dict[str, Number]:
@@ -172,7 +196,7 @@ def _peaks(sheet: "Sheet") -> dict[str, Number]:
     sheet.only(formats())
     if not sheet.table:
         raise sheet.wrong("", "must hold the peak of at least one number format")
-    return {key: sheet.number(key) for key in sheet.table}
+    return {key: sheet.number(key, unit="flops_per_s") for key in sheet.table}
 
 
 def _instances(sheet: "Sheet") -> tuple[Instance, ...]:
@@ -265,20 +289,23 @@ class Sheet:
     def quantity(self, key: str, *, zero: bool = False) -> float:
         """A finite number above zero, or from zero on."""
         value = self.table[key]
-        whole = isinstance(value, int | float) and not isinstance(value, bool)
-        if not whole or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        real = math.nan
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            with suppress(OverflowError):  # an integer of TOML may have more digits than any float
+                real = float(value)
+        if not math.isfinite(real) or real < 0 or (real == 0 and not zero):
             raise self.wrong(key, f"must be a number {'>= 0' if zero else '> 0'}, got {value!r}")
-        return float(value)
+        return real
 
     def whole(self, key: str) -> int:
         """An integer above zero."""
         value = self.table[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 2**31:
             raise self.wrong(key, f"must be an integer > 0, got {value!r}")
         return value
 
-    def number(self, key: str) -> Number:
-        """A number with its source and date."""
+    def number(self, key: str, unit: str = "") -> Number:
+        """A number with its source and date; `unit` is a key of `_PLAUSIBLE` where the number's own is none."""
         sheet = self.child(key)
         required = ("value", "source", "date")
         sheet.only((*required, "low", "high", "alternatives"), required=required)
@@ -289,6 +316,10 @@ class Sheet:
             raise self.wrong(key, f"must have low <= value <= high, got {low:g}, {value:g}, {high:g}")
         if key in _SHARES and high > 1:
             raise self.wrong(key, f"must be a share of at most 1, got {high:g}")
+        least, most = _PLAUSIBLE.get(unit or key, (0.0, math.inf))
+        if not least <= value <= most:
+            range_ = f"from {least:g} to {most:g}, as a chip has in {unit or key}"
+            raise self.wrong(key, f"must be {range_}, got {value:g}: it may be in another unit")
         return Number(
             **values,
             source=sheet.text("source"),
