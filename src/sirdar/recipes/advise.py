@@ -12,11 +12,14 @@ from sirdar.chips import Cost, Ranking, Tiled, advise, layers, load
 from sirdar.chips.analytic import fits
 from sirdar.deploy import loading
 from sirdar.errors import ArgumentError, DataError, require_positive_integer
+from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqrnn import MQRNN
 from sirdar.forecasting.models.mqtransformer import MQTransformer
+from sirdar.numerics.formats import element_named
 from sirdar.report.chips import ChipsReport, chips_page
 from sirdar.workload.graph import Graph
+from sirdar.workload.order import scheduled
 from sirdar.workload.trace import trace
 
 _SERIES = 4096  # of a forecaster in one run, where no batch is asked for
@@ -34,6 +37,7 @@ class Estimate:
         fits: whether it does.
         layers: every operator: name, kind, seconds by cause, bound, and joules by cause.
         joules: low, middle and high sums over the layers, counted from operations and bytes.
+        least_peak_bytes: of activations, in the best order of operators found; `cost` has those of the order traced.
     """
 
     chip: str
@@ -43,6 +47,7 @@ class Estimate:
     fits: bool
     layers: tuple[dict[str, Any], ...]
     joules: tuple[float, float, float]
+    least_peak_bytes: float
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -87,9 +92,10 @@ def _saved(path: Path, batch: int | None) -> tuple[nn.Module, tuple[Tensor, ...]
     except (OSError, ValueError, LookupError, TypeError) as error:
         msg = f"{path}: is no folder of a saved forecaster; otherwise give {loading.FORMS}"
         raise ArgumentError(msg) from error
-    for forecaster in (MQCNN, MQRNN, MQTransformer):
-        if kind == forecaster.MODEL:
-            return forecaster.load(path).inference(batch or _SERIES)
+    networks = {forecaster.MODEL: forecaster for forecaster in (MQCNN, MQRNN, MQTransformer)}
+    networks["feed-forward"] = FeedForward
+    if isinstance(kind, str) and kind in networks:
+        return networks[kind].load(path).inference(batch or _SERIES)
     msg = f"{path}: holds a {kind!r} forecaster, which is no network"
     raise DataError(msg)
 
@@ -128,7 +134,10 @@ def estimate(graph: Graph, chip_name: str, dtype: str) -> Estimate:
     )
     totals = [energy.total for energy in energies]
     joules = (sum(t.low_j for t in totals), sum(t.mid_j for t in totals), sum(t.high_j for t in totals))
-    return Estimate(chip.name, chip.usable_dtype(dtype), cost, sentence, room, rows, (joules[0], joules[1], joules[2]))
+    used = chip.usable_dtype(dtype)
+    stored = element_named(used).name
+    least = float(scheduled(graph, stored).peak_bytes(stored))
+    return Estimate(chip.name, used, cost, sentence, room, rows, (joules[0], joules[1], joules[2]), least)
 
 
 def summary(ranking: Ranking, current: str | None) -> dict[str, Any]:

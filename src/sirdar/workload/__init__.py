@@ -4,3 +4,4 @@
 from sirdar.workload.graph import Graph as Graph
 from sirdar.workload.graph import Operator as Operator
 from sirdar.workload.graph import TensorSpec as TensorSpec
+from sirdar.workload.order import scheduled as scheduled

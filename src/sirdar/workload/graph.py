@@ -187,7 +187,7 @@ class Graph:
         Graph inputs are alive from the start to their last use (to the end where nothing uses them), graph outputs
         to the end.
         """
-        storage = self._storage()
+        storage = self.storage()
         size = {spec.name: spec.bytes(dtype) for spec in self._activations() if storage[spec.name] == spec.name}
         last = self._last_use(storage)
         ending: dict[int, int] = defaultdict(int)
@@ -231,7 +231,7 @@ class Graph:
     def _activations(self) -> Iterable[TensorSpec]:
         return chain(self.inputs, (spec for operator in self.operators for spec in operator.outputs))
 
-    def _storage(self) -> dict[str, str]:
+    def storage(self) -> dict[str, str]:
         """The edge that owns the memory of each edge."""
         owner = {spec.name: spec.name for spec in self.inputs}
         for operator in self.operators:

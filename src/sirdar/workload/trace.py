@@ -7,6 +7,8 @@ that weight: an operator lists the parameters it reads as they lie in memory.
 """
 
 import contextlib
+import io
+import logging
 import operator as python_operator
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,6 +18,7 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.workload.counting import attributes_of, flops_of, is_check, kind_of, macs_of
@@ -49,7 +52,8 @@ def trace(module: nn.Module, example: Example) -> Graph:
         example: one tensor, a tuple of positional arguments, or a dictionary of keyword arguments.
 
     Returns:
-        A graph named after the module's class. Operators that are not covered stand in it as "unknown".
+        A graph named after the module's class, in the order of its program; `sirdar.workload.order` looks for the one
+        that needs the least memory. Operators that are not covered stand in it as "unknown".
 
     Raises:
         ArgumentError: the example is none of the three.
@@ -68,16 +72,45 @@ def graph_of(program: ExportedProgram, title: str) -> Graph:
     return _Reader(program, title).graph()
 
 
+def reduced(program: ExportedProgram) -> ExportedProgram:
+    """A program of core ATen operators.
+
+    Fused attention on a processor returns strides that some programs cannot view as they were recorded (torch 2.13,
+    GPT-2); written out as products and a softmax it has none to keep.
+    """
+    try:
+        return program.run_decompositions()
+    except (RuntimeError, ValueError):
+        with sdpa_kernel([SDPBackend.MATH]):
+            return program.run_decompositions()
+
+
 def _exported(module: nn.Module, example: Example, title: str) -> ExportedProgram:
     arguments, keywords = _arguments(example)
-    with _evaluating(module), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # recurrent modules make torch.export warn about its own bookkeeping
+    with _evaluating(module), torch.no_grad(), quiet():
         try:
-            return torch.export.export(module, arguments, keywords).run_decompositions()
+            return reduced(torch.export.export(module, arguments, keywords))
         except Exception as error:  # torch.export raises a dozen unrelated types
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             msg = f"torch.export cannot follow {title}, so its operators are not known: {reason}"
             raise UnsupportedError(msg) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without torch's warnings, and without the graphs and log lines that it prints where it fails."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
