@@ -10,14 +10,16 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sirdar.errors import DataError
+from sirdar.errors import DataError, UnsupportedError
 from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqrnn import MQRNN
 from sirdar.forecasting.models.mqtransformer import MQTransformer
 from sirdar.forecasting.models.textbook import Textbook
-from sirdar.recipes.advise import estimate, network
+from sirdar.recipes.advise import advise, estimate, network
 from sirdar.testing.forecasters import example_panel
+from sirdar.workload.graph import Graph
+from sirdar.workload.trace import trace
 
 FORECASTERS = [MQCNN, MQRNN, MQTransformer, FeedForward]
 
@@ -54,3 +56,47 @@ def test_a_forecaster_without_a_network_is_refused_by_its_kind(tmp_path: Path) -
     Textbook(3, "theta").fit(example_panel()).save(tmp_path / "model")
     with pytest.raises(DataError, match=r"holds a 'textbook' forecaster, which is no network"):
         network(str(tmp_path / "model"))
+
+
+def camera(batch: int = 1) -> Graph:
+    """A small network that Ethos-U takes whole, one picture at a time."""
+    layers = [nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)]
+    return trace(nn.Sequential(*layers), torch.zeros(batch, 3, 64, 64))
+
+
+def test_an_npu_that_is_named_is_ranked_by_its_compiler() -> None:
+    pytest.importorskip("ethosu.vela")
+    ranking = advise(camera(), chips=["t4", "ethos-u85-512"], per_s=10)
+    assert ranking.best is not None
+    assert ranking.best.chip == "t4"  # which has a price
+    npu = ranking.options[-1]
+    assert (npu.chip, npu.dtype, npu.reason) == ("ethos-u85-512", "int8", "has no public price")
+    assert npu.latency_s == estimate(camera(), "ethos-u85-512", "bf16").cost.latency_s
+    assert "time and memory are estimated by Vela" in npu.notes
+    assert npu.energy_j < ranking.best.energy_j
+
+
+def test_an_npu_that_cannot_run_a_network_is_left_out_in_a_sentence() -> None:
+    pytest.importorskip("ethosu.vela")
+    sentence = "ethos-u55-256 is not ranked: Vela leaves 1 operators to the host processor.*Batch > 1: 8"
+    with pytest.raises(UnsupportedError, match=sentence):
+        advise(camera(8), chips=["ethos-u55-256"], per_s=10)
+    ranking = advise(camera(8), chips=["ethos-u55-256", "t4"], per_s=10)
+    assert [option.chip for option in ranking.options] == ["t4"]
+    assert ranking.assumptions[-1].startswith("ethos-u55-256 is not ranked: Vela leaves 1 operators")
+    sorts = trace(Sorts(), torch.zeros(4, 4))
+    with pytest.raises(UnsupportedError, match=r"operator 'sort' of graph 'Sorts' .* is not covered by int8 TFLite"):
+        estimate(sorts, "ethos-u55-256", "int8")
+
+
+class Sorts(nn.Module):
+    """What TFLite has nothing for."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sort(x).values * 2
+
+
+def test_where_no_chip_is_named_it_is_said_that_npus_are_not_ranked() -> None:
+    ranking = advise(camera(), per_s=10)
+    assert not any(option.chip.startswith("ethos") for option in ranking.options)
+    assert ranking.assumptions[-1].startswith("Ethos-U NPUs are not ranked")

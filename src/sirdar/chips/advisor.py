@@ -25,6 +25,21 @@ _DAY_S = 86400.0
 
 
 @dataclass(frozen=True)
+class Estimated:
+    """A chip with an estimator of its own, such as its maker's compiler.
+
+    Args:
+        chip: the chip.
+        estimator: of one run on it.
+        dtype: the number format that the estimate holds for.
+    """
+
+    chip: Chip
+    estimator: Estimator
+    dtype: str
+
+
+@dataclass(frozen=True)
 class _Work:
     """What is to be done, checked."""
 
@@ -43,19 +58,20 @@ def advise(
     per_day: float | int | None = None,
     per_s: float | int | None = None,
     batch: int | None = None,
-    chips: Iterable[str | Path | Chip] | None = None,
+    chips: Iterable[str | Path | Chip | Estimated] | None = None,
     dtype: str = "bf16",
     region: str = "us-east-1",
     latency_s: float | int | None = None,
 ) -> Ranking:
-    """Rank chips for a volume of work by the analytic estimate (`sirdar.chips.tiled`).
+    """Rank chips for a volume of work by the analytic estimate (`sirdar.chips.tiled`), or by one of their own.
 
     Args:
         graph: the network, traced with `batch` examples.
         per_day: examples to compute in one go, such as one night's forecasts.
         per_s: examples that arrive every second, all day; as many machines as they need are counted. Give one of both.
         batch: examples in one run of the graph; the first axis of its first input where None.
-        chips: names, paths of TOML files or chips; where None, all of the catalogue that compute in such a format.
+        chips: names, paths of TOML files, chips, or chips with an estimator; where None, all of the catalogue that can
+            be rented and compute in such a format.
         dtype: number format to run in; a chip that lacks it uses the next one it has and says so.
         region: for prices and the grid.
         latency_s: what one batch may take, with the time to fill it where `per_s` is given; None for any.
@@ -71,16 +87,22 @@ def advise(
     for value, name in ((per_day, "per_day"), (per_s, "per_s"), (latency_s, "latency_s")):
         if value is not None:
             _require_positive(value, name)
-    sheets = _all(dtype) if chips is None else [chip if isinstance(chip, Chip) else load(chip) for chip in chips]
-    if not sheets:
+    every_chip = [_estimated(chip, dtype) for chip in (_all(dtype) if chips is None else chips)]
+    if not every_chip:
         msg = "chips must name at least one chip, got none"
         raise ArgumentError(msg)
-    _require_different([chip.name for chip in sheets])
+    _require_different([row.chip.name for row in every_chip])
     volume = float(per_s * _DAY_S if per_s is not None else per_day or 0.0)
     rate = None if per_s is None else float(per_s)
     work = _Work(graph, batch, volume, rate, latency_s, dtype, region)
-    every = [option for chip in sheets for option in _options(chip, work)]
+    every = [option for row in every_chip for option in _options(row, work)]
     return _ranked(every, work)
+
+
+def _estimated(chip: str | Path | Chip | Estimated, dtype: str) -> Estimated:
+    if isinstance(chip, Estimated):
+        return chip
+    return Estimated(chip if isinstance(chip, Chip) else load(chip), Tiled(), dtype)
 
 
 def _require_different(titles: list[str]) -> None:
@@ -126,16 +148,21 @@ def _ranked(every: list[Option], work: _Work) -> Ranking:
     )
 
 
-def _options(chip: Chip, work: _Work) -> list[Option]:
+def _options(row: Estimated, work: _Work) -> list[Option]:
     """One for every instance with the chip, or one of the chip alone where none has a price."""
-    estimator: Estimator = Tiled()
-    cost = estimator.estimate(work.graph, chip, work.dtype)
-    bound = _bound(estimator.breakdown(work.graph, chip, work.dtype))
-    rented = [row for row in chip.instances if row.region == work.region and row.price_usd_per_hour is not None]
-    return [_option(chip, work, cost, bound, instance) for instance in rented or [None]]
+    chip = row.chip
+    cost = row.estimator.estimate(work.graph, chip, row.dtype)
+    bound = _bound(row.estimator.breakdown(work.graph, chip, row.dtype))
+    rented = [one for one in chip.instances if one.region == work.region and one.price_usd_per_hour is not None]
+    made = [_option(row, work, cost, bound, instance) for instance in rented or [None]]
+    if isinstance(row.estimator, Tiled):
+        return made
+    own = f"time and memory are estimated by {type(row.estimator).__name__}"
+    return [replace(option, notes=(*option.notes, own)) for option in made]
 
 
-def _option(chip: Chip, work: _Work, cost: Cost, bound: str, instance: Instance | None) -> Option:
+def _option(row: Estimated, work: _Work, cost: Cost, bound: str, instance: Instance | None) -> Option:
+    chip = row.chip
     count = 1 if instance is None else instance.chips
     runs = work.volume / work.batch if work.per_s is not None else float(math.ceil(work.volume / work.batch))
     machines, seconds, idle_s, filling_s = _schedule(work, cost, count, runs)
@@ -147,7 +174,7 @@ def _option(chip: Chip, work: _Work, cost: Cost, bound: str, instance: Instance 
         chip=chip.name,
         instance=None if instance is None else instance.name,
         chips=count,
-        dtype=chip.usable_dtype(work.dtype),
+        dtype=chip.usable_dtype(row.dtype),
         latency_s=latency_s,
         seconds=seconds,
         energy_low_j=joules.low_j,

@@ -18,7 +18,7 @@ def advise(  # noqa: PLR0913 - one argument per option
     latency: Annotated[float | None, typer.Option(help="Seconds that a batch may take; any if omitted.")] = None,
     batch: Annotated[int | None, typer.Option(help="Examples in one run; as in the example inputs if omitted.")] = None,
     chip: Annotated[
-        list[str] | None, typer.Option(help="Name or TOML file of a chip, repeated; all if omitted.")
+        list[str] | None, typer.Option(help="Name or TOML file of a chip, repeated; all that are rented if omitted.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="Number format; a chip without it takes the next one it has.")] = "bf16",
     region: Annotated[str, typer.Option(help="Of prices and of the grid.")] = "us-east-1",

@@ -2,16 +2,19 @@
 """From a network's name to what it costs on chips: opening it at a batch size, estimating, advising, a page."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from sirdar.chips import Cost, Ranking, Tiled, advise, layers, load
+from sirdar.chips import Chip, Cost, Estimator, Ranking, Tiled, advisor, layers, load, npu_names
 from sirdar.chips.analytic import fits
 from sirdar.deploy import loading
-from sirdar.errors import ArgumentError, DataError, require_positive_integer
+from sirdar.deploy.compiled import Vela, compile_tflite
+from sirdar.deploy.tflite.graph import from_graph
+from sirdar.errors import ArgumentError, DataError, UnsupportedError, require_positive_integer
 from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqrnn import MQRNN
@@ -23,6 +26,10 @@ from sirdar.workload.order import scheduled
 from sirdar.workload.trace import trace
 
 _SERIES = 4096  # of a forecaster in one run, where no batch is asked for
+_NO_NPU = (
+    "Ethos-U NPUs are not ranked, since they are parts of devices and are not rented; one that is named is ranked by "
+    "Arm's compiler, for int8 networks of one example at a time."
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ def _saved(path: Path, batch: int | None) -> tuple[nn.Module, tuple[Tensor, ...]
     except (OSError, ValueError, LookupError, TypeError) as error:
         msg = f"{path}: is no folder of a saved forecaster; otherwise give {loading.FORMS}"
         raise ArgumentError(msg) from error
-    networks = {forecaster.MODEL: forecaster for forecaster in (MQCNN, MQRNN, MQTransformer)}
+    networks: dict[str, Any] = {forecaster.MODEL: forecaster for forecaster in (MQCNN, MQRNN, MQTransformer)}
     networks["feed-forward"] = FeedForward
     if isinstance(kind, str) and kind in networks:
         return networks[kind].load(path).inference(batch or _SERIES)
@@ -105,17 +112,22 @@ def estimate(graph: Graph, chip_name: str, dtype: str) -> Estimate:
 
     Args:
         graph: the network.
-        chip_name: a name of the catalogue or the path of a TOML file.
+        chip_name: a name of the catalogue or the path of a TOML file. An Ethos-U of the catalogue is estimated by Arm's
+            compiler, in int8.
         dtype: number format; a chip that lacks it uses the next one it has.
 
     Raises:
         ArgumentError: the chip or the format is unknown.
         DataError: the chip's own file is wrong.
+        UnsupportedError: the network does not run on that Ethos-U; the sentence names the operator or the reason.
     """
     chip = load(chip_name)
-    cost = Tiled().estimate(graph, chip, dtype)
+    estimator: Estimator = Tiled()
+    if chip.name in npu_names():
+        estimator, dtype = _compiler(graph, chip), "int8"
+    cost = estimator.estimate(graph, chip, dtype)
     room, sentence = fits(cost, chip)
-    energies = layers(graph, chip, dtype)
+    energies = layers(graph, chip, dtype, estimator)
     causes = ("multiply", "accumulate", "elementwise", "sram", "dram", "static")
     rows = tuple(
         {
@@ -130,7 +142,7 @@ def estimate(graph: Graph, chip_name: str, dtype: str) -> Estimate:
             "joules": energy.total.mid_j,
             **{f"{cause}_j": getattr(energy, cause).mid_j for cause in causes},
         }
-        for time, energy in zip(Tiled().breakdown(graph, chip, dtype), energies, strict=True)
+        for time, energy in zip(estimator.breakdown(graph, chip, dtype), energies, strict=True)
     )
     totals = [energy.total for energy in energies]
     joules = (sum(t.low_j for t in totals), sum(t.mid_j for t in totals), sum(t.high_j for t in totals))
@@ -138,6 +150,50 @@ def estimate(graph: Graph, chip_name: str, dtype: str) -> Estimate:
     stored = element_named(used).name
     least = float(scheduled(graph, stored).peak_bytes(stored))
     return Estimate(chip.name, used, cost, sentence, room, rows, (joules[0], joules[1], joules[2]), least)
+
+
+def advise(graph: Graph, *, chips: Iterable[str] | None = None, **work: Any) -> Ranking:  # noqa: ANN401
+    """`sirdar.chips.advise`, with an Ethos-U that is named ranked by Arm's compiler.
+
+    Args:
+        graph: the network.
+        chips: names of the catalogue or paths of TOML files; all that can be rented where None.
+        work: the other arguments of `sirdar.chips.advise`.
+
+    Returns:
+        The ranking. Its assumptions say which Ethos-U is not ranked, and why.
+
+    Raises:
+        UnsupportedError: none of the chips that are named can run the network.
+    """
+    if chips is None:
+        ranking = advisor.advise(graph, **work)
+        return replace(ranking, assumptions=(*ranking.assumptions, _NO_NPU))
+    able: list[Chip | advisor.Estimated] = []
+    left: list[str] = []
+    for chip in map(load, chips):
+        try:
+            own = chip.name in npu_names()
+            able.append(advisor.Estimated(chip, _compiler(graph, chip), "int8") if own else chip)
+        except UnsupportedError as error:
+            left.append(f"{chip.name} is not ranked: {error}.")
+    if left and not able:
+        raise UnsupportedError(" ".join(left).removesuffix("."))
+    ranking = advisor.advise(graph, chips=able, **work)
+    return replace(ranking, assumptions=(*ranking.assumptions, *left))
+
+
+def _compiler(graph: Graph, chip: Chip) -> Vela:
+    """Arm's compiler, once it has shown that it takes the whole network."""
+    try:
+        found = compile_tflite(from_graph(graph), chip.name)
+    except ArgumentError as error:  # in Vela's words
+        raise UnsupportedError(str(error)) from error
+    if found.host_operators:
+        reasons = "; ".join(found.host_reasons) or "it does not say why"
+        msg = f"Vela leaves {found.host_operators} operators to the host processor, whose time is not known ({reasons})"
+        raise UnsupportedError(msg)
+    return Vela()
 
 
 def summary(ranking: Ranking, current: str | None) -> dict[str, Any]:
