@@ -23,6 +23,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.vision.depthwise import Depthwise
+from sirdar.vision.fastnorm import Convolution
 
 KINDS = ("ibn", "fused", "depthwise", "standard")
 
@@ -110,24 +112,20 @@ def fused_everywhere(blocks: Sequence[Block]) -> tuple[Block, ...]:
 
 
 def convolution(
-    channels: tuple[int, int], kernel: int, *, stride: int = 1, groups: int = 1, active: bool = True
-) -> nn.Sequential:
+    channels: tuple[int, int], kernel: int, *, stride: int = 1, depthwise: bool = False, active: bool = True
+) -> Convolution:
     """Convolution, batch normalisation and, if `active`, ReLU6.
 
     Args:
         channels: of input and output.
         kernel: its side, odd; the padding keeps the resolution.
         stride: 1 or 2.
-        groups: as in `torch.nn.Conv2d`; the number of channels for a depthwise one.
+        depthwise: one kernel for every channel; input and output have the same channels then.
         active: False for a projection.
     """
-    layers: list[nn.Module] = [
-        nn.Conv2d(*channels, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(channels[1]),
-    ]
-    if active:
-        layers.append(nn.ReLU6(inplace=True))
-    return nn.Sequential(*layers)
+    if depthwise:
+        return Convolution(Depthwise(channels[1], kernel, stride), active=active)
+    return Convolution(nn.Conv2d(*channels, kernel, stride, kernel // 2, bias=False), active=active)
 
 
 def _layers(block: Block, before: int) -> dict[str, nn.Module]:
@@ -135,7 +133,7 @@ def _layers(block: Block, before: int) -> dict[str, nn.Module]:
     if block.kind == "ibn":
         return {
             "expand": convolution((before, inside), 1),
-            "depthwise": convolution((inside, inside), kernel, stride=stride, groups=inside),
+            "depthwise": convolution((inside, inside), kernel, stride=stride, depthwise=True),
             "project": convolution((inside, after), 1, active=False),
         }
     if block.kind == "fused":
@@ -145,7 +143,7 @@ def _layers(block: Block, before: int) -> dict[str, nn.Module]:
         }
     if block.kind == "depthwise":
         return {
-            "separable": convolution((before, before), kernel, stride=stride, groups=before),
+            "separable": convolution((before, before), kernel, stride=stride, depthwise=True),
             "pointwise": convolution((before, after), 1),
         }
     return {"standard": convolution((before, after), kernel, stride=stride)}
