@@ -81,6 +81,10 @@ def network(model: str, batch: int | None = None) -> Graph:
 
 def _loaded(model: str, batch: int | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
     module, example = loading.load(model)
+    empty = next((x for x in example if not x.numel()), None)
+    if empty is not None:
+        msg = f"an example input of {model} is empty, of shape {tuple(empty.shape)}"
+        raise ArgumentError(msg)
     return module, example if batch is None else _resized(model, example, batch)
 
 
