@@ -94,7 +94,7 @@ def test_a_table_that_says_when_there_was_stock(
         (["base-stock", "--window", "51"], "no series has the 57 steps up to the table's last one"),
         (["base-stock", "--column", "in_stock=shelf"], "no column 'shelf'"),
         (["projected-inventory", "--model", "none"], "unknown model 'none'"),
-        (["projected-inventory", "--model", "tsb", "--order-cost", "5"], "does not weigh a fixed order cost"),
+        (["myopic-2", "--order-cost", "5"], "myopic-2 has no table for '000': exact solutions are for lost sales"),
     ],
 )
 def test_bad_input_is_one_sentence_and_nothing_is_written(

@@ -2,6 +2,7 @@
 """The environments against gymnasium's own checker and against the simulator."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,34 @@ PROBLEM = InventoryProblem(1.0, np.array([4.0, 9.0, 4.0, 9.0]), np.array([0, 1, 
 def test_gymnasium_checks_the_environment(problem: InventoryProblem) -> None:
     with np.errstate(all="raise"):
         check_env(InventoryEnv(problem, DEMAND, length=5), skip_render_check=True)
+
+
+class OneOf(gymnasium.Env[np.ndarray, np.ndarray]):
+    """A vector environment of one episode as a single one: gymnasium's checker knows no others."""
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (gymnasium's own name)
+
+    def __init__(self, many: InventoryVectorEnv) -> None:
+        self.many = many
+        self.observation_space, self.action_space = many.single_observation_space, many.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        seen, info = self.many.reset(seed=seed, options=options)
+        self.np_random = self.many.np_random
+        return seen[0], info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        seen, reward, ended, cut, info = self.many.step(action[None])
+        return seen[0], float(reward[0]), bool(ended[0]), bool(cut[0]), info
+
+
+@pytest.mark.parametrize("problem", [PROBLEM, InventoryProblem(1.0, 9.0, 2, backlog=True)])
+def test_gymnasium_checks_the_vector_environment(problem: InventoryProblem) -> None:
+    with np.errstate(all="raise"):
+        check_env(OneOf(InventoryVectorEnv(problem, DEMAND, count=1, length=5)), skip_render_check=True)
 
 
 @pytest.mark.parametrize("backlog", [False, True])

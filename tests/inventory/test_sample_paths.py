@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sirdar.errors import ArgumentError
 from sirdar.inventory import InventoryProblem, OrderRules, RandomLeadTime
-from sirdar.inventory.sample_paths import best_order, expect
+from sirdar.inventory.sample_paths import Timing, best_order, best_timed_order, expect, random_timing
 
 FREE = OrderRules(case_pack=0.0)
 NOTHING = np.zeros((1, 0))
@@ -156,6 +156,61 @@ def test_each_series_has_its_own_costs() -> None:
     # Median and 99 % quantile of Poisson(20), from tables; the latter within the noise of 5,000 draws.
     assert low == 20
     assert math.isclose(high, 31, abs_tol=1)
+
+
+def slow_timed_cost(
+    on_hand: float, quantity: float, path: np.ndarray, times: tuple[np.ndarray, int, int], problem: InventoryProblem
+) -> float:
+    """One path followed unit by unit; costs count in the steps that the order covers."""
+    arriving, comes, until = times
+    stock, cost = on_hand, 0.0
+    for step, wanted in enumerate(path):
+        stock += arriving[step] + (quantity if step == comes else 0.0)
+        served = min(wanted, max(stock, 0.0))
+        stock -= wanted if problem.backlog else served
+        short = max(-stock, 0.0) if problem.backlog else wanted - served
+        if comes <= step < until:
+            cost += problem.holding_cost * max(stock, 0.0) + problem.lost_sale_cost * short
+    return cost
+
+
+@settings(max_examples=60, deadline=None)
+@given(problem=problems(), seed=st.integers(0, 10_000), review=st.integers(0, 2))
+def test_with_random_lead_times_no_permitted_quantity_is_cheaper(
+    problem: InventoryProblem, seed: int, review: int
+) -> None:
+    problem = replace(problem, lead_time=RandomLeadTime((0.2, 0.3, 0.1, 0.4)))
+    rng = np.random.default_rng(seed)
+    demand = rng.poisson(rng.uniform(0.2, 8.0), (1, problem.cover, 12)).astype(float)
+    on_hand = rng.integers(-3 if problem.backlog else 0, 12, 1).astype(float)
+    placed = rng.integers(0, 6, (1, 3)).astype(float)
+    times = random_timing(np.array([[2.0, 0.0, 1.0]]), placed, problem, demand.shape[1:], reviews=3, seed=seed)
+    # Only the interval up to the given review counts: the choice among reviews has its own tests.
+    one = Timing(times.arriving, times.comes, (times.until[review],))
+    best = best_timed_order(on_hand, demand, one, problem)[0]
+    pack, least = problem.rules.case_pack, problem.rules.minimum
+    allowed = [q for q in np.arange(0, 80, pack) if q == 0 or q >= least]
+    assert best in allowed
+
+    def cost(quantity: float) -> float:
+        paths = zip(demand[0].T, times.arriving[0].T, times.comes[0], times.until[review][0], strict=True)
+        return sum(slow_timed_cost(on_hand[0], quantity, path, (a, c, u), problem) for path, a, c, u in paths)
+
+    assert cost(best) == pytest.approx(min(cost(q) for q in allowed))
+
+
+def test_lead_times_are_drawn_as_they_are_likely() -> None:
+    problem = InventoryProblem(lead_time=RandomLeadTime((0.5, 0.0, 0.0, 0.5)), review_period=2)
+    known, placed = np.array([[7.0, 0.0, 0.0]]), np.array([[0.0, 4.0]])
+    times = random_timing(known, placed, problem, (5, 40_000), reviews=2, seed=1)
+    # What was ordered two steps ago and has not come is sure to come in the coming step but one: 3 - 2 = 1 more.
+    np.testing.assert_array_equal(times.arriving[0].mean(axis=1), [7.0, 4.0, 0.0, 0.0, 0.0])
+    assert set(np.unique(times.comes)) == {0, 3}
+    assert times.comes.mean() == pytest.approx(1.5, abs=0.03)
+    # Of the orders of steps 2, 4, ... one comes in step 2, 4 or, if both take long, 5: chances 1/2, 1/4, 1/4.
+    shares = np.bincount(times.until[0][0], minlength=6) / 40_000
+    np.testing.assert_allclose(shares[2:6], [0.5, 0.0, 0.25, 0.25], atol=0.01)
+    assert (times.until[1] >= np.maximum(times.until[0], 4)).all()
 
 
 def test_unknown_lead_times_are_refused() -> None:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 
-from sirdar.errors import ArgumentError, DataError
+from sirdar.errors import ArgumentError, DataError, UnsupportedError
 from sirdar.inventory import InventoryProblem, OrderRules, Trade
 from sirdar.recipes import files, simulate, simulate_choice
 from sirdar.recipes.simulate import Settings, Simulation, run
@@ -193,5 +193,27 @@ def test_what_cannot_be_replayed_is_refused(table: Path) -> None:
         simulated("base-stock", table, window=3)
     with pytest.raises(DataError, match="no series has the 66 steps .* the longest has 60; give a smaller --window"):
         simulated("base-stock", table, window=60)
-    with pytest.raises(ArgumentError, match="does not weigh a fixed order cost"):
-        simulated("projected-inventory", table, problem=InventoryProblem(trade=Trade(order_cost=3.0)))
+    with pytest.raises(UnsupportedError, match="myopic-2 has no table for 'p0': exact solutions are for lost sales"):
+        simulated("myopic-2", table, problem=InventoryProblem(backlog=True))
+
+
+def test_myopic_policies_order_by_the_history_of_each_series(table: Path) -> None:
+    # Demand is independent Poisson: what the myopic rules take for granted. They know its distribution from 48 steps.
+    rows = {name: summary(simulated(name, table))["policies"][0] for name in ("myopic", "myopic-2", "base-stock")}
+    for name in ("myopic", "myopic-2"):
+        assert rows[name]["total"] < 1.1 * rows["base-stock"]["total"]
+        assert "own history" in rows[name]["words"]
+    assert rows["myopic-2"]["total"] < 1.05 * rows["myopic"]["total"]
+
+
+def test_a_fixed_order_cost_makes_forecast_orders_rarer(table: Path) -> None:
+    ledgers = [
+        simulated("projected-inventory", table, model="tsb", problem=InventoryProblem(trade=Trade(order_cost=cost)))
+        .replays[0]
+        .ledger
+        for cost in (0.0, 5.0)
+    ]
+    often, rarely = (float((one.trajectory.orders > 0).sum()) for one in ledgers)
+    assert rarely < 0.7 * often
+    # It orders less often than one who does not count what an order costs, and pays less in all.
+    assert float(ledgers[1].cost.sum()) < float(ledgers[0].cost.sum()) + 5.0 * often

@@ -15,7 +15,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
         str,
         typer.Argument(
             help="base-stock, capped-base-stock, min-max, fixed-lot, constant, critical-fractile, "
-            "projected-inventory, learned, never-order or perfect-foresight."
+            "projected-inventory, myopic, myopic-2, learned, never-order or perfect-foresight."
         ),
     ],
     source: options.Input = None,

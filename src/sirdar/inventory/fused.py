@@ -43,7 +43,8 @@ def serve(shelf: Shelf, arriving: Units, wanted: Units, order: Units, weight: fl
     The sums may be the given tensors, changed.
     """
     tensors = [*shelf, arriving, wanted, order]
-    if has_numba() and all(x.device.type == "cpu" and x.dtype == wanted.dtype for x in tensors):
+    plain = all(x.device.type == "cpu" and x.dtype == wanted.dtype for x in tensors) and not wanted.requires_grad
+    if plain and has_numba():
         traced = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
         shipped, *after = _Serve.apply(weight, *tensors) if traced else _served(weight, tensors)  # pyright: ignore[reportGeneralTypeIssues]
         return shipped, Shelf(*after)
@@ -123,7 +124,7 @@ def _callable(loop: Callable[..., None], pointers: int, kind: Any) -> Callable[.
 def _forward(on_hand, position, arriving, wanted, order, left, shipped, after, held, lost, size, weight) -> None:  # noqa: ANN001, PLR0913
     for i in range(size):
         stock = on_hand[i] + arriving[i]
-        rest = max(stock - wanted[i], 0 * weight)  # a zero of the same kind
+        rest = max(stock - wanted[i], weight - weight)  # a zero of the same kind
         gone = stock - rest
         left[i] = rest
         shipped[i] = gone

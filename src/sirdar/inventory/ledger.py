@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a simulation did, unit by unit, and what it cost. Written once, for numpy and torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -15,34 +15,28 @@ from sirdar.inventory.problem import InventoryProblem
 
 Steps = Shaped[Any, "*batch series time"]
 Totals = Shaped[Any, "*batch series"]
+Lists = Mapping[str, Sequence[Array]]
 
 
 @final
 class Trajectory:
-    """Units per step: [*batch, series, time], from lists with one array [*batch, series] per step.
+    """Units per step: [*batch, series, time].
 
     Args:
-        orders: placed.
-        received: arrived.
-        demand: wanted, already with its axis of time.
-        sold: shipped, those that had waited too.
-        on_hand: left after the step; negative where demand waits.
+        demand: wanted.
+        steps: `lists`, or a function that is called for them when they are first asked for.
         backlog: whether demand waits.
     """
 
-    def __init__(
-        self,
-        orders: Sequence[Array],
-        received: Sequence[Array],
-        demand: Steps,
-        sold: Sequence[Array],
-        on_hand: Sequence[Array],
-        *,
-        backlog: bool,
-    ) -> None:
+    def __init__(self, demand: Steps, steps: Lists | Callable[[], Lists], *, backlog: bool) -> None:
         self.demand = demand
         self.backlog = backlog
-        self.lists = {"orders": orders, "received": received, "sold": sold, "on_hand": on_hand}
+        self._steps = steps
+
+    @cached_property
+    def lists(self) -> Lists:
+        """One array [*batch, series] per step, by name: "orders", "received", "sold" and "on_hand"."""
+        return self._steps() if callable(self._steps) else self._steps
 
     @cached_property
     def orders(self) -> Steps:
@@ -56,7 +50,7 @@ class Trajectory:
 
     @cached_property
     def sold(self) -> Steps:
-        """Units shipped."""
+        """Units shipped, those that had waited too."""
         return along_last(self.lists["sold"])
 
     @cached_property
@@ -82,7 +76,8 @@ class Ledger:
         trajectory: units per step.
         problem: costs.
         warm_up: first steps that do not count.
-        sums: of units "on_hand" and "lost" over the steps that count, discounted, where the simulator has them already.
+        sums: over the steps that count, discounted, where the simulator has them already: of units "held", "short"
+            (lost, or waiting) and "ordered", and of orders "placed".
     """
 
     trajectory: Trajectory
@@ -93,31 +88,22 @@ class Ledger:
     @cached_property
     def holding(self) -> Totals:
         """Holding cost."""
-        if self.problem.backlog:
-            units = self._sum(one.clip(min=0) for one in self.trajectory.lists["on_hand"])
-        else:
-            units = self._sum(self.trajectory.lists["on_hand"]) if self.sums is None else self.sums["on_hand"]
-        return units * self._of(self.problem.holding_cost)
+        return self._total("held") * self._of(self.problem.holding_cost)
 
     @cached_property
     def lost_sales(self) -> Totals:
         """Cost of units lost, or of units waiting, step by step."""
-        if self.problem.backlog:
-            units = self._sum((-one).clip(min=0) for one in self.trajectory.lists["on_hand"])
-        else:
-            units = self._units_wanted - self._units_sold if self.sums is None else self.sums["lost"]
-        return units * self._of(self.problem.lost_sale_cost)
+        return self._total("short") * self._of(self.problem.lost_sale_cost)
 
     @cached_property
     def purchase(self) -> Totals:
         """Paid for the units ordered."""
-        return self._sum(self.trajectory.lists["orders"]) * self._of(self.problem.trade.unit_cost)
+        return self._total("ordered") * self._of(self.problem.trade.unit_cost)
 
     @cached_property
     def ordering(self) -> Totals:
         """Paid for placing orders. It has no useful gradient: it jumps where an order begins."""
-        placed = (1.0 * (one > 0) for one in self.trajectory.lists["orders"])
-        return self._sum(placed) * self._of(self.problem.trade.order_cost)
+        return self._total("placed") * self._of(self.problem.trade.order_cost)
 
     @cached_property
     def income(self) -> Totals:
@@ -126,8 +112,8 @@ class Ledger:
 
     @cached_property
     def _units_sold(self) -> Totals:
-        if self.sums is not None:
-            return self._units_wanted - self.sums["lost"]
+        if self.sums is not None and "short" in self.sums and not self.problem.backlog:
+            return self._units_wanted - self.sums["short"]
         return self._sum(self.trajectory.lists["sold"])
 
     @property
@@ -201,6 +187,21 @@ class Ledger:
             return counted.sum(-1)
         worth = self.problem.discount ** np.arange(self.steps, dtype=np.float64)
         return (counted * self._of(worth)).sum(-1)
+
+    def _total(self, name: str) -> Totals:
+        """One of the sums, added up from the steps where the simulator has not."""
+        if self.sums is not None and name in self.sums:
+            return self.sums[name]
+        if name == "short" and not self.problem.backlog:
+            return self._units_wanted - self._units_sold
+        done = self.trajectory.lists
+        if name == "placed":
+            return self._sum(1.0 * (one > 0) for one in done["orders"])
+        if name == "ordered":
+            return self._sum(done["orders"])
+        if not self.problem.backlog:
+            return self._sum(done["on_hand"])
+        return self._sum((one if name == "held" else -one).clip(min=0) for one in done["on_hand"])
 
     def _sum(self, units: Iterable[Array]) -> Totals:
         """Units over the steps that count, discounted: added step by step, which needs no second copy of them."""

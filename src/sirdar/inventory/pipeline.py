@@ -2,6 +2,7 @@
 """Orders under way in the torch simulator: lanes by the step of arrival, without a copy per step."""
 
 from collections import deque
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sirdar.inventory.backend import along_last
+from sirdar.inventory.policy import Outstanding
 from sirdar.inventory.problem import InventoryProblem
 from sirdar.inventory.terms import RandomLeadTime
 
@@ -81,13 +83,22 @@ class CrossingLanes:
     def visible(self) -> Float[Tensor, "*batch series lead"]:
         """What was under way at the start, and the expectation of what was ordered since."""
         expected = list(self._known)
-        for age, (order, lead) in enumerate(self._placed, start=1):
-            if age > self._lead_time.longest:
-                break
-            outstanding = order * (lead >= age)
+        for age, outstanding in enumerate(self._late(), start=1):
             for more, chance in enumerate(self._lead_time.remaining(age)):
                 expected[more] = expected[more] + outstanding * float(chance)
-        return along_last(expected) if expected else self._lanes[0].unsqueeze(-1)[..., :0]
+        return self._stacked(expected)
+
+    def outstanding(self) -> Outstanding:
+        """What is known of the orders under way."""
+        return Outstanding(self._stacked(list(self._known)), self._stacked(self._late()))
+
+    def _late(self) -> list[Units]:
+        """Units ordered 1, 2, ... steps ago that have not come."""
+        placed = islice(self._placed, self._lead_time.longest)
+        return [order * (lead >= age) for age, (order, lead) in enumerate(placed, start=1)]
+
+    def _stacked(self, lanes: list[Units]) -> Float[Tensor, "*batch series lead"]:
+        return along_last(lanes) if lanes else self._lanes[0].unsqueeze(-1)[..., :0]
 
     def turn(self, order: Units) -> Units:
         """Each order has the lane that was drawn for it."""

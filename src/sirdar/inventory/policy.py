@@ -1,14 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a policy sees and what it answers: the interface of every rule that orders."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Protocol, final, runtime_checkable
+from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
 from jaxtyping import Float
 
-from sirdar.inventory.backend import Array
+from sirdar.inventory.backend import Array, Parameter
 from sirdar.inventory.problem import InventoryProblem
+
+
+class Outstanding(NamedTuple):
+    """Orders under way while lead times are random.
+
+    Args:
+        known: units whose step of arrival is known, the coming one first: [*batch, series, lead].
+        placed: units ordered 1, 2, ... steps ago that have not come: [*batch, series, age].
+    """
+
+    known: Array
+    placed: Array
 
 
 @final
@@ -25,6 +38,7 @@ class State:
         sales: what was sold in each earlier step, oldest first, [*batch, series] each: demand only where none was lost.
             It belongs to the simulator: read it at once, change nothing.
         position: units on hand and under way together, if that is known already.
+        outstanding: with random lead times, what `pipeline` is the expectation of; a function likewise.
     """
 
     def __init__(
@@ -35,6 +49,7 @@ class State:
         step: int = 0,
         sales: Sequence[Array] = (),
         position: Array | None = None,
+        outstanding: "Callable[[], Outstanding] | None" = None,
     ) -> None:
         self.on_hand = on_hand
         self.problem = problem
@@ -42,11 +57,19 @@ class State:
         self.sales = sales
         self._pipeline = pipeline
         self._position = position
+        self._outstanding = outstanding
 
     @cached_property
     def pipeline(self) -> Float[Any, "*batch series lead"]:
         """Units under way by the step in which they arrive."""
         return self._pipeline() if callable(self._pipeline) else self._pipeline
+
+    @cached_property
+    def outstanding(self) -> "Outstanding":
+        """Orders under way by what is known of them; all by their step of arrival if nothing else was said."""
+        if self._outstanding is not None:
+            return self._outstanding()
+        return Outstanding(self.pipeline, self.pipeline[..., :0])
 
     @cached_property
     def position(self) -> Float[Any, "*batch series"]:
@@ -60,4 +83,21 @@ class Policy(Protocol):
 
     def order(self, state: State) -> Float[Any, "*batch series"]:
         """Quantities to order now, not negative. Whoever places them rounds them up to what `OrderRules` permit."""
+        ...
+
+
+class UpTo(NamedTuple):
+    """Order what is missing to a level, at most a cap, where stock on hand and under way is at or below a point."""
+
+    level: Parameter
+    cap: Parameter = math.inf
+    reorder_point: Parameter = math.inf
+
+
+@runtime_checkable
+class OrdersUpTo(Policy, Protocol):
+    """A policy that looks at nothing but stock on hand and under way: it can be simulated in one go."""
+
+    def up_to(self) -> UpTo:
+        """What `order` does, as numbers; each for all series, or one per series."""
         ...

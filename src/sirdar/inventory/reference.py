@@ -2,6 +2,7 @@
 """The simulator once more, slow and obvious: plain numbers, one series after the other. The oracle of the fast one."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from sirdar.inventory.demand import paths, require_fitting, require_order
 from sirdar.inventory.ledger import Ledger, Trajectory
 from sirdar.inventory.limits import require_within, shared
-from sirdar.inventory.policy import Policy, State
+from sirdar.inventory.policy import Outstanding, Policy, State
 from sirdar.inventory.problem import InventoryProblem, Stock
 from sirdar.inventory.terms import RandomLeadTime, permitted
 
@@ -37,8 +38,10 @@ def simulate_slowly(
     reviews = np.broadcast_to(problem.review_period, wanted.shape[-2])
     cells = list(itertools.product(*(range(size) for size in wanted.shape[:-1])))
     for step in range(time):
-        seen = _visible(problem, due, left_over, done["orders"], lead, step)
-        state = State(on_hand.copy(), seen, problem, step, [done["sold"][..., t] for t in range(step)])
+        known = _outstanding(problem, left_over, done["orders"], lead, step)
+        seen = _visible(problem, due, known, step)
+        sales = [done["sold"][..., t] for t in range(step)]
+        state = State(on_hand.copy(), seen, problem, step, sales, outstanding=_given(known))
         asked = np.asarray(policy.order(state), dtype=np.float64)
         require_order(asked, step)
         asked = permitted(asked, problem.rules, on_hand + due[..., step:].sum(axis=-1))
@@ -55,7 +58,7 @@ def simulate_slowly(
         require_within(problem, start, done["orders"], done["sold"])
     late = done.pop("late")
     lists = {name: list(np.moveaxis(units, -1, 0)) for name, units in done.items()}
-    trajectory = Trajectory(demand=wanted, **lists, backlog=problem.backlog)
+    trajectory = Trajectory(wanted, lists, backlog=problem.backlog)
     # The fast simulator derives these from the rest; here they were counted one by one, and must be the same.
     assert np.allclose(trajectory.late, late), "units late do not follow from units sold and left"
     return Ledger(trajectory, problem, warm_up)
@@ -78,16 +81,29 @@ def _lead_times(problem: InventoryProblem, shape: tuple[int, ...], seed: int) ->
     return np.broadcast_to(np.reshape(problem.lead_time, (-1, 1)), shape)
 
 
-def _visible(
-    problem: InventoryProblem, due: np.ndarray, left_over: np.ndarray, orders: np.ndarray, lead: np.ndarray, step: int
-) -> np.ndarray:
-    """What the policy sees of the pipeline: the truth if lead times are known, else its expectation by age."""
-    width = problem.longest_lead_time
+def _outstanding(
+    problem: InventoryProblem, left_over: np.ndarray, orders: np.ndarray, lead: np.ndarray, step: int
+) -> Outstanding | None:
+    """What was under way at the start, and what was ordered since and is not here; None if lead times are known."""
     if not isinstance(problem.lead_time, RandomLeadTime):
-        return due[..., step : step + width].copy()
-    seen = left_over[..., step : step + width].copy()
-    for age in range(1, min(width, step) + 1):
-        outstanding = orders[..., step - age] * (lead[..., step - age] >= age)
+        return None
+    width = problem.longest_lead_time
+    placed = np.zeros((*orders.shape[:-1], min(width, step)))
+    for age in range(1, placed.shape[-1] + 1):
+        placed[..., age - 1] = orders[..., step - age] * (lead[..., step - age] >= age)
+    return Outstanding(left_over[..., step : step + width].copy(), placed)
+
+
+def _given(known: Outstanding | None) -> Callable[[], Outstanding] | None:
+    return None if known is None else lambda: known
+
+
+def _visible(problem: InventoryProblem, due: np.ndarray, known: Outstanding | None, step: int) -> np.ndarray:
+    """What the policy sees of the pipeline: the truth if lead times are known, else its expectation by age."""
+    if known is None or not isinstance(problem.lead_time, RandomLeadTime):
+        return due[..., step : step + problem.longest_lead_time].copy()
+    seen = known.known.copy()
+    for age in range(1, known.placed.shape[-1] + 1):
         for more, chance in enumerate(problem.lead_time.remaining(age)):
-            seen[..., more] += outstanding * chance
+            seen[..., more] += known.placed[..., age - 1] * chance
     return seen

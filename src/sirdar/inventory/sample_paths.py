@@ -1,25 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One order against sample paths of demand: the best quantity, and what is to be expected of any.
+"""One order against sample paths of demand and lead times: the best quantity, and what is to be expected of any.
 
-All arrays belong to series with one lead time L and one review period R, the order arriving just before the demand of
-step L. The cost of an order is a sum of convex, piecewise linear functions of it, so that its least value stands where
-the slopes, added up in the order of their break points, turn positive.
+All arrays belong to series with one review period R. An order placed now `comes` just ahead of the demand of a step,
+and is what stock depends on `until` the next one comes: with a known lead time L that is from step L to step L + R,
+with random ones it is another stretch on each path, and none where a later order comes first (orders cross). The cost
+of an order is a sum of convex, piecewise linear functions of it, so that its least value stands where the slopes, added
+up in the order of their break points, turn positive.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from sirdar.errors import ArgumentError
 from sirdar.inventory.backend import Values
 from sirdar.inventory.problem import InventoryProblem
-from sirdar.inventory.terms import permitted
+from sirdar.inventory.terms import RandomLeadTime, permitted
 
 Series = Float[np.ndarray, " series"]
 Pipeline = Float[np.ndarray, "series lead"]
 Paths = Float[np.ndarray, "series horizon sample"]
-Needs = Float[np.ndarray, "series covered sample"]  # steps from the arrival of the order on
+Arriving = Float[np.ndarray, "series horizon _sample"]  # one path serves all where lead times are known
+Steps = Int[np.ndarray, "_series _sample"]
+Needs = Float[np.ndarray, "series covered sample"]  # steps from the first arrival of the order on
+
+
+class Timing(NamedTuple):
+    """When things come along each path.
+
+    Args:
+        arriving: units of earlier orders, by step.
+        comes: the step in which an order placed now arrives.
+        until: the step in which a later one does, by the review step in which orders are placed next: R, 2 R, ...
+    """
+
+    arriving: Arriving
+    comes: Steps
+    until: tuple[Steps, ...]
+
+
+class Covered(NamedTuple):
+    """What an order has to do in the steps that depend on it.
+
+    Args:
+        need: units that it must have to lose nothing up to that step.
+        held: whether what is left in a step counts.
+        missed: whether what is short in a step counts: with backlog in each, else in the last one.
+    """
+
+    need: Needs
+    held: Float[np.ndarray, "_series covered _sample"]
+    missed: Float[np.ndarray, "_series covered _sample"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +64,60 @@ class Expected:
     demand: Series
     lost: Series  # with backlog, units that had to wait
     left: Series  # at the end of the last step
+
+
+def known_timing(pipeline: Pipeline, problem: InventoryProblem, horizon: int, reviews: int = 1) -> Timing:
+    """The timing of one known lead time.
+
+    Args:
+        pipeline: units under way, by the step of arrival.
+        problem: with one lead time and one review period.
+        horizon: steps of the paths.
+        reviews: for how many review steps to say when the order placed in them comes.
+    """
+    lead, review = _whole(problem.lead_time, "lead time"), _whole(problem.review_period, "review period")
+    arriving = np.zeros((len(pipeline), horizon, 1))
+    arriving[:, : pipeline.shape[1], 0] = pipeline[:, :horizon]
+    until = tuple(np.full((1, 1), lead + review * (1 + more)) for more in range(reviews))
+    return Timing(arriving, np.full((1, 1), lead), until)
+
+
+def random_timing(
+    known: Pipeline,
+    placed: Float[np.ndarray, "series age"],
+    problem: InventoryProblem,
+    shape: tuple[int, int],
+    *,
+    reviews: int = 1,
+    seed: int = 0,
+) -> Timing:
+    """Lead times drawn for every path, of orders under way and of those to come, so that they may cross.
+
+    Args:
+        known: units whose step of arrival is known.
+        placed: units ordered 1, 2, ... steps ago that have not come.
+        problem: with a `RandomLeadTime` and one review period.
+        shape: steps and number of the paths.
+        reviews: as for `known_timing`.
+        seed: of the lead times.
+    """
+    lead_time, review = problem.lead_time, _whole(problem.review_period, "review period")
+    assert isinstance(lead_time, RandomLeadTime)
+    (horizon, samples), series = shape, len(known)
+    random = np.random.default_rng(seed)
+    arriving = np.zeros((series, horizon, samples))
+    arriving[:, : known.shape[1]] += known[:, :horizon, None]
+    for age in range(1, min(placed.shape[1], lead_time.longest) + 1):
+        chances = lead_time.remaining(age)
+        more = random.choice(len(chances), size=(series, samples), p=chances)
+        for step in range(min(len(chances), horizon)):
+            arriving[:, step] += placed[:, age - 1, None] * (more == step)
+    # An order placed in a later review step than the last that is asked for may still come before it.
+    last = reviews + -(-lead_time.longest // review)
+    drawn = np.stack([lead_time.draw((series, samples), int(random.integers(2**63))) for _ in range(last + 1)])
+    comes = drawn + review * np.arange(last + 1)[:, None, None]
+    first = np.minimum.accumulate(comes[::-1], axis=0)[::-1]  # of all orders placed from then on
+    return Timing(arriving, comes[0], tuple(first[1 : 1 + reviews]))
 
 
 def best_order(
@@ -45,42 +132,77 @@ def best_order(
         problem: with one lead time and one review period.
         unit_price: an extra cost per unit ordered: the shadow price of a limit that series share.
     """
-    need = needs(on_hand, pipeline, demand, problem)
-    series, steps, samples = need.shape
-    if steps == 0:
-        return np.zeros(series)
-    hold, lose = (_column(x, series) for x in (problem.carrying_cost, problem.lost_sale_cost))
-    # Slopes per unit ordered: each step begins to hold a unit at its break point; a unit lost is lost once, at the end.
-    punished = np.ones(steps) if problem.backlog else np.eye(steps)[-1]
-    target = samples * (lose * punished.sum() - _column(unit_price, series))
-    points, index = _sorted(need.reshape(series, -1), weighted=len(set(punished)) > 1)
-    weights = hold + lose * punished[index // samples]
-    slope = np.cumsum(np.broadcast_to(weights, points.shape), axis=1)
-    first = np.argmax(slope >= target * (1 - 1e-12), axis=1)
-    quantity = np.where(target[:, 0] > 0, np.maximum(np.take_along_axis(points, first[:, None], 1)[:, 0], 0.0), 0.0)
-    return _cheapest_permitted(quantity, need, problem, unit_price)
+    return best_timed_order(on_hand, demand, known_timing(pipeline, problem, demand.shape[1]), problem, unit_price)
 
 
-def needs(on_hand: Series, pipeline: Pipeline, demand: Paths, problem: InventoryProblem) -> Needs:
-    """Units that an order must have for the first 1, 2, ... steps after its arrival to lose nothing."""
-    lead = _lead_time(problem)
+def best_timed_order(
+    on_hand: Series, demand: Paths, timing: Timing, problem: InventoryProblem, unit_price: Values = 0.0
+) -> Series:
+    """The same where the timing is given, and where placing an order may cost something of itself.
+
+    With a fixed order cost K an order may be meant for several reviews. For each number m of them that the timing
+    tells, K and the least cost of their steps are spread over m (Silver and Meal 1973, "A Heuristic for Selecting Lot
+    Size Quantities", Production and Inventory Management 14(2)); the least of these rates is what a review costs. An
+    order is placed if the coming review would cost more without one, which is where the optimal reorder point stands
+    (Zheng and Federgruen 1991, "Finding Optimal (s, S) Policies Is About as Simple as Evaluating a Single Policy",
+    Operations Research 39(4), lemma 1).
+    """
+    order_cost = np.broadcast_to(problem.trade.order_cost, len(on_hand))
+    coming = covered(on_hand, demand, timing, problem, 0)
+    if coming.need.shape[1] == 0:
+        return np.zeros(len(on_hand))
+    quantity = _cheapest(coming, problem, unit_price)
+    found = _cheapest_permitted(np.maximum(quantity, 0.0), coming, problem, unit_price)
+    if not order_cost.any():
+        return found
+    rate = order_cost + interval_cost(quantity, coming, problem)
+    for more in range(1, len(timing.until)):
+        longer = covered(on_hand, demand, timing, problem, more)
+        level = _cheapest(longer, problem, unit_price)
+        spread = (order_cost + interval_cost(level, longer, problem)) / (more + 1)
+        better = spread < rate
+        whole = _cheapest_permitted(np.maximum(level, 0.0), longer, problem, unit_price)
+        found, rate = np.where(better, whole, found), np.where(better, spread, rate)
+    waits = (order_cost > 0) & (interval_cost(np.zeros_like(found), coming, problem) <= rate)
+    return np.where(waits, 0.0, found)
+
+
+def covered(on_hand: Series, demand: Paths, timing: Timing, problem: InventoryProblem, review: int) -> Covered:
+    """The steps that an order covers if the next one is placed in the given review step, 0 being the coming one."""
+    comes, until = timing.comes, timing.until[review]
+    first, last = int(comes.min()), min(int(until.max()), demand.shape[1])
     stock = np.repeat(on_hand[:, None], demand.shape[2], axis=1)
-    for step in range(min(lead, demand.shape[1])):
-        stock = stock + pipeline[:, step, None] - demand[:, step]
-        stock = stock if problem.backlog else np.maximum(stock, 0.0)
-    return np.cumsum(demand[:, lead:], axis=1) - stock[:, None]
+    most = np.full(stock.shape, -np.inf)
+    need = np.zeros((len(on_hand), max(last - first, 0), demand.shape[2]))
+    for step in range(last):
+        stock = stock + timing.arriving[:, step] - demand[:, step]
+        here = step >= comes
+        if problem.backlog:
+            most = -stock
+        else:  # an order saves what is lost, and no more than is lost: the most that was ever lacking since it came
+            stock = np.where(here, stock, np.maximum(stock, 0.0))
+            most = np.where(here, np.maximum(most, -stock), most)
+        if step >= first:
+            need[:, step - first] = np.where(here, most, 0.0)
+    steps = np.arange(first, max(last, first))[:, None]
+    held = 1.0 * ((steps >= comes[:, None]) & (steps < until[:, None]))
+    end = np.minimum(until, demand.shape[1])[:, None] - 1
+    return Covered(need, held, held if problem.backlog else held * (steps == end))
 
 
 def expect(on_hand: Series, pipeline: Pipeline, quantity: Series, demand: Paths, problem: InventoryProblem) -> Expected:
     """What comes of one order, when nothing else is ordered, over all steps of the paths."""
-    lead = _lead_time(problem)
+    return expect_timed(on_hand, quantity, demand, known_timing(pipeline, problem, demand.shape[1]), problem)
+
+
+def expect_timed(
+    on_hand: Series, quantity: Series, demand: Paths, timing: Timing, problem: InventoryProblem
+) -> Expected:
+    """The same where the timing is given."""
     stock = np.repeat(on_hand[:, None], demand.shape[2], axis=1)
     held, short, late = (np.zeros(len(on_hand)) for _ in range(3))
     for step in range(demand.shape[1]):
-        if step < lead:
-            stock = stock + pipeline[:, step, None]
-        elif step == lead:
-            stock = stock + quantity[:, None]
+        stock = stock + timing.arriving[:, step] + quantity[:, None] * (timing.comes == step)
         after = stock - demand[:, step]
         held += np.maximum(after, 0.0).mean(axis=1)
         short += np.maximum(-after, 0.0).mean(axis=1)  # with backlog: units times steps that they wait
@@ -95,16 +217,34 @@ def expect(on_hand: Series, pipeline: Pipeline, quantity: Series, demand: Paths,
     )
 
 
-def interval_cost(quantity: Series, need: Needs, problem: InventoryProblem) -> Series:
-    """Mean cost of the steps from this order's arrival to the next one's."""
-    gap = quantity[:, None, None] - need
-    held = np.maximum(gap, 0.0).sum(axis=1).mean(axis=1)
-    short = np.maximum(-gap, 0.0)
-    missed = short.sum(axis=1) if problem.backlog else short[:, -1]
-    return problem.carrying_cost * held + problem.lost_sale_cost * missed.mean(axis=1)
+def interval_cost(quantity: Series, cover: Covered, problem: InventoryProblem) -> Series:
+    """Mean cost of the steps that the order covers."""
+    gap = quantity[:, None, None] - cover.need
+    held = (np.maximum(gap, 0.0) * cover.held).sum(axis=1).mean(axis=1)
+    missed = (np.maximum(-gap, 0.0) * cover.missed).sum(axis=1).mean(axis=1)
+    return problem.carrying_cost * held + problem.lost_sale_cost * missed
 
 
-def _cheapest_permitted(quantity: Series, need: Needs, problem: InventoryProblem, unit_price: Values) -> Series:
+def _cheapest(cover: Covered, problem: InventoryProblem, unit_price: Values) -> Series:
+    """The quantity with the least mean cost, below zero where there is too much already; zero if no unit pays."""
+    series, steps, samples = cover.need.shape
+    hold, lose = (_column(x, series)[..., None] for x in (problem.carrying_cost, problem.lost_sale_cost))
+    weights = hold * cover.held + lose * cover.missed  # by so much the slope rises at each break point
+    missed = np.broadcast_to(cover.missed, (len(cover.missed), steps, samples)).sum(axis=(1, 2))
+    target = (lose[:, 0] * missed[:, None] - samples * _column(unit_price, series))[:, 0]
+    points = cover.need.reshape(series, -1)
+    if weights.shape[2] == 1 and (weights == weights[:, :1]).all():  # it makes no difference where a point came from
+        points = np.sort(points, axis=1)
+        each = np.broadcast_to(weights[:, 0], points.shape)
+    else:
+        index = np.argsort(points, axis=1)
+        points = np.take_along_axis(points, index, axis=1)
+        each = np.take_along_axis(np.broadcast_to(weights, cover.need.shape).reshape(series, -1), index, axis=1)
+    first = np.argmax(np.cumsum(each, axis=1) >= target[:, None] * (1 - 1e-12), axis=1)
+    return np.where(target > 0, np.take_along_axis(points, first[:, None], 1)[:, 0], 0.0)
+
+
+def _cheapest_permitted(quantity: Series, cover: Covered, problem: InventoryProblem, unit_price: Values) -> Series:
     """The best permitted quantity: the cost is convex, so it is the next one above, the next below, or none."""
     if problem.rules.free:
         return quantity
@@ -112,24 +252,16 @@ def _cheapest_permitted(quantity: Series, need: Needs, problem: InventoryProblem
     below = np.where(pack > 0, pack * np.floor(quantity / np.where(pack > 0, pack, 1.0) + 1e-6), quantity)
     below = np.where(below >= problem.rules.minimum, below, 0.0)
     choices = np.stack([np.zeros_like(quantity), permitted(below, problem.rules), permitted(quantity, problem.rules)])
-    costs = np.stack([interval_cost(choice, need, problem) + unit_price * choice for choice in choices])
+    costs = np.stack([interval_cost(choice, cover, problem) + unit_price * choice for choice in choices])
     return np.take_along_axis(choices, np.argmin(costs, axis=0)[None], axis=0)[0]
-
-
-def _sorted(points: np.ndarray, *, weighted: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Break points in rising order, and where each came from (one zero when that makes no difference)."""
-    if not weighted:
-        return np.sort(points, axis=1), np.zeros((1, 1), dtype=np.int64)
-    index = np.argsort(points, axis=1)
-    return np.take_along_axis(points, index, axis=1), index
 
 
 def _column(value: Values, series: int) -> np.ndarray:
     return np.broadcast_to(np.asarray(value, dtype=np.float64), (series,))[:, None]
 
 
-def _lead_time(problem: InventoryProblem) -> int:
-    if not isinstance(problem.lead_time, int):
-        msg = f"series with one known lead time are needed here, got {problem.lead_time!r}"
+def _whole(value: object, name: str) -> int:
+    if not isinstance(value, int):
+        msg = f"series with one known {name} are needed here, got {value!r}"
         raise ArgumentError(msg)
-    return problem.lead_time
+    return value

@@ -7,7 +7,7 @@ arXiv:2210.03137, where the problem is called an exogenous interactive decision 
 `sirdar.inventory.problem`; `sirdar.inventory.reference` says the same in plain Python.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,9 +18,10 @@ from sirdar.inventory.demand import none_below_zero, paths, require_demand, requ
 from sirdar.inventory.fused import Shelf, serve
 from sirdar.inventory.ledger import Ledger, Trajectory
 from sirdar.inventory.limits import require_within, shared
-from sirdar.inventory.pipeline import open_pipeline
+from sirdar.inventory.pipeline import CrossingLanes, open_pipeline
 from sirdar.inventory.policy import Policy, State
 from sirdar.inventory.problem import InventoryProblem, Stock
+from sirdar.inventory.rollout import rolled_out
 from sirdar.inventory.terms import OrderRules, permitted
 from sirdar.predictive import Forecast
 
@@ -58,7 +59,15 @@ def simulate(
     wanted = torch.as_tensor(paths(demand, samples, seed, later=True))
     wanted = wanted if wanted.is_floating_point() else wanted.to(torch.float64)
     start = require_fitting(problem, tuple(wanted.shape), stock, warm_up)
-    trajectory, sums = _run(policy, problem, wanted, start, _Counting(warm_up, seed))
+    counting = _Counting(warm_up, seed)
+    steps = wanted.movedim(-1, 0).contiguous()
+    weights = [counting.weight(step, problem.discount) for step in range(len(steps))]
+    sums = rolled_out(policy, problem, steps, start, weights)
+    if sums is not None:  # steps are taken one by one only if someone asks for them
+        later = _Later(policy, problem, start, counting)
+        return Ledger(Trajectory(wanted, lambda: later.steps(wanted), backlog=problem.backlog), problem, warm_up, sums)
+    lists, sums = _run(policy, problem, wanted, start, counting)
+    trajectory = Trajectory(wanted, lists, backlog=problem.backlog)
     if shared(problem):
         require_within(problem, start, trajectory.orders.detach().numpy(), trajectory.sold.detach().numpy())
     return Ledger(trajectory, problem, warm_up, sums)
@@ -76,13 +85,32 @@ class _Counting:
         return discount ** (step - self.warm_up) if step >= self.warm_up else 0.0
 
 
+class _Later:
+    """A simulation that may be repeated step by step: the policy as it was, whatever becomes of its parameters."""
+
+    def __init__(self, policy: Policy, problem: InventoryProblem, stock: Stock, counting: _Counting) -> None:
+        self._run = (policy, problem, stock, counting)
+        self._graph = torch.is_grad_enabled()
+        tensors = {name: value for name, value in vars(policy).items() if isinstance(value, Tensor)}
+        self._versions = {name: value._version for name, value in tensors.items()}
+        self._kept = {name: value.detach().clone() for name, value in tensors.items()}
+
+    def steps(self, demand: Tensor) -> dict[str, list[Tensor]]:
+        """What was done in each step; with a graph behind it unless parameters have been changed since."""
+        policy, problem, stock, counting = self._run
+        if any(getattr(policy, name)._version != version for name, version in self._versions.items()):
+            policy = replace(policy, **self._kept)  # pyright: ignore[reportArgumentType]  # a dataclass
+        with torch.set_grad_enabled(self._graph):
+            return _run(policy, problem, demand, stock, counting)[0]
+
+
 def _run(
     policy: Policy,
     problem: InventoryProblem,
     demand: Float[Tensor, "*batch series time"],
     stock: Stock,
     counting: _Counting,
-) -> tuple[Trajectory, dict[str, Tensor] | None]:
+) -> tuple[dict[str, list[Tensor]], dict[str, Tensor] | None]:
     scenarios = demand.shape[:-1]
     on_hand = demand.new_tensor(stock.on_hand).expand(scenarios)
     under_way = demand.new_tensor(stock.columns(problem))
@@ -98,7 +126,8 @@ def _run(
         due = step % reviews == 0 if isinstance(reviews, int) else demand.new_tensor(step % reviews == 0)
         order = nothing
         if isinstance(due, Tensor) or due:
-            state = State(shelf.on_hand, pipeline.visible, problem, step, sold, shelf.position)
+            known = pipeline.outstanding if isinstance(pipeline, CrossingLanes) else None
+            state = State(shelf.on_hand, pipeline.visible, problem, step, sold, shelf.position, known)
             order = _placed(policy.order(state), problem.rules, shelf.position, step)
             order = order * due if isinstance(due, Tensor) else order
         arriving = pipeline.turn(order)
@@ -109,8 +138,8 @@ def _run(
             shipped, shelf = serve(shelf, arriving, wanted, order, counting.weight(step, problem.discount))
         for record, units in zip(records, (order, arriving, shipped, shelf.on_hand), strict=True):
             record.append(units)
-    trajectory = Trajectory(orders, received, demand, sold, left, backlog=problem.backlog)
-    return trajectory, None if problem.backlog else {"on_hand": shelf.held, "lost": shelf.lost}
+    lists = {"orders": orders, "received": received, "sold": sold, "on_hand": left}
+    return lists, None if problem.backlog else {"held": shelf.held, "short": shelf.lost}
 
 
 def _serve_in_turn(on_hand: Tensor, arriving: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:

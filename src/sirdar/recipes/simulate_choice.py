@@ -32,6 +32,7 @@ from sirdar.inventory import (
 )
 from sirdar.predictive.scores import lag_one_correlation
 from sirdar.recipes.simulate_history import History, opening_stock
+from sirdar.recipes.simulate_myopic import myopic, myopic_2
 
 Progress = Callable[[str, float], None]
 FORESIGHT = "perfect-foresight"
@@ -43,11 +44,16 @@ NAMES = (
     "constant",
     "critical-fractile",
     "projected-inventory",
+    "myopic",
+    "myopic-2",
     "learned",
     "never-order",
     FORESIGHT,
 )
+_TUNED = NAMES[:5]  # parameters are tried out on the history
 _LEVELS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99, 1.0)
+_OWN = "demand as the series' own history has it, independent from step to step"
+_AHEAD = 7  # reviews more that are forecast where an order may be meant for several
 _STEPS, _BATCH, _HIDDEN = 300, 256, (64, 64)
 _CELLS = 20_000_000  # steps simulated at once: 80 MB for each kind of unit
 
@@ -93,18 +99,27 @@ def check_name(name: str) -> None:
 def chooser(name: str, given: Choosing) -> Chooser:
     """How a policy is chosen: the costly part is done here, once."""
     check_name(name)
+    if name in _TUNED:
+        return _tuned(list(_candidates(name, given)), given)
+    if name == "myopic-2":
+        words = f"the least cost of two steps; {_OWN}"
+        return lambda factor: Choice(myopic_2(given.history, given.problem, factor), words)
+    choice = _chosen(name, given)
+    return lambda _: choice
+
+
+def _chosen(name: str, given: Choosing) -> Choice:
+    """Policies that are told the lost-sale cost when they order, so that one choice serves all factors."""
     if name == "never-order":
-        return lambda _: Choice(NeverOrder(), "nothing is ordered")
+        return Choice(NeverOrder(), "nothing is ordered")
     if name == FORESIGHT:
-        known = PerfectForesight(given.history.replayed)
-        return lambda _: Choice(known, "all demand is known")
+        return Choice(PerfectForesight(given.history.replayed), "all demand is known")
     if name == "learned":
-        learned = _learned(given)
-        return lambda _: learned
-    if name in ("critical-fractile", "projected-inventory"):
-        forecasting = _forecasting(name, given)
-        return lambda _: forecasting
-    return _tuned(list(_candidates(name, given)), given)
+        return _learned(given)
+    if name == "myopic":
+        policy = myopic(given.history, given.problem, given.seed)
+        return Choice(policy, f"the least cost of one review; {_OWN}")
+    return _forecasting(name, given)
 
 
 def _candidates(name: str, given: Choosing) -> Iterator[Choice]:
@@ -168,7 +183,7 @@ def _together(choices: list[Choice], rows: np.ndarray) -> Policy:
 def _forecasting(name: str, given: Choosing) -> Choice:
     """Trained on the history once; in every review step it forecasts from all that was seen by then."""
     history, problem = given.history, given.problem
-    horizon, window = problem.cover, history.window
+    horizon, window = _horizon(history, problem), history.window
     forecaster = ladder.build(
         given.model, horizon, seed=given.seed, progress=lambda done: given.progress(f"train: {given.model}", done)
     ).fit(history.panel.cut(window))
@@ -185,6 +200,14 @@ def _forecasting(name: str, given: Choosing) -> Choice:
         given.progress("forecast", (step + 1) / window)
     target = "its critical quantile" if name == "critical-fractile" else "the least expected cost along its paths"
     return Choice(Rolling(policies), f"order for {target}; forecasts by {given.model}, rolled through the window")
+
+
+def _horizon(history: History, problem: InventoryProblem) -> int:
+    """Steps to forecast: as many as an order may be meant for, and no more than the shortest history allows."""
+    if not np.any(problem.trade.order_cost):
+        return problem.cover
+    most = int(history.panel.history.min()) - history.window - problem.cover
+    return max(problem.cover, min(problem.cover + _AHEAD * int(np.max(problem.review_period)), most))
 
 
 def _learned(given: Choosing) -> Choice:

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Orders from a forecast."""
 
+from dataclasses import replace
 from statistics import NormalDist
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from sirdar.errors import ArgumentError
 from sirdar.inventory import (
+    BaseStock,
     InventoryProblem,
+    MinMax,
     NeverOrder,
     OrderRules,
     Policy,
@@ -18,8 +23,11 @@ from sirdar.inventory import (
     State,
     Stock,
     Trade,
+    simulate,
 )
 from sirdar.inventory.policies import projected_inventory
+from sirdar.inventory.policy import Outstanding
+from sirdar.predictive import Forecast, Frequency
 
 FREE = OrderRules(case_pack=0.0)
 
@@ -63,10 +71,8 @@ def test_a_short_forecast_is_refused_with_the_length_it_needs(demand: ModuleType
         policy.plan(InventoryProblem(lead_time=2, review_period=4), Stock.empty(1))
     with pytest.raises(ArgumentError, match="the forecast has 1 series, but there is stock for 2"):
         policy.plan(InventoryProblem(), Stock.empty(2))
-    with pytest.raises(ArgumentError, match="got RandomLeadTime; use its longest"):
-        policy.plan(InventoryProblem(lead_time=RandomLeadTime((0.5, 0.5))), Stock.empty(1))
-    with pytest.raises(ArgumentError, match="does not weigh a fixed order cost, got order_cost 5; use MinMax"):
-        policy.plan(InventoryProblem(lead_time=0, trade=Trade(order_cost=5.0)), Stock.empty(1))
+    with pytest.raises(ArgumentError, match="horizon of 3, but lead_time \\+ review_period needs 4 steps"):
+        policy.plan(InventoryProblem(lead_time=RandomLeadTime((0.5, 0.0, 0.0, 0.5))), Stock.empty(1))
     with pytest.raises(ArgumentError, match="samples must be a positive integer, got 0"):
         ProjectedInventory(policy.forecast, samples=0)
 
@@ -125,6 +131,87 @@ def test_chunks_bound_memory_and_every_series_is_served_once(
     plan = ProjectedInventory(demand.certain_forecast(steps), samples=2).plan(InventoryProblem(), Stock.empty(11))
     np.testing.assert_array_equal(plan.quantity, np.arange(1.0, 12.0))
     np.testing.assert_array_equal(plan.expected_lost, 2 * np.arange(1.0, 12.0))
+
+
+def test_a_fixed_order_cost_is_spread_over_reviews(demand: ModuleType) -> None:
+    # 10 units a step, K = 25: for one, two, three steps at once a step costs 25, (25 + 10) / 2, (25 + 10 + 20) / 3.
+    policy = ProjectedInventory(demand.certain_forecast([[10] * 6] * 3), samples=3)
+    problem = InventoryProblem(1.0, 20.0, 0, trade=Trade(order_cost=25.0))
+    # Two steps are ordered for, unless the coming one has enough; four units of it are not enough at 6 x 20 lost.
+    np.testing.assert_array_equal(policy.order(state(problem, Stock([0.0, 10.0, 4.0]))), [20.0, 0.0, 16.0])
+    # With a unit lost costing 1.7, 6 of them (10.2) are cheaper than a step of the best cycle (17.5); 11 are not.
+    cheap = InventoryProblem(1.0, 1.7, 0, trade=Trade(order_cost=25.0))
+    np.testing.assert_array_equal(policy.order(state(cheap, Stock([4.0, 0.0, 4.0]))) > 0, [False, False, False])
+    # Where only some series pay for an order, the others order as they would alone.
+    mixed = InventoryProblem(1.0, 20.0, 0, trade=Trade(order_cost=np.array([0.0, 25.0, 0.0])))
+    np.testing.assert_array_equal(policy.order(state(mixed, Stock([0.0, 0.0, 4.0]))), [10.0, 20.0, 6.0])
+
+
+def test_a_certain_lead_time_is_a_known_one(demand: ModuleType) -> None:
+    forecast = demand.normal_forecast([20.0, 5.0], [6.0, 3.0], horizon=9)
+    stock = Stock([12.0, 3.0], [[9.0, 15.0], [0.0, 4.0]])
+    for order_cost in (0.0, 20.0):
+        for backlog in (False, True):
+            known, random = (
+                InventoryProblem(1.0, 9.0, lead, 2, backlog=backlog, trade=Trade(order_cost=order_cost))
+                for lead in (2, RandomLeadTime((0.0, 0.0, 1.0)))
+            )
+            policy = ProjectedInventory(forecast, seed=1)
+            plans = [policy.plan(problem, stock).columns() for problem in (known, random)]
+            for name in plans[0]:
+                np.testing.assert_array_equal(plans[0][name], plans[1][name], err_msg=name)
+
+
+class Anew:
+    """The same forecast in every step, whatever the scenario: demand that does not change."""
+
+    def __init__(self, forecast: Forecast, samples: int) -> None:
+        self.policy = ProjectedInventory(forecast, samples)
+
+    def order(self, state: State) -> np.ndarray:
+        """All scenarios as if they were series."""
+        shape, count = tuple(state.on_hand.shape), int(np.prod(state.on_hand.shape))
+        one = self.policy.forecast
+        values = np.broadcast_to(one.values, (count, *one.values.shape[1:]))
+        many = Forecast([str(i) for i in range(count)], np.zeros(count, np.int64), one.frequency, one.levels, values)
+
+        def flat(units: Any) -> np.ndarray:  # noqa: ANN401
+            return np.asarray(units, dtype=np.float64).reshape(count, units.shape[-1])
+
+        under_way = Outstanding(flat(state.outstanding.known), flat(state.outstanding.placed))
+        on_hand, pipeline = np.asarray(state.on_hand, dtype=np.float64).reshape(count), flat(state.pipeline)
+        now = State(on_hand, pipeline, state.problem, outstanding=lambda: under_way)
+        return replace(self.policy, forecast=many, seed=state.step).order(now).reshape(shape)
+
+
+def compared(problem: InventoryProblem, mean: float, rival: Policy, horizon: int) -> float:
+    """Its cost over that of a rival, on the same demand and lead times."""
+    levels = tuple(float(x) for x in np.arange(1, 200) / 200)
+    values = np.tile(stats.poisson.ppf(levels, mean), (1, horizon, 1))
+    forecast = Forecast(["a"], np.zeros(1, np.int64), Frequency("W"), levels, values)
+    demand = np.random.default_rng(5).poisson(mean, (25, 1, 100)).astype(np.float64)
+    ours, theirs = (simulate(one, problem, demand, warm_up=20, seed=5) for one in (Anew(forecast, 100), rival))
+    return ours.cost_per_step / theirs.cost_per_step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("chances", "backlog", "level"),
+    # The levels are the best of all whole ones on 200 other paths of 100 steps.
+    [((0.5, 0.0, 0.0, 0.5), True, 20.0), ((0.5, 0.0, 0.0, 0.5), False, 18.0), ((0.0, 0.3, 0.4, 0.3), False, 20.0)],
+)
+def test_orders_that_cross_cost_no_more_than_by_the_best_base_stock(
+    chances: tuple[float, ...], level: float, *, backlog: bool
+) -> None:
+    problem = InventoryProblem(1.0, 9.0, RandomLeadTime(chances), backlog=backlog)
+    assert compared(problem, 5.0, BaseStock(level), problem.cover) < 1.01
+
+
+@pytest.mark.slow
+def test_with_a_fixed_order_cost_it_costs_no_more_than_the_best_min_max() -> None:
+    # Bijvank (2015), Table 1: the best (s, S) is (17, 23), 1.4 % above the optimum.
+    problem = InventoryProblem(1.0, 14.0, 2, trade=Trade(order_cost=5.0))
+    assert compared(problem, 5.0, MinMax(17.0, 23.0), horizon=10) < 1.01
 
 
 def test_the_null_policy_orders_nothing() -> None:

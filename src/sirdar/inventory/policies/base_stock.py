@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 
 from sirdar.inventory.backend import Parameter, match
-from sirdar.inventory.policy import State
+from sirdar.inventory.policy import State, UpTo
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,3 +23,7 @@ class BaseStock:
     def order(self, state: State) -> Float[Any, "*batch series"]:
         """What is missing to the level."""
         return (match(self.level, state.on_hand) - state.position).clip(min=0)
+
+    def up_to(self) -> UpTo:
+        """The same as numbers."""
+        return UpTo(self.level)

@@ -11,7 +11,7 @@ from typing import Any
 from jaxtyping import Float
 
 from sirdar.inventory.backend import Parameter, match
-from sirdar.inventory.policy import State
+from sirdar.inventory.policy import State, UpTo
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,3 +31,7 @@ class CappedBaseStock:
         missing = (match(self.level, state.on_hand) - state.position).clip(min=0)
         # min(missing, cap), spelt alike in numpy and torch
         return missing - (missing - match(self.cap, state.on_hand)).clip(min=0)
+
+    def up_to(self) -> UpTo:
+        """The same as numbers."""
+        return UpTo(self.level, self.cap)

@@ -5,13 +5,14 @@ Goldberg, Katz-Rogozhnikov, Lu, Sharma and Squillante (2016), "Asymptotic Optima
 Sales Inventory Models with Large Lead Times", Mathematics of Operations Research 41(3).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Float
 
 from sirdar.inventory.backend import Parameter, match
-from sirdar.inventory.policy import State
+from sirdar.inventory.policy import State, UpTo
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,3 +28,7 @@ class ConstantOrder:
     def order(self, state: State) -> Float[Any, "*batch series"]:
         """The quantity."""
         return 0.0 * state.on_hand + match(self.quantity, state.on_hand)
+
+    def up_to(self) -> UpTo:
+        """The same as numbers: a level that is never reached."""
+        return UpTo(math.inf, self.quantity)

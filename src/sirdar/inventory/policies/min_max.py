@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float
 
 from sirdar.inventory.backend import Values, match
-from sirdar.inventory.policy import State
+from sirdar.inventory.policy import State, UpTo
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,3 +30,7 @@ class MinMax:
         position = state.position
         low = 1.0 * (position <= match(self.reorder_point, state.on_hand))
         return low * (match(self.level, state.on_hand) - position).clip(min=0)
+
+    def up_to(self) -> UpTo:
+        """The same as numbers."""
+        return UpTo(self.level, reorder_point=self.reorder_point)

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxtyping import Float
 
-from sirdar.inventory.policy import State
+from sirdar.inventory.policy import State, UpTo
 
 
 @dataclass(frozen=True)
@@ -16,3 +16,7 @@ class NeverOrder:
     def order(self, state: State) -> Float[Any, "*batch series"]:
         """Zeros."""
         return 0.0 * state.on_hand
+
+    def up_to(self) -> UpTo:
+        """The same as numbers."""
+        return UpTo(0.0, 0.0)

@@ -30,6 +30,12 @@ class Rolling:
         """What the latest policy orders."""
         made = max(step for step in self.policies if step <= state.step)
         now = State(
-            state.on_hand, lambda: state.pipeline, state.problem, state.step - made, state.sales, state.position
+            state.on_hand,
+            lambda: state.pipeline,
+            state.problem,
+            state.step - made,
+            state.sales,
+            state.position,
+            lambda: state.outstanding,
         )
         return self.policies[made].order(now)
