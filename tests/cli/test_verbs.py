@@ -75,6 +75,9 @@ def test_forecast_then_order(
     assert orders["quantity"][0] == 0
     assert orders["quantity"][1] > 0
     assert totals["quantity"] == pytest.approx(orders["quantity"].sum())
+    run([*order, "--order-cost", "1e6", "--json"], monkeypatch, capsys)
+    dear = pl.read_parquet(tmp_path / "orders" / "orders.parquet")
+    assert (dear["quantity"] == 0).all()  # nothing that could be lost is worth a million
     assert "2 products have no row there" in totals["stock"]
     assert "Stock was read from stock.csv" in run(order, monkeypatch, capsys)
 

@@ -26,6 +26,7 @@ from sirdar.inventory.env import InventoryEnv, InventoryVectorEnv  # noqa: E402
 
 DEMAND = np.random.default_rng(0).poisson(5.0, (4, 12)).astype(np.float64)
 TRADE = Trade(price=np.array([8.0, 9.0, 10.0, 11.0]), unit_cost=2.0, order_cost=1.0)
+SPLIT = ("holding", "lost_sales", "purchase", "ordering", "income")
 PROBLEM = InventoryProblem(1.0, np.array([4.0, 9.0, 4.0, 9.0]), np.array([0, 1, 2, 3]), trade=TRADE)
 
 
@@ -71,13 +72,17 @@ def test_an_episode_is_what_the_simulator_says(backlog: bool) -> None:  # noqa: 
     env = InventoryEnv(problem, DEMAND, most=30.0)
     seen, info = env.reset(seed=1)
     row = info["series"]
-    total, over, policy = 0.0, False, BaseStock(20.0)
+    total, over, policy, split = 0.0, False, BaseStock(20.0), dict.fromkeys(SPLIT, 0.0)
     while not over:
         state = State(seen[:1].astype(np.float64), seen[None, 1:3].astype(np.float64), problem)
         seen, reward, _, over, info = env.step(policy.order(state) / 30.0)
         total += reward
+        split = {name: value + info[name] for name, value in split.items()}
     ledger = simulate(policy, problem, DEMAND[row : row + 1])
     assert total == pytest.approx(float(ledger.profit))
+    assert split == pytest.approx({name: float(getattr(ledger, name)) for name in SPLIT})
+    for name in ("fill_rate", "cycle_service_level", "turns"):
+        assert info[name] == pytest.approx(getattr(ledger, name)), name
     assert info["sold"] == pytest.approx(float(ledger.trajectory.sold[0, -1]))
 
 

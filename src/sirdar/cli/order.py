@@ -17,11 +17,16 @@ def order(  # noqa: PLR0913 - one argument per option
     lost_sale_cost: options.LostSaleCost = 1.0,
     lead_time: options.LeadTime = 2,
     review_period: options.ReviewPeriod = 1,
+    order_cost: Annotated[float, typer.Option(help="Paid per order of any size.")] = 0.0,
+    minimum: Annotated[float, typer.Option(help="Least quantity that may be ordered.")] = 0.0,
+    case_pack: Annotated[float, typer.Option(help="Orders are multiples of it; 0 for any quantity.")] = 1.0,
     inventory: options.Inventory = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
     """Order by the projected-inventory policy at the critical ratio of the two costs; writes orders.parquet.
+
+    With --order-cost an order may be meant for several reviews: for as many as the forecast reaches.
 
     Example: sirdar order plan/forecast.parquet --inventory stock.csv --holding-cost 0.1 --lost-sale-cost 2
     """
@@ -29,6 +34,7 @@ def order(  # noqa: PLR0913 - one argument per option
     from sirdar.recipes.plan import Settings, place_orders
 
     problem = options.problem(holding_cost, lost_sale_cost, lead_time, review_period)
+    problem = options.traded(problem, (0.0, 0.0, order_cost), (minimum, case_pack))
     made = files.read_forecast(source)
     settings = Settings(horizon=made.horizon, problem=problem, inventory=inventory, seed=seed)
     with files.output_folder(out) as scratch:

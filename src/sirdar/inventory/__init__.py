@@ -22,8 +22,11 @@ from sirdar.inventory.policies.never_order import NeverOrder as NeverOrder
 from sirdar.inventory.policies.perfect_foresight import PerfectForesight as PerfectForesight
 from sirdar.inventory.policies.projected_inventory import ProjectedInventory as ProjectedInventory
 from sirdar.inventory.policies.rolling import Rolling as Rolling
+from sirdar.inventory.policy import OrdersUpTo as OrdersUpTo
+from sirdar.inventory.policy import Outstanding as Outstanding
 from sirdar.inventory.policy import Policy as Policy
 from sirdar.inventory.policy import State as State
+from sirdar.inventory.policy import UpTo as UpTo
 from sirdar.inventory.problem import InventoryProblem as InventoryProblem
 from sirdar.inventory.problem import Stock as Stock
 from sirdar.inventory.reference import simulate_slowly as simulate_slowly

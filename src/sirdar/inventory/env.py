@@ -2,8 +2,9 @@
 """The simulator as gymnasium environments, for model-free rivals of the learned policy.
 
 An episode is one series of a demand table over a window of steps; an action in [0, 1] is the share of the largest order
-to place; the reward is the profit of the step: minus the cost where nothing is earned. gymnasium is an optional
-package: importing this module asks for it.
+to place; the reward is the profit of the step: minus the cost where nothing is earned. `info` splits it into income,
+holding, lost sales, purchase and ordering, and has the fill rate, cycle service level and turns since the episode
+began. gymnasium is an optional package: importing this module asks for it.
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ except ImportError as error:
 
 Observation = Float[np.ndarray, "envs channel"]
 Each = Float[np.ndarray, " envs"]
+_NOTHING = 1e-9  # fewer units late are rounding error
 
 
 @final
@@ -64,6 +66,7 @@ class Shelves:
         self.width = problem.longest_lead_time
         self.series, self.start, self.step = (np.zeros(count, dtype=np.int64) for _ in range(3))
         self.on_hand, self.lanes = np.zeros(count), np.zeros((count, self.width + 1))
+        self.tally = dict.fromkeys(("wanted", "late", "sold", "stock", "short"), np.zeros(count))
 
     @property
     def space(self) -> gymnasium.spaces.Box:
@@ -81,6 +84,7 @@ class Shelves:
         self.series[which] = random.integers(0, len(self.demand), int(which.sum()))
         self.start[which] = random.integers(0, self.demand.shape[1] - self.length + 1, int(which.sum()))
         self.step[which], self.on_hand[which], self.lanes[which] = 0, 0.0, 0.0
+        self.tally = {name: np.where(which, 0.0, total) for name, total in self.tally.items()}
 
     def observe(self) -> Observation:
         """What an agent sees."""
@@ -89,7 +93,7 @@ class Shelves:
         return np.stack(columns, axis=1).astype(np.float32)
 
     def order(self, actions: np.ndarray) -> tuple[Each, dict[str, np.ndarray]]:
-        """One step of all episodes: rewards, and the cost split with units sold and lost."""
+        """One step of all episodes: rewards, and the cost split, units sold and late, and service since they began."""
         quantity = np.asarray(actions, dtype=np.float64).reshape(self.count) * self.most
         rules = self.problem.take(self.series).rules if self.problem.series is not None else self.problem.rules
         placed = permitted(quantity, rules, self.on_hand + self.lanes.sum(axis=1))
@@ -105,6 +109,8 @@ class Shelves:
         self.on_hand = left
         self.lanes = np.concatenate([self.lanes[:, 1:], np.zeros((self.count, 1))], axis=1)
         self.step += 1
+        done = {"wanted": wanted, "late": late, "sold": sold, "stock": np.maximum(left, 0.0), "short": late > _NOTHING}
+        self.tally = {name: total + done[name] for name, total in self.tally.items()}
         return self._account(placed, sold, late)
 
     @property
@@ -123,7 +129,17 @@ class Shelves:
             "income": self._of(trade.price) * sold,
         }
         reward = info["income"] - sum(info[name] for name in ("holding", "lost_sales", "purchase", "ordering"))
-        return reward, info | {"ordered": placed, "sold": sold, "late": late}
+        return reward, info | {"ordered": placed, "sold": sold, "late": late} | self._service()
+
+    def _service(self) -> dict[str, np.ndarray]:
+        """Since each episode began, as in `Ledger`: units served at once, steps without a shortage, turns of stock."""
+        wanted, stock = (np.where(self.tally[name] > 0, self.tally[name], np.nan) for name in ("wanted", "stock"))
+        turns = self.tally["sold"] * self.step / stock
+        return {
+            "fill_rate": np.where(np.isnan(wanted), 1.0, 1.0 - self.tally["late"] / wanted),
+            "cycle_service_level": 1.0 - self.tally["short"] / self.step,
+            "turns": np.where(np.isnan(stock), np.inf, turns),
+        }
 
     def _of(self, value: Any) -> Each:  # noqa: ANN401
         return np.broadcast_to(value, len(self.demand))[self.series].astype(np.float64)

@@ -32,30 +32,35 @@ _SHARE = 1 << 19  # series times steps for which a thread pays
 
 
 def rolled_out(
-    policy: Policy, problem: InventoryProblem, demand: Steps, stock: Stock, weights: Sequence[float]
+    policy: Policy,
+    problem: InventoryProblem,
+    demand: Float[Tensor, "*batch series time"],
+    stock: Stock,
+    weights: Sequence[float],
 ) -> dict[str, Float[Tensor, "*batch series"]] | None:
     """Sums of units over the steps, each counted with its weight, or None where steps must be taken one by one.
 
     They are "held", "short" (lost; with backlog: units times steps that they wait), "ordered", and "placed" (orders).
     Demand is checked on the way: what is negative or no number gives None too, and is named by the simulation by steps.
     """
-    times = [_one(x) for x in (problem.lead_time, problem.review_period)]
-    plain = isinstance(policy, OrdersUpTo) and None not in times and not shared(problem)
-    if not plain or np.any(np.isfinite(problem.rules.shelf)) or not has_numba():
+    lead, review = (_one(x) for x in (problem.lead_time, problem.review_period))
+    if not isinstance(policy, OrdersUpTo) or lead is None or review is None:
+        return None
+    if shared(problem) or np.any(np.isfinite(problem.rules.shelf)) or not has_numba():
         return None
     if demand.device.type != "cpu" or demand.dtype not in (torch.float32, torch.float64) or demand.requires_grad:
         return None
-    asked = policy.up_to()
+    steps, asked = demand.movedim(-1, 0).contiguous(), policy.up_to()
     level, cap, reorder, pack, least = (
-        _spread(x, demand) for x in (*asked, problem.rules.case_pack, problem.rules.minimum)
+        _spread(x, steps) for x in (*asked, problem.rules.case_pack, problem.rules.minimum)
     )
     if bool(level.isnan().any()) or not none_below_zero(cap.detach()):
         return None  # the simulation by steps says what is wrong
-    start = _opening(problem, stock, demand)
-    run = _Run(demand, start, (reorder, pack, least), weights, problem, not problem.rules.free)
+    start = _opening(problem, stock, steps)
+    run = _Run(steps, start, (reorder, pack, least), weights, (lead, review), problem)
     sums = _Rollout.apply(run, level, cap) if torch.is_grad_enabled() else run.sums(level, cap)
     names = ("held", "short", "ordered", "placed")
-    return None if run.bad else {name: x.reshape(demand.shape[1:]) for name, x in zip(names, sums, strict=True)}
+    return None if run.bad else {name: x.reshape(steps.shape[1:]) for name, x in zip(names, sums, strict=True)}
 
 
 def _one(value: Any) -> int | None:  # noqa: ANN401
@@ -90,8 +95,8 @@ class _Run:
         start: of `_opening`.
         rest: reorder point, case pack and minimum, each of `_spread`.
         weights: one per step.
-        problem: for its times and kind.
-        rounds: whether orders are rounded up.
+        times: lead time and review period.
+        problem: says whether demand waits, and whether orders are rounded up.
     """
 
     def __init__(
@@ -100,12 +105,12 @@ class _Run:
         start: Tensor,
         rest: tuple[Tensor, Tensor, Tensor],
         weights: Sequence[float],
+        times: tuple[int, int],
         problem: InventoryProblem,
-        rounds: bool,  # noqa: FBT001
     ) -> None:
         self.demand, self.start, self.rest, self.weights = demand, start, rest, weights
-        self.lead, self.review = _one(problem.lead_time), _one(problem.review_period)
-        self.waits, self.rounds = problem.backlog, rounds
+        self.lead, self.review = times
+        self.waits, self.rounds = problem.backlog, not problem.rules.free
         self.time, self.size = len(demand), math.prod(demand.shape[1:])
         self.bad = 0
 
@@ -158,7 +163,10 @@ class _Rollout(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,  # noqa: ANN401
+        *grads: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         level, cap = ctx.saved_tensors
         gains = ctx.run.gains(level, cap, torch.stack(grads[:3]))
         pairs = zip((level, cap), gains, strict=True)

@@ -60,9 +60,8 @@ def simulate(
     wanted = wanted if wanted.is_floating_point() else wanted.to(torch.float64)
     start = require_fitting(problem, tuple(wanted.shape), stock, warm_up)
     counting = _Counting(warm_up, seed)
-    steps = wanted.movedim(-1, 0).contiguous()
-    weights = [counting.weight(step, problem.discount) for step in range(len(steps))]
-    sums = rolled_out(policy, problem, steps, start, weights)
+    weights = [counting.weight(step, problem.discount) for step in range(wanted.shape[-1])]
+    sums = rolled_out(policy, problem, wanted, start, weights)
     if sums is not None:  # steps are taken one by one only if someone asks for them
         later = _Later(policy, problem, start, counting)
         return Ledger(Trajectory(wanted, lambda: later.steps(wanted), backlog=problem.backlog), problem, warm_up, sums)
@@ -91,7 +90,8 @@ class _Later:
     def __init__(self, policy: Policy, problem: InventoryProblem, stock: Stock, counting: _Counting) -> None:
         self._run = (policy, problem, stock, counting)
         self._graph = torch.is_grad_enabled()
-        tensors = {name: value for name, value in vars(policy).items() if isinstance(value, Tensor)}
+        given = getattr(policy, "__dict__", {})
+        tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
         self._versions = {name: value._version for name, value in tensors.items()}
         self._kept = {name: value.detach().clone() for name, value in tensors.items()}
 

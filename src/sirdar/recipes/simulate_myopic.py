@@ -68,10 +68,10 @@ class Myopic2:
         """Each series by its own table."""
         on_hand, pipeline = np.asarray(state.on_hand), np.asarray(state.pipeline)
         found = [
-            table.order(State(on_hand[..., row], pipeline[..., row, :], self.problem, state.step))
+            table.order(State(on_hand[..., [row]], pipeline[..., [row], :], self.problem, state.step))
             for row, table in enumerate(self.tables)
         ]
-        return np.stack(found, axis=-1)
+        return np.concatenate(found, axis=-1)
 
 
 def myopic_2(history: History, problem: InventoryProblem, factor: float) -> Myopic2:

@@ -38,6 +38,8 @@ def check_policy(policy: object, problem: InventoryProblem, series: int, steps: 
     slow = simulate_slowly(policy, problem, demand, Stock(on_hand), seed=seed)
     close = np.allclose(fast.trajectory.orders.detach().numpy(), slow.trajectory.orders, atol=1e-3)
     assert close, "torch and numpy states must give the same orders"
+    # What `up_to` says, if the policy says it, is what the cost of the fast simulation is made of.
+    assert np.allclose(fast.cost.detach().numpy(), slow.cost, rtol=1e-3, atol=1e-3), "up_to must say what order does"
 
 
 def _checked(policy: Policy, state: State) -> np.ndarray:

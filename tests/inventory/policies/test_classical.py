@@ -24,6 +24,7 @@ from sirdar.inventory import (
     RandomLeadTime,
     State,
     Trade,
+    UpTo,
     exact,
     simulate,
 )
@@ -63,8 +64,16 @@ def test_the_suite_finds_broken_policies() -> None:
         def order(self, state: State) -> np.ndarray:
             return state.on_hand[..., :1]
 
+    class TwoFaced:
+        def order(self, state: State) -> np.ndarray:
+            return 0.0 * state.on_hand
+
+        def up_to(self) -> UpTo:
+            return UpTo(20.0)
+
     problem = InventoryProblem()
     for policy, sentence in (
+        (TwoFaced(), "up_to must say what order does"),
         (Negative(), "must not be negative"),
         (Flat(), "shape of on_hand"),
         (object(), "no method"),
