@@ -17,7 +17,6 @@ from PIL import Image
 
 from sirdar.vision.images import VOID, Boxed, Labelled, Masked
 
-CAMERA = (224, 256)  # height and width of the detector's input
 _END = b"\xff\xda"  # the JPEG marker in front of the compressed pixels
 
 
@@ -64,7 +63,7 @@ def cifar10(folder: Path) -> tuple[Labelled, Labelled]:
     return every.take(np.flatnonzero(~stored["is_test"])), every.take(np.flatnonzero(stored["is_test"]))
 
 
-def penn_fudan(folder: Path, size: tuple[int, int] = CAMERA) -> Boxed:
+def penn_fudan(folder: Path, size: tuple[int, int]) -> Boxed:
     """All 170 images at one size, with boxes and the mask of all people."""
     stored = np.load(folder / "pennfudan_320.npz")
     files = _parts(stored["jpg"], stored["offsets"])

@@ -99,7 +99,7 @@ def _tiny(product: Product) -> Product:
     """Two candidates, two steps."""
     smallest = product.space.smallest()
     kept = {name: (value,) for name, value in smallest.values if name != "stem.channels"}
-    space = product.space.restrict(kept | {"stem.channels": (16, 32)})
+    space = product.space.restrict(kept | {"stem.channels": (16, 24)})
     return replace(product, space=space, schedule=replace(product.schedule, steps=2, batch=2))
 
 

@@ -22,7 +22,7 @@ from sirdar.vision.training import Schedule
 if TYPE_CHECKING:
     from sirdar.search.study import Study
 
-SIZE = (224, 256)
+SIZE = (160, 192)
 STEM, NECK = 32, 96
 STAGES = ((24, 2, 2), (40, 3, 2), (80, 3, 2), (112, 2, 1), (160, 2, 2))  # channels, blocks, stride
 _DEEP = (0.375, 0.5, 0.75, 1.0)
@@ -75,7 +75,7 @@ PRODUCT = Product(
     baseline=BASELINE,
     build=build,
     size=lambda _candidate: SIZE,
-    schedule=Schedule(steps=600, batch=32, learning_rate=0.003, average=0.995),
+    schedule=Schedule(steps=150, batch=16, learning_rate=0.003, average=0.98),
 )
 
 

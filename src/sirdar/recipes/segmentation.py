@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STEM, NECK = 24, 64
 STAGES = ((24, 2, 2), (40, 3, 2), (80, 3, 2), (112, 3, 1))  # channels, blocks, stride
-_SIZES = ("112x144", "128x176", "144x192", "160x208", "176x240")  # height x width
+_SIZES = ("80x112", "96x128", "112x144", "128x176", "144x192")  # height x width
 _DEEP = (0.5, 0.75, 1.0, 1.25)
 _NAMES = tuple(f"stage{place + 1}" for place in range(len(STAGES)))
 
@@ -43,7 +43,7 @@ SPACE = SearchSpace(
     ),
 )
 BASELINE = SPACE.candidate(
-    {"input": "176x240", "output": 4, "head.kind": "ibn"}
+    {"input": "144x192", "output": 4, "head.kind": "ibn"}
     | {f"{name}.deep": 1.0 for name in ("stem", *_NAMES, "head")}
     | {f"{name}.kind": "ibn" for name in _NAMES}
 )
@@ -85,7 +85,7 @@ PRODUCT = Product(
     baseline=BASELINE,
     build=build,
     size=size_of,
-    schedule=Schedule(steps=600, batch=16, learning_rate=0.004, average=0.995),
+    schedule=Schedule(steps=150, batch=16, learning_rate=0.004, average=0.98),
 )
 
 

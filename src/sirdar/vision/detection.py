@@ -191,23 +191,31 @@ class DetectionTask:
 
     def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
         """Images [batch, 3, height, width] in -1..1 and boxes [batch, box, 4] in pixels."""
-        images, boxes, _ = self._moved(generator, size)
+        images, boxes, _ = self._moved(generator, size, masked=False)
         if self.data.masks is not None:
-            others, more, masks = self._moved(generator, size)
-            paste = uniform(generator, (size,)) < _PASTED
-            images = torch.where(paste[:, None, None, None] & (masks > 0.5), others, images)
-            more = torch.where(paste[:, None, None], more, torch.nan)
-            boxes = torch.cat([_uncovered(boxes, more), more], dim=1)
+            images, boxes = self._pasted(images, boxes, generator)
         order = boxes[..., 0].isnan().to(torch.int8).argsort(dim=1, stable=True)[:, : self.crowd]
         return coloured(images, generator), boxes.gather(1, order[..., None].expand(*order.shape, 4))
 
-    def _moved(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _pasted(self, images: Tensor, boxes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        chosen = torch.nonzero(uniform(generator, (len(images),)) < _PASTED)[:, 0]
+        if not len(chosen):
+            return images, boxes
+        others, more, masks = self._moved(generator, len(chosen), masked=True)
+        images[chosen] = torch.where(masks > 0.5, others, images[chosen])
+        above = boxes.new_full((len(images), *more.shape[1:]), torch.nan)
+        above[chosen] = more
+        return images, torch.cat([_uncovered(boxes, above), above], dim=1)
+
+    def _moved(self, generator: torch.Generator, size: int, *, masked: bool) -> tuple[Tensor, Tensor, Tensor]:
         data = self.data
         chosen = torch.randint(len(data.images), (size,), generator=generator, device=generator.device)
         drawn = draw_warp(generator, size, self.warp)
         images = warped(signed(data.images[chosen]), drawn)
         shape = (int(images.shape[2]), int(images.shape[3]))
-        masks = images[:, :1] if data.masks is None else warped(data.masks[chosen].float(), drawn, nearest=True)
+        masks = images[:, :1]
+        if masked and data.masks is not None:
+            masks = warped(data.masks[chosen].float(), drawn, nearest=True)
         return images, warped_boxes(data.boxes[chosen], drawn, shape), masks
 
     def loss(self, outputs: Raw, targets: Tensor) -> Tensor:
