@@ -2,6 +2,8 @@
 """`sirdar migrate` as it is typed."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,6 +25,24 @@ class Branch(nn.Module):
         return x
 
 
+def image():
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    return nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)), torch.randn(1, 3, 16, 16)
+
+
+def raises():
+    raise KeyError("no weights")
+
+
+def quits():
+    raise SystemExit("bye")
+
+
+def asks(name):
+    return name
+
+
 def good():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)), torch.randn(4, 8)
@@ -36,6 +56,8 @@ def bad():
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "strangers_models.py").write_text(MODELS)
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    (tmp_path / "halted.py").write_text("1 / 0\n")
     (tmp_path / "shapes.txt").write_text("# a sample\n1x8\n2x8\n2 8\n7,8\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -55,7 +77,8 @@ def test_a_good_model(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "it runs" in printed
     assert "Buckets: 2x8, 7x8" in printed
     names = {path.name for path in (folder / "out").iterdir()}
-    assert names == {"network.pt2", "network.onnx", "compile.py", "sirdar.lock.json", "migration.json", "report.html"}
+    files = {"network.pt2", "network_planned.pt2", "network.onnx", "compile.py", "sirdar.lock.json"}
+    assert names == {*files, "migration.json", "report.html"}
     page = (folder / "out" / "report.html").read_text()
     for word in (
         "Does it run?",
@@ -77,6 +100,27 @@ def test_a_model_that_cannot_go(
     assert "NCC_EMOD025" in printed
     assert "Traceback" not in printed
     assert (folder / "out" / "report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chip", ["trainium1", "ethos-u85-256"])
+def test_the_same_command_gives_the_same_bytes(folder: Path, chip: str) -> None:
+    made = []
+    for seed in ("1", "2"):  # of Python's hashes: two processes order their sets differently
+        words = [sys.executable, "-c", "from sirdar.cli import main; main()", "migrate", "strangers_models:image"]
+        subprocess.run(
+            [*words, "--chip", chip, "--tolerance", "0.05", "--out", f"out{seed}"],
+            cwd=folder,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        )
+        made.append({path.name: path.read_bytes() for path in sorted((folder / f"out{seed}").iterdir())})
+    one, two = made
+    assert list(one) == list(two)
+    assert [name for name in one if one[name] != two[name]] == []
+    lock = json.loads(one["sirdar.lock.json"])
+    assert set(lock["files"]) == set(one) - {"sirdar.lock.json", "migration.json", "report.html"}
 
 
 @pytest.mark.usefixtures("folder")
@@ -107,6 +151,11 @@ def test_an_exported_program(folder: Path, monkeypatch: pytest.MonkeyPatch, caps
         (("strangers_models:good", "--chip", "t4", "--shapes", "strangers_models.py"), "line"),
         (("strangers_models:good", "--chip", "t4", "--buckets", "0", "--shapes", "shapes.txt"), "limit"),
         ((".", "--chip", "t4"), "saved forecaster"),
+        (("strangers_models:raises", "--chip", "t4"), "strangers_models.py:20"),
+        (("strangers_models:quits", "--chip", "t4"), "SystemExit"),
+        (("strangers_models:asks", "--chip", "t4"), "missing 1 required positional argument"),
+        (("broken:f", "--chip", "t4"), "SyntaxError"),
+        (("halted:f", "--chip", "t4"), "ZeroDivisionError"),
     ],
 )
 @pytest.mark.usefixtures("folder")

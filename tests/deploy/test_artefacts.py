@@ -40,7 +40,7 @@ def test_the_same_files_twice(made: Migration, tmp_path: Path) -> None:
     for folder in (one, two):
         folder.mkdir()
     first, second = write_all(made, one), write_all(migrate(Image().eval(), X, chip="trainium1"), two)
-    assert [row.problem for row in first] == [""] * 4
+    assert [row.problem for row in first] == [""] * 5
     assert {row.name: row.sha256 for row in first} == {row.name: row.sha256 for row in second}
     lock = json.loads((one / "sirdar.lock.json").read_text())
     assert lock["files"]["network.pt2"]["sha256"] == first[0].sha256
@@ -76,7 +76,18 @@ def test_flags_follow_the_plan(made: Migration) -> None:
     assert "--target=trn1" in flags
     exact = migrate(Image().eval(), X, chip="trainium1", tolerance=1e-9)
     assert "--auto-cast=none" in vendor.flags(exact)
-    assert any(flag.startswith("--auto-cast-type=") for flag in flags)
+    assert "--auto-cast=none" in flags  # the planned program has its casts
+    alone = vendor.flags(made, planned=False)
+    assert any(flag.startswith("--auto-cast-type=") for flag in alone)
+
+
+def test_the_first_inferentia_has_a_compiler_of_its_own(tmp_path: Path) -> None:
+    made = migrate(Image().eval(), X, chip="inferentia1")
+    write_all(made, tmp_path)
+    text = (tmp_path / "compile.py").read_text()
+    assert "torch.neuron.trace" in text
+    assert "--target" not in text
+    assert vendor.flags(made)[0] == "--fast-math"
 
 
 def test_the_script_is_python_with_both_forms(made: Migration) -> None:

@@ -42,11 +42,14 @@ def test_what_cannot_go_says_what_to_change() -> None:
     assert "NCC_EMOD025" in text
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1440, 390])
 def test_in_a_browser(browse, tmp_path: Path, width: int) -> None:  # noqa: ANN001
     facts, console = browse(rendered(), tmp_path, width)
     assert not [line for line in console if "error" in line.lower()], console
-    assert facts["scroll"] <= width + 1
+    assert facts["scroll"] <= width
+    assert facts["spilt"] == 0
+    assert facts["injected"] == 0
+    assert min(facts["widths"]) > 250
     assert facts["plots"] == 1
     assert facts["marks"][0] >= 2
 

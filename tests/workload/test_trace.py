@@ -204,3 +204,22 @@ def test_shapes_that_depend_on_data_are_refused_by_name() -> None:
 def test_a_traced_graph_survives_storage() -> None:
     graph = trace(Camera(), torch.zeros(1, 3, 16, 16))
     assert Graph.from_dict(graph.to_dict()) == graph
+
+
+def test_fused_attention_that_is_viewed_as_one_matrix_is_traced() -> None:
+    class Heads(nn.Module):
+        """As GPT-2 of `transformers`; torch 2.13 cannot reduce it while attention is fused."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.mix = nn.Linear(16, 48)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            q, k, v = (part.view(2, 5, 4, 4).transpose(1, 2) for part in self.mix(x).split(16, -1))
+            y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+            y = y.contiguous().reshape(2, 5, 16).contiguous()
+            return y.view(-1, 16) @ self.mix.weight.t()
+
+    graph = trace(Heads(), torch.randn(2, 5, 16))
+    # Three projections in one, two products of two batches of four heads, and the last product.
+    assert graph.macs == 10 * 16 * 48 + 2 * (2 * 4 * 5 * 5 * 4) + 10 * 16 * 48

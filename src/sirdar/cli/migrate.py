@@ -15,7 +15,7 @@ def migrate(  # noqa: PLR0913 - one argument per option
         str,
         typer.Argument(
             help="package.module:factory (returns module and example), network.pt2 of torch.export, or the folder of a "
-            "saved forecaster."
+            "saved forecaster or camera network."
         ),
     ],
     chip: Annotated[str, typer.Option(help="Where it is to go: a name of the catalogue or a TOML file.")],

@@ -8,7 +8,7 @@ from sirdar.cli.options import print_table
 from sirdar.deploy.artefacts import Artefact
 from sirdar.deploy.findings import Finding
 from sirdar.deploy.migrate import Migration
-from sirdar.report.migrate import money, seconds, size
+from sirdar.report.migrate import PRICE_LABELS, money, seconds, size
 
 
 def show(made: Migration, artefacts: Sequence[Artefact]) -> None:
@@ -89,14 +89,14 @@ def _cost(made: Migration) -> None:
             )
     rows = [
         [
-            row.chip,
+            f"{row.chip} ({label})",
             ", ".join(row.formats),
             seconds(row.latency_s),
             f"{row.energy_j:.3g} J ({row.energy_low_j:.2g} to {row.energy_high_j:.2g})",
             row.instance or "-",
             money(row.usd_per_million),
         ]
-        for row in made.prices
+        for label, row in zip(PRICE_LABELS, made.prices, strict=False)
     ]
     if rows:
         print_table(

@@ -8,6 +8,7 @@ command with the same versions is known to give the same files.
 import hashlib
 import json
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,10 +20,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from sirdar.deploy import vendor
 from sirdar.deploy.capture import Captured, quiet
+from sirdar.deploy.carrying import carried, changes_anything
+from sirdar.deploy.emulation import relative_error
+from sirdar.deploy.int8 import inputs_of
 from sirdar.deploy.migrate import Migration
 from sirdar.deploy.opening import opened
 from sirdar.deploy.rewriting import gap_of
@@ -31,6 +36,7 @@ from sirdar.errors import UnsupportedError
 _TOLERANCE = 1e-5  # of a program in fp32
 _ONNX_TOLERANCE = 1e-4  # of onnxruntime, whose kernels add in another order
 _VERSIONED = ("sirdar", "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "ethos-u-vela", "ai-edge-litert")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # that exporters write for terminals
 _SINGLE_FILE_BYTES = 1_900_000_000  # protobuf holds 2 GiB
 
 
@@ -64,20 +70,24 @@ class Artefact:
 def write_all(made: Migration, folder: Path) -> tuple[Artefact, ...]:
     """Write everything that a migration can offer into a folder; what fails is reported and leaves no file.
 
+    A network that torch.export could not follow whole leaves a lock file only: the draft of it computes something else.
+
     Args:
         made: the migration.
         folder: where to; it exists.
     """
-    if made.captured is None or made.captured.program is None:
+    if made.captured is None or made.captured.program is None or made.captured.failures:
         return (_lock(made, folder, ()),)
     jobs: list[tuple[str, str, Callable[[Migration, Path], Artefact]]] = [
         ("network.pt2", "torch.export program", _program),
         ("network.onnx", "ONNX", _onnx),
     ]
+    if made.plan is not None and changes_anything(made.plan.formats):
+        jobs.insert(1, (vendor.PLANNED, "program with the casts of the plan", _planned))
     if made.book is not None and made.book.compiler == "vela":
         jobs.append(("network.tflite", "int8 TFLite", _tflite))
         jobs.append(("network_vela.tflite", "Vela-compiled TFLite", _vela))
-    if made.book is not None and made.book.compiler == "neuron":
+    if made.book is not None and made.book.compiler == "neuron" and made.runs:
         jobs.append(("compile.py", "compiler script", _script))
     done: list[Artefact] = []
     for name, kind, job in jobs:
@@ -85,7 +95,8 @@ def write_all(made: Migration, folder: Path) -> tuple[Artefact, ...]:
             done.append(job(made, folder / name))
         except Exception as error:  # noqa: BLE001 - exporters and runtimes raise dozens of unrelated types
             (folder / name).unlink(missing_ok=True)
-            done.append(Artefact(name, kind, problem=str(error).strip().splitlines()[0] or type(error).__name__))
+            reason = (_COLOURS.sub("", str(error)).strip().splitlines() or [type(error).__name__])[0]
+            done.append(Artefact(name, kind, problem=reason.removeprefix(f"{folder / name}: ")))
     return (*done, _lock(made, folder, tuple(done)))
 
 
@@ -101,16 +112,41 @@ def _program(made: Migration, path: Path) -> Artefact:
     captured = made.captured
     assert captured is not None
     assert captured.program is not None
-    for node in captured.program.graph.nodes:
-        node.meta.pop("from_node", None)  # holds addresses in memory, which differ from run to run
-    with quiet():
-        torch.export.save(captured.program, path)
-        program = opened(path)
-        with torch.no_grad():
-            found = program.module(check_guards=False)(*captured.arguments, **captured.keywords)
-    worst = _worst(outputs(captured), [item for item in pytree.tree_leaves(found) if isinstance(item, Tensor)])
+    worst = _worst(outputs(captured), _saved(captured, captured.program, path))
     _require(worst, _TOLERANCE, path.name)
     return _written(path, "torch.export program", "opened again and run on the example", worst)
+
+
+def _planned(made: Migration, path: Path) -> Artefact:
+    """The network with the casts of its plan, opened again and run: its error is measured, not emulated."""
+    captured, plan = made.captured, made.plan
+    assert captured is not None
+    assert plan is not None
+    found = carried(captured, plan.formats)
+    pairs = zip(outputs(captured), _saved(captured, found.program, path), strict=True)
+    error = relative_error([(exact, made_of.float()) for exact, made_of in pairs if exact.is_floating_point()])
+    if plan.met and error > plan.tolerance:
+        msg = (
+            f"run by torch it differs by {error:.2g}, more than {plan.tolerance:g}, though emulated by {plan.error:.2g}"
+        )
+        raise UnsupportedError(msg)
+    note = f"run by torch on the example, error {error:.2g} as root mean square, {plan.error:.2g} when emulated"
+    kinds = sorted({f"{plan.formats.of(name)} run in {wider}" for name, wider in found.wider.items()})
+    if kinds:
+        note += f"; {len(found.wider)} layers planned in {' and '.join(kinds)}, as torch has no cast with a scale"
+    return _written(path, "program with the casts of the plan", note, error)
+
+
+def _saved(captured: Captured, program: ExportedProgram, path: Path) -> list[Tensor]:
+    """Save a program, open it again, and what that puts out for the example."""
+    for node in program.graph.nodes:
+        node.meta.pop("from_node", None)  # holds addresses in memory, which differ from run to run
+    with quiet():
+        torch.export.save(program, path)
+        again = opened(path)
+        with torch.no_grad():
+            found = again.module(check_guards=False)(*captured.arguments, **captured.keywords)
+    return [item for item in pytree.tree_leaves(found) if isinstance(item, Tensor)]
 
 
 def _onnx(made: Migration, path: Path) -> Artefact:
@@ -155,19 +191,17 @@ def _onnx_of(captured: Captured | None, path: Path) -> Artefact:
 def _tflite(made: Migration, path: Path) -> Artefact:
     from sirdar.deploy import tflite
 
-    captured = made.captured
+    captured, int8 = made.captured, made.int8
     assert captured is not None
-    module = captured.module
-    example = tuple(item for item in captured.arguments if isinstance(item, Tensor))
-    if module is None or captured.keywords or len(example) != len(captured.arguments):
-        msg = "an int8 file needs a module whose inputs are tensors by position"
-        raise UnsupportedError(msg)
-    file = tflite.write(module, example, [example])
-    found = tflite.predict(file, *example)
+    if int8 is None or int8.file is None:
+        raise UnsupportedError("the network cannot go yet" if int8 is None else int8.reason)
+    found = tflite.predict(int8.file, *inputs_of(captured))
     exact = outputs(captured)
     gap = max((_rms(a, b) for a, b in zip(exact, found, strict=True)), default=0.0)
-    tflite.save(file, path)
+    tflite.save(int8.file, path)
     note = "run by LiteRT on the example; difference as root mean square"
+    if made.plan is not None and gap > made.plan.tolerance:
+        note += f", beyond the tolerance of {made.plan.tolerance:g}"
     return _written(path, "int8 TFLite", note, gap)
 
 
@@ -203,7 +237,7 @@ def _vela(made: Migration, path: Path) -> Artefact:
 
 
 def _script(made: Migration, path: Path) -> Artefact:
-    text = vendor.script(made)
+    text = vendor.script(made, planned=path.with_name(vendor.PLANNED).exists())
     compile(text, path.name, "exec")  # a syntax error would surface on another machine, hours later
     path.write_text(text, encoding="utf-8")
     return _written(path, "compiler script", "parsed; it runs where the vendor's SDK is installed", None)
@@ -216,7 +250,7 @@ def _lock(made: Migration, folder: Path, files: tuple[Artefact, ...]) -> Artefac
         "chip": made.chip.name,
         "rules": "" if made.book is None else made.book.name,
         "tolerance": None if made.plan is None else made.plan.tolerance,
-        "flags": list(vendor.flags(made)) if made.book is not None and made.book.compiler == "neuron" else [],
+        "flags": list(vendor.flags(made, planned=any(row.name == vendor.PLANNED and row.sha256 for row in files))),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONED}},
         "files": {row.name: {"sha256": row.sha256, "bytes": row.bytes} for row in files if row.sha256},
     }

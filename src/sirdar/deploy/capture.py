@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sirdar.deploy.findings import Location, location_of, location_of_error
 from sirdar.deploy.nodes import name_of
 from sirdar.errors import ArgumentError, UnsupportedError
+from sirdar.workload.trace import reduced
 
 Example = torch.Tensor | tuple[Any, ...] | dict[str, Any]
 
@@ -120,19 +120,6 @@ def split(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (), example
     msg = f"example must be a tensor, a tuple or a dict of arguments, got {type(example).__name__}"
     raise ArgumentError(msg)
-
-
-def reduced(program: ExportedProgram) -> ExportedProgram:
-    """A program of core ATen operators.
-
-    Fused attention on a processor returns strides that some programs cannot view as they were recorded (torch 2.13,
-    GPT-2); written out as products and a softmax it has none to keep.
-    """
-    try:
-        return program.run_decompositions()
-    except (RuntimeError, ValueError):
-        with sdpa_kernel([SDPBackend.MATH]):
-            return program.run_decompositions()
 
 
 @contextmanager

@@ -195,8 +195,13 @@ def _unknown(node: fx.Node, scene: Scene, limit: float | int | None) -> str | No
 
 def _custom(node: fx.Node, scene: Scene, limit: float | int | None) -> str | None:  # noqa: ARG001
     space = namespace_of(node)
-    known = ("aten", "prims", "", "_c10d_functional", "higher_order", "quantized_decomposed")
+    known = ("aten", "prims", "rngprims", "", "_c10d_functional", "higher_order", "quantized_decomposed")
     return None if space in known else f"custom operator {name_of(node)}"
+
+
+def _sparse(node: fx.Node, scene: Scene, limit: float | int | None) -> str | None:  # noqa: ARG001
+    odd = next((item for item in (*read_by(node), *made_by(node)) if item.layout is not torch.strided), None)
+    return None if odd is None else f"layout {str(odd.layout).removeprefix('torch.')}"
 
 
 def _sums_overlap(node: fx.Node, scene: Scene, limit: float | int | None) -> str | None:  # noqa: ARG001
@@ -243,6 +248,7 @@ CONDITIONS: dict[str, Condition] = {
     "kernel-dilation-above": _kernel_dilated,
     "not-32-bits": _not_32_bits,
     "rank-above": _rank_above,
+    "sparse": _sparse,
     "scatter-computes": _sums_overlap,
     "stride-above": _stride_above,
     "unknown-operator": _unknown,
@@ -258,6 +264,7 @@ WHOLE = (
     "in-training",
     "input-dynamic",
     "instructions-above",
+    "int8-file",
     "memory-above",
     "not-exported",
 )

@@ -120,6 +120,9 @@ def network(captured: Captured) -> Network:
     if any(isinstance(item, torch.Tensor) and item.is_meta for item in (*values.values(), *flat)):
         msg = f"{captured.title} has weights or inputs without values (on the meta device), so it cannot be run"
         raise UnsupportedError(msg)
+    if any(isinstance(item, torch.Tensor) and item.layout is not torch.strided for item in (*values.values(), *flat)):
+        msg = f"{captured.title} has sparse weights or inputs, which are not rounded here"
+        raise UnsupportedError(msg)
     values |= {node.name: value for node, value in zip(wanted, flat, strict=True)}
     return Network(
         program, {name: _widened(value) for name, value in values.items()}, _ends(program), _results(program)

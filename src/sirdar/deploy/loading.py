@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sirdar.deploy.archive import checked
+from sirdar.deploy.findings import location_of_error
 from sirdar.errors import ArgumentError, DataError, nearest
 
 FORMS = "package.module:factory, package.module:factory@weights.safetensors or network.pt2"
@@ -51,7 +52,7 @@ def load(spec: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 def _made(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """What a factory returns, checked."""
-    made = _factory(name)()
+    made = _called(name, _factory(name))
     if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], nn.Module):
         msg = f"{name} must return (module, example), got {_described(made)}"
         raise ArgumentError(msg)
@@ -61,6 +62,21 @@ def _made(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
         msg = f"{name} must return a tensor or a tuple of tensors as the example, got {_described(example)}"
         raise ArgumentError(msg)
     return module, inputs
+
+
+def _called(name: str, factory: Any) -> Any:  # noqa: ANN401 - the user's function
+    try:
+        return factory()
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
+        inner = error.__traceback__.tb_next if error.__traceback__ is not None else None  # without this very line
+        place = location_of_error(error.with_traceback(inner))
+        where = f" at {place}" if place is not None else ""
+        msg = f"{name} raised {type(error).__name__}{where}: {_first_line(error)}"
+        raise ArgumentError(msg) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["without a word"])[0]
 
 
 def _described(value: object) -> str:
@@ -74,13 +90,15 @@ def _factory(name: str) -> Any:  # noqa: ANN401 - the user's function
     try:
         with _current_folder():
             owner = importlib.import_module(title)
-    except (ImportError, ValueError, TypeError) as error:
-        msg = f"module {title!r} of {name!r} cannot be imported: {error}"
+    except (Exception, SystemExit) as error:  # the user's own code runs when it is imported, and may raise anything
+        kind = "" if isinstance(error, ImportError | ValueError) else f"{type(error).__name__}: "
+        msg = f"module {title!r} of {name!r} cannot be imported: {kind}{_first_line(error)}"
         raise ArgumentError(msg) from error
     factory = getattr(owner, attribute, None)
     if not callable(factory):
+        hint = nearest(attribute, vars(owner)) if attribute and factory is None else ""
         missing = "does not exist" if factory is None else "cannot be called"
-        msg = f"{attribute!r} of module {title!r} {missing}.{nearest(attribute, vars(owner)) if attribute else ''}"
+        msg = f"{attribute!r} of module {title!r} {missing}.{hint}"
         raise ArgumentError(msg)
     return factory
 
@@ -131,10 +149,10 @@ def _exported(path: Path) -> tuple[nn.Module, tuple[Tensor, ...]]:
     # torch.export refuses to switch modes, since the mode is compiled in; here everything is evaluated anyway.
     for method in ("train", "eval"):
         module.__dict__.pop(method, None)
-    return _Positional(module, len(inputs), tuple(keywords), path.stem), example
+    return Positional(module, len(inputs), tuple(keywords), path.stem), example
 
 
-class _Positional(nn.Module):
+class Positional(nn.Module):
     """An exported network that takes all its inputs in order, those by keyword last."""
 
     def __init__(self, module: nn.Module, count: int, keywords: tuple[str, ...], name: str) -> None:
@@ -142,5 +160,6 @@ class _Positional(nn.Module):
         self.module, self.count, self.keywords, self.name = module, count, keywords, name
 
     def forward(self, *inputs: Tensor) -> Any:  # noqa: ANN401 - whatever the network returns
+        """What the network makes of its inputs."""
         named = dict(zip(self.keywords, inputs[self.count :], strict=True))
         return self.module(*inputs[: self.count], **named)

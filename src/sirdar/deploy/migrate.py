@@ -18,18 +18,20 @@ from sirdar.chips import Chip
 from sirdar.chips import load as load_chip
 from sirdar.deploy import rulebook
 from sirdar.deploy.buckets import Buckets, choose
-from sirdar.deploy.capture import Captured, Example, capture, quiet, reduced
+from sirdar.deploy.capture import Captured, Example, capture, quiet
+from sirdar.deploy.carrying import carried_format, changes_anything
 from sirdar.deploy.checking import check, finding, inputs_of, rules_about
 from sirdar.deploy.compiled import ethos_u
 from sirdar.deploy.emulation import Formats, Network, is_matrix, network
 from sirdar.deploy.findings import Finding, merged
 from sirdar.deploy.fitting import Fit, Price, fit, latencies, price
+from sirdar.deploy.int8 import Int8, int8_of
 from sirdar.deploy.precision import Plan, examined, plan
 from sirdar.deploy.rewriting import Rewrite, Rewritten, rewritten
 from sirdar.deploy.rulebook import Rulebook
 from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.workload.graph import Graph
-from sirdar.workload.trace import graph_of
+from sirdar.workload.trace import graph_of, reduced
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,14 @@ class Migration:
         plan: formats per layer and their measured error; None where the network could not be run.
         reference: the same in the chip's own default formats.
         fit: memory, cores and the risk of the compile; None where the work could not be counted.
-        prices: of one run: now, on the chip in the widest format it has, and on the chip by the plan.
+        prices: of one run: now, on the chip in the widest format it has, on the chip by the plan, and where the plan
+            has formats that casts cannot carry (8-bit floats with a scale), as the program with its casts runs.
         notes: what could not be answered, and why.
         captured: the rewritten network, for the artefacts.
         original: the network as it was exported.
         graph: its operators.
         book: the rules that were used.
+        int8: the int8 file of a chip that takes nothing else; None for other chips.
     """
 
     title: str
@@ -73,6 +77,7 @@ class Migration:
     original: Captured | None = field(default=None, repr=False, compare=False)
     graph: Graph | None = field(default=None, repr=False, compare=False)
     book: Rulebook | None = field(default=None, repr=False, compare=False)
+    int8: Int8 | None = field(default=None, repr=False, compare=False)
 
     @property
     def runs(self) -> bool:
@@ -161,7 +166,7 @@ def migrate(
         original=captured,
         book=book,
     )
-    result = _priced(_precise(_counted(result), tolerance))
+    result = _integer(_priced(_precise(_counted(result), tolerance)))
     return replace(result, findings=merged(result.findings))
 
 
@@ -237,8 +242,9 @@ def _precise(result: Migration, tolerance: float) -> Migration:
             default = _default(result)
             exact = default == Formats()  # nothing is rounded, so nothing needs to be run
             reference = Plan(default, 0.0, tolerance, ()) if exact else examined(net, default, tolerance)
-    except (UnsupportedError, ArgumentError) as error:
-        return replace(result, notes=(*result.notes, f"the network could not be run in other formats: {error}"))
+    except Exception as error:  # noqa: BLE001 - the user's operators run here, and may raise anything
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        return replace(result, notes=(*result.notes, f"the network could not be run in other formats: {reason}"))
     findings = list(result.findings)
     if _default(result).default != "fp32":
         for rule in rules_about(result.book, "fp32-network"):
@@ -295,7 +301,22 @@ def _priced(result: Migration) -> Migration:
         for rule in sorted(over, key=lambda rule: -(rule.limit or 0))[:1]:
             findings.append(finding(rule, _share_text(condition, share, room), None))
     prices = (now, plain, planned) if result.plan is not None else (now, plain)
+    if result.plan is not None and changes_anything(formats):
+        wider = {name: carried_format(row) for name, row in layers.items()}
+        if wider != layers:
+            prices = (*prices, price(result.graph, result.chip, wider, formats.storage))
     return replace(result, fit=room, prices=prices, findings=tuple(findings))
+
+
+def _integer(result: Migration) -> Migration:
+    """The int8 file of a chip that takes nothing else, or a finding that says what it cannot hold."""
+    assert result.book is not None
+    rules = rules_about(result.book, "int8-file")
+    if not rules or not result.runs or result.captured is None or result.captured.program is None:
+        return result
+    made = int8_of(result.captured)
+    found = () if made.file is not None else tuple(finding(rule, made.reason, made.location) for rule in rules)
+    return replace(result, int8=made, findings=(*result.findings, *found))
 
 
 def _instruction_share(room: Fit) -> float:

@@ -130,7 +130,7 @@ def difference(before: Captured, after: Captured, *, seed: int = 0) -> float:
 
 
 def gap_of(expected: torch.Tensor, found: torch.Tensor) -> float:
-    """Largest difference over the largest finite magnitude, 1 where that is smaller; infinite where shapes differ."""
+    """Largest difference over the largest finite magnitude expected; infinite where shapes differ."""
     if expected.shape != found.shape:
         return float("inf")
     if not expected.numel():
@@ -143,8 +143,8 @@ def gap_of(expected: torch.Tensor, found: torch.Tensor) -> float:
         return 0.0
     gap = (a - b).abs()[~same]
     finite = a[torch.isfinite(a)]
-    size = max(1.0, float(finite.abs().max()) if finite.numel() else 1.0)
-    return float(gap.nan_to_num(float("inf")).max()) / size
+    size = float(finite.abs().max()) if finite.numel() else 0.0
+    return float(gap.nan_to_num(float("inf")).max()) / (size or 1.0)
 
 
 def _drawn(example: Any, draw: int, seed: int) -> Any:  # noqa: ANN401

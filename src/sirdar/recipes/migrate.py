@@ -5,9 +5,10 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from sirdar.deploy import loading
@@ -22,10 +23,13 @@ from sirdar.forecasting.models.mqtransformer import MQTransformer
 from sirdar.recipes.files import write_json
 from sirdar.report import page
 from sirdar.report.migrate import migration_page
+from sirdar.vision.checkpoint import load_network, read_tensors
 
 Progress = Callable[[str, float], None]
 _SHAPE_LINES = 1_000_000
 _SERIES = 64
+_CAMERA = "network.safetensors"  # as `sirdar search` writes it
+_PRODUCTS = ("detection", "classification", "segmentation")
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Settings:
     """What the user asked for.
 
     Args:
-        model: package.module:factory, a .pt2 file, or the folder of a saved forecaster.
+        model: package.module:factory, a .pt2 file, or the folder of a saved forecaster or camera network.
         chip: where it is to go.
         current: where it runs now.
         tolerance: relative error of the output that is allowed.
@@ -91,7 +95,8 @@ def open_model(spec: str) -> tuple[nn.Module | ExportedProgram, Example | None]:
     """A module and its example, or an exported program that carries one.
 
     Args:
-        spec: package.module:factory, a .pt2 file, or the folder of a saved forecaster.
+        spec: package.module:factory, a .pt2 file, or the folder of a saved forecaster or camera network (or the
+            camera network's network.safetensors itself).
 
     Raises:
         ArgumentError: the text has none of the forms, or what it names does not exist.
@@ -100,6 +105,8 @@ def open_model(spec: str) -> tuple[nn.Module | ExportedProgram, Example | None]:
     path = Path(spec)
     if spec.endswith(".pt2"):
         return opened(path), None
+    if path.name == _CAMERA or (path / _CAMERA).exists():
+        return _camera(path if path.name == _CAMERA else path / _CAMERA)
     if path.is_dir():
         return _saved(path)
     return loading.load(spec)
@@ -129,12 +136,37 @@ def read_shapes(path: Path) -> list[tuple[int, ...]]:
     return rows
 
 
+def _camera(path: Path) -> tuple[nn.Module, Example]:
+    """A network that a search for a camera product saved, with one image."""
+    tensors, facts = read_tensors(path)
+    name = facts.get("product") if isinstance(facts, dict) else None
+    if name not in _PRODUCTS:
+        msg = f"{path}: is for the product {name!r}; known are {', '.join(_PRODUCTS)}"
+        raise DataError(msg)
+    recipe = import_module(f"sirdar.recipes.{name}")
+    try:
+        candidate = recipe.PRODUCT.space.candidate(facts["choices"])
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{path}: its choices are not of the space of {name} ({error})"
+        raise DataError(msg) from error
+    network = recipe.PRODUCT.network(candidate)
+    others = [tensors[key] for key, value in network.state_dict().items() if _differs(tensors.get(key), value)]
+    if others and hasattr(recipe, "build_for"):  # it was trained for another number of classes
+        network = recipe.build_for(candidate, int(others[0].shape[0]))
+    load_network(path, network)
+    return network.eval(), recipe.PRODUCT.example(candidate)
+
+
+def _differs(found: Tensor | None, wanted: Tensor) -> bool:
+    return found is not None and found.ndim > 0 and found.shape[1:] == wanted.shape[1:] and found.shape != wanted.shape
+
+
 def _saved(path: Path) -> tuple[nn.Module, Example]:
     """The network of a saved forecaster, with inputs of 64 series."""
     try:
         kind = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model")
     except (OSError, ValueError, AttributeError) as error:
-        msg = f"{path}: is no folder of a saved forecaster; give package.module:factory or a .pt2 file otherwise"
+        msg = f"{path}: is no folder of a saved forecaster or camera network; otherwise give {loading.FORMS}"
         raise ArgumentError(msg) from error
     for forecaster in (MQCNN, MQRNN, MQTransformer):
         if kind == forecaster.MODEL:

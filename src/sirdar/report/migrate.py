@@ -9,14 +9,16 @@ from sirdar.deploy.migrate import Migration
 from sirdar.deploy.precision import Layer
 from sirdar.report.page import Figure, Page, Row, Section, Table
 
+PRICE_LABELS = ("now", "as it is", "by the plan", "by network_planned.pt2")
 _LAYERS_SHOWN = 400
 
 
 def migration_page(made: Migration, artefacts: Sequence[Artefact] = ()) -> Page:
     """Everything about one migration, in the order of its questions."""
     sections = [_runs(made), *_buckets(made), *_right(made), *_costs(made), *_files(artefacts)]
-    verdict = "runs" if made.runs else f"needs {len(made.changes)} changes"
-    headline = [(made.chip.name, verdict, f"{len(made.findings)} findings, {len(made.rewrites)} kinds of rewrites")]
+    verdict = "runs" if made.runs else f"needs {_counted(len(made.changes), 'change')}"
+    said = f"{_counted(len(made.findings), 'finding')}, {_counted(len(made.rewrites), 'kind')} of rewrites"
+    headline = [(made.chip.name, verdict, said)]
     if made.plan is not None:
         headline.append(("error", f"{made.plan.error:.2g}", f"tolerance {made.plan.tolerance:g}"))
     if len(made.prices) > 1:
@@ -47,6 +49,15 @@ def size(value: float | int) -> str:
     return f"{value / 2**30:.3g} GiB"
 
 
+def gap(value: float) -> str:
+    """A difference with one decimal of its own, and plain zero."""
+    return f"{value:.1e}" if value else "0"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def money(value: float | None) -> str:
     """Dollars, or that there is no public price."""
     return "no public price" if value is None else f"{value:.3g} USD"
@@ -63,7 +74,7 @@ def _runs(made: Migration) -> Section:
         rows = [Row((row.name, row.sentence)) for row in made.rewrites]
         tables.append(Table(("Rewrite", "What was done"), "ll", rows, "What was rewritten"))
     lead = "Nothing keeps the network from the chip." if made.runs else "The network cannot go as it is."
-    facts = [("difference after rewriting", f"{made.difference:.1e}")] if made.rewrites else []
+    facts = [("difference after rewriting", gap(made.difference))] if made.rewrites else []
     notes = [*made.notes, *(f"{row.name} was not done, since {row.sentence}" for row in made.undone)]
     return Section("runs", "Runs", "Does it run?", lead, facts=facts, tables=tables, notes=notes)
 
@@ -95,7 +106,7 @@ def _right(made: Migration) -> list[Section]:
         return []
     verdict = "within" if made.plan.met else "beyond"
     lead = f"The output's error is {made.plan.error:.2g}, {verdict} the tolerance of {made.plan.tolerance:g}."
-    rows = [_layer(layer, made.plan.tolerance) for layer in made.plan.layers[:_LAYERS_SHOWN]]
+    rows = [_layer(layer, made.plan.first) for layer in made.plan.layers[:_LAYERS_SHOWN]]
     header = ("Layer", "Format", "Error", "Largest value", "Overflow")
     facts = [("stored in", made.plan.formats.storage), ("first layer beyond", made.plan.first or "none")]
     if made.reference is not None:
@@ -114,11 +125,11 @@ def _right(made: Migration) -> list[Section]:
     ]
 
 
-def _layer(layer: Layer, tolerance: float) -> Row:
+def _layer(layer: Layer, first: str) -> Row:
     place = "" if layer.location is None else str(layer.location)
     name = (layer.module or layer.name, f"{layer.operator} {place}")
     cells = (name, layer.format, f"{layer.error:.2g}", f"{layer.largest:.3g}", f"{layer.overflow:.1%}")
-    return Row(cells, badges=["beyond"] if layer.error > tolerance else [])
+    return Row(cells, badges=["first beyond"] if layer.name == first else [])
 
 
 def _error_figure(made: Migration) -> list[Figure]:
@@ -137,7 +148,12 @@ def _error_figure(made: Migration) -> list[Figure]:
         "height": 220,
         "mark": {"type": "point", "filled": True, "size": 40},
         "encoding": {
-            "x": {"field": "layer", "type": "quantitative", "title": "layer, from input to output"},
+            "x": {
+                "field": "layer",
+                "type": "quantitative",
+                "title": "layer, from input to output",
+                "axis": {"tickMinStep": 1, "format": "d"},
+            },
             "y": error,
             "color": {"field": "format", "type": "nominal", "title": "format"},
             "tooltip": [{"field": "name"}, {"field": "format"}, {"field": "error", "format": ".2e"}],
@@ -162,7 +178,6 @@ def _costs(made: Migration) -> list[Section]:
         facts.append(("instructions, about", f"{room.instructions:,}"))
         facts.append(("risk of the compile", room.risk))
         facts.append(("compile time, about", f"{seconds(middle)} ({seconds(low)} to {seconds(high)})"))
-    labels = ("now", "as it is", "by the plan")
     rows = [
         Row(
             (
@@ -174,7 +189,7 @@ def _costs(made: Migration) -> list[Section]:
                 money(row.usd_per_million),
             )
         )
-        for label, row in zip(labels, made.prices, strict=False)
+        for label, row in zip(PRICE_LABELS, made.prices, strict=False)
     ]
     header = ("Chip", "Formats", "Latency", "Energy", "Instance", "A million runs")
     notes = ["Estimates from spec sheets by a roofline; nothing was measured on these chips."]
@@ -191,7 +206,7 @@ def _files(artefacts: Sequence[Artefact]) -> list[Section]:
                 (row.name, row.kind),
                 size(row.bytes) if row.bytes else "not written",
                 row.problem or row.check,
-                "" if row.difference is None else f"{row.difference:.1e}",
+                "" if row.difference is None else gap(row.difference),
                 row.sha256[:16],
             ),
             quiet=bool(row.problem),

@@ -282,6 +282,16 @@ class MaskMatmul(nn.Module):
         return mask @ mask.T  # defect
 
 
+class Generator(nn.Module):
+    """Draws with a generator of its own instead of torch.rand."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """With noise."""
+        seed = torch.tensor(0)
+        draw = torch.ops.rngprims.philox_rand
+        return x + draw(list(x.shape), seed, seed, None, x.device, torch.float32)[0]  # defect
+
+
 class AllReduce(nn.Module):
     """Adds counts over devices."""
 
@@ -467,6 +477,7 @@ DEFECTS: tuple[Defect, ...] = (
         lambda: (_whole(4, 6, dtype=torch.int32), _whole(4, 6)),
     ),
     Defect("a histogram", "NCC_EVRF060", "integer-scatter", Histogram, lambda: (_whole(4, 6),), rewritten=True),
+    Defect("a generator of its own", "NCC_EVRF006", "generator", Generator, lambda: (_floats(4),)),
     Defect("an all-reduce of integers", "NCC_EVRF061", "integer-all-reduce", AllReduce, lambda: (_whole(4),)),
     Defect(
         "a reduce-scatter of integers", "NCC_EVRF063", "integer-reduce-scatter", ReduceScatter, lambda: (_whole(4),)

@@ -92,10 +92,14 @@ class _Recorder(fx.Interpreter):
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph)
         self.ranges: dict[fx.Node, tuple[float, float]] = {}
+        self.moving = {node for node in graph.graph.nodes if node.op == "placeholder"}
+        for node in graph.graph.nodes:  # what rests on constants alone is folded, and needs no range
+            if not self.moving.isdisjoint(node.all_input_nodes):
+                self.moving.add(node)
 
     def run_node(self, n: fx.Node) -> object:
         result = super().run_node(n)
-        if isinstance(result, Tensor) and result.is_floating_point() and result.numel() and n.op != "get_attr":
+        if isinstance(result, Tensor) and result.is_floating_point() and result.numel() and n in self.moving:
             low, high = (float(value) for value in torch.aminmax(result))
             before = self.ranges.get(n, (low, high))
             self.ranges[n] = (min(low, before[0]), max(high, before[1]))

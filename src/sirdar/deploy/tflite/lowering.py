@@ -9,14 +9,24 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
+from sirdar.deploy.findings import Location, location_of
 from sirdar.deploy.tflite.exporting import Ranges
 from sirdar.deploy.tflite.fusion import Fused, fusions, operator_name
 from sirdar.deploy.tflite.layers import Output
 from sirdar.deploy.tflite.layout import Layout, Value, channels_last
 from sirdar.deploy.tflite.net import Net
 from sirdar.errors import UnsupportedError
+from sirdar.workload.counting import is_check
 
 Rule = Callable[["Lowering", fx.Node], "Value | list[Value]"]
+
+
+class RefusedError(UnsupportedError):
+    """An operator that no int8 file holds, with the user's line."""
+
+    def __init__(self, sentence: str, location: Location | None) -> None:
+        super().__init__(sentence)
+        self.location = location
 
 
 class Lowering:
@@ -43,7 +53,7 @@ class Lowering:
                 self._input(node)
             elif node.op == "output":
                 self._output(node)
-            elif node not in absorbed:
+            elif node not in absorbed and not is_check(node):
                 self._lower(node, rules)
         return self.net
 
@@ -79,14 +89,15 @@ class Lowering:
         """Least and greatest value that calibration saw."""
         return self._ranges.get(node, (0.0, 0.0))
 
-    def refuse(self, node: fx.Node, why: str = "") -> UnsupportedError:
-        """The error that names module and operator."""
+    def refuse(self, node: fx.Node, why: str = "") -> RefusedError:
+        """The error that names module, operator and line."""
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         path, kind = stack[-1] if stack else ("", self.title)
         kind = kind if isinstance(kind, str) else kind.__name__
         where = f"layer {path!r} ({kind.rsplit('.', 1)[-1]})" if path else self.title
         reason = f": {why}" if why else ""
-        return UnsupportedError(f"{where} of {self.title} uses {node.target}, not covered by int8 TFLite{reason}")
+        sentence = f"{where} of {self.title} uses {node.target}, not covered by int8 TFLite{reason}"
+        return RefusedError(sentence, location_of(node))
 
     def _input(self, node: fx.Node) -> None:
         example = node.meta["val"]

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `sirdar migrate` takes as a model: our own saved networks come back as they were."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sirdar.errors import ArgumentError, DataError
+from sirdar.recipes import classification, detection
+from sirdar.recipes.migrate import open_model
+from sirdar.vision.checkpoint import save_network, write_tensors
+
+
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_a_saved_camera_network_is_the_one_that_was_trained(tmp_path: Path, form: str) -> None:
+    candidate = classification.SPACE.smallest()
+    network = classification.build_for(candidate, 7).eval()  # not the ten classes of the recipe
+    save_network(
+        tmp_path / "network.safetensors", network, {"product": "classification", "choices": candidate.as_dict()}
+    )
+    module, example = open_model(str(tmp_path if form == "folder" else tmp_path / "network.safetensors"))
+    assert isinstance(module, nn.Module)
+    assert isinstance(example, torch.Tensor)
+    with torch.inference_mode():
+        assert torch.equal(module(example), network(example))
+    assert not module.training
+
+
+def test_a_detector_too(tmp_path: Path) -> None:
+    candidate = detection.SPACE.smallest()
+    network = detection.PRODUCT.network(candidate, 3).eval()
+    save_network(tmp_path / "network.safetensors", network, {"product": "detection", "choices": candidate.as_dict()})
+    module, example = open_model(str(tmp_path))
+    assert isinstance(module, nn.Module)
+    assert isinstance(example, torch.Tensor)
+    assert tuple(example.shape) == (1, 3, *detection.SIZE)
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"product": "os"}, {"product": "detection"}, {"product": "detection", "choices": "all"}, []]
+)
+def test_a_strangers_file_is_refused_by_its_name(tmp_path: Path, facts: object) -> None:
+    write_tensors(tmp_path / "network.safetensors", {"x": torch.zeros(1)}, facts)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"network\.safetensors"):
+        open_model(str(tmp_path))
+
+
+def test_an_empty_folder_is_none_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="saved forecaster or camera network"):
+        open_model(str(tmp_path))
