@@ -14,14 +14,13 @@ UNITS = [torch.tensor(x, dtype=torch.float64) for x in ([[0.0, 5.0], [2.0, 1.5]]
 WANTED = torch.tensor([[3.0, 2.0], [3.0, 2.0]], dtype=torch.float64)  # the second row is a tie
 
 
-@pytest.mark.parametrize("used", list(product([False, True], repeat=5))[1:])
+@pytest.mark.parametrize("used", list(product([False, True], repeat=4))[1:])
 def test_values_and_gradients(used: tuple[bool, ...]) -> None:
     weights = torch.tensor([[1.0, 2.0], [3.0, 5.0]], dtype=torch.float64)
     found = []
     for way in (serve, serve_plainly):
         given = [x.clone().requires_grad_() for x in (UNITS[0], UNITS[0] + 3, *UNITS, UNITS[1], UNITS[1] + 9)]
-        shipped, shelf = way(Shelf(given[0], given[1], 1 * given[2], 1 * given[3]), given[4], WANTED, given[5], 0.9)
-        outcome = (shipped, *shelf)
+        outcome = way(Shelf(given[0], given[1], 1 * given[2], 1 * given[3]), given[4], WANTED, given[5], 0.9)
         sum(((k + 2) * weights * x).sum() for k, x in enumerate(outcome) if used[k]).backward()
         found.append(([x.detach() for x in outcome], [x.grad if x.grad is not None else 0 * x for x in given]))
     for mine, other in zip(*(values + grads for values, grads in found), strict=True):
@@ -33,8 +32,7 @@ def test_strided_and_expanded_tensors_are_read_rightly() -> None:
     outcomes = []
     for way in (serve, serve_plainly):
         shelf = Shelf(wide.T, wide.T, wide.T.clone(), wide.T.clone())
-        shipped, after = way(shelf, wide[:, :1].T.expand(3, 4), wide.T / 2, wide.T)
-        outcomes.append((shipped, *after))
+        outcomes.append(way(shelf, wide[:, :1].T.expand(3, 4), wide.T / 2, wide.T))
     for mine, other in zip(*outcomes, strict=True):
         assert torch.equal(mine, other)
 

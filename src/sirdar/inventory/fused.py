@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One step of lost sales as one operation with its own derivative: a third of the memory traffic of separate ones.
 
-    left = max(stock - wanted, 0),   shipped = stock - left,   position' = position + order - shipped
+    left = max(stock - wanted, 0),   position' = position + order - (stock - left)
 
 where stock = on hand + arriving; what is left and what is lost is added up on the way, while it is still in the cache.
+What was shipped, stock - left, is not kept: whoever asks for it subtracts.
 Compiled by numba for tensors in main memory; without numba, or elsewhere, the same is done by torch. At the kink,
 stock = wanted, both paths take the derivative of the side on which a unit would be sold.
 """
@@ -37,8 +38,8 @@ class Shelf(NamedTuple):
     lost: Units
 
 
-def serve(shelf: Shelf, arriving: Units, wanted: Units, order: Units, weight: float = 1.0) -> tuple[Units, Shelf]:
-    """Units shipped, and the shelf after the step, which counts with `weight` in its sums.
+def serve(shelf: Shelf, arriving: Units, wanted: Units, order: Units, weight: float = 1.0) -> Shelf:
+    """The shelf after the step, which counts with `weight` in its sums.
 
     The sums may be the given tensors, changed.
     """
@@ -46,20 +47,18 @@ def serve(shelf: Shelf, arriving: Units, wanted: Units, order: Units, weight: fl
     plain = all(x.device.type == "cpu" and x.dtype == wanted.dtype for x in tensors) and not wanted.requires_grad
     if plain and has_numba():
         traced = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-        shipped, *after = _Serve.apply(weight, *tensors) if traced else _served(weight, tensors)  # pyright: ignore[reportGeneralTypeIssues]
-        return shipped, Shelf(*after)
+        after = _Serve.apply(weight, *tensors) if traced else _served(weight, tensors)
+        return Shelf(*after)  # pyright: ignore[reportGeneralTypeIssues]
     return serve_plainly(shelf, arriving, wanted, order, weight)
 
 
-def serve_plainly(
-    shelf: Shelf, arriving: Units, wanted: Units, order: Units, weight: float = 1.0
-) -> tuple[Units, Shelf]:
+def serve_plainly(shelf: Shelf, arriving: Units, wanted: Units, order: Units, weight: float = 1.0) -> Shelf:
     """The same in torch's own operations."""
     stock = shelf.on_hand + arriving
     left = (stock - wanted).relu()
     shipped = stock - left
     position = shelf.position + order - shipped
-    return shipped, Shelf(left, position, shelf.held + weight * left, shelf.lost + weight * (wanted - shipped))
+    return Shelf(left, position, shelf.held + weight * left, shelf.lost + weight * (wanted - shipped))
 
 
 @cache
@@ -70,18 +69,18 @@ def has_numba() -> bool:
 
 def _served(weight: float, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
     on_hand, position, held, lost, arriving, wanted, order = (x.contiguous() for x in given)
-    left, shipped, after = (torch.empty_like(on_hand) for _ in range(3))
-    tensors = (on_hand, position, arriving, wanted, order, left, shipped, after, held, lost)
+    left, after = (torch.empty_like(on_hand) for _ in range(2))
+    tensors = (on_hand, position, arriving, wanted, order, left, after, held, lost)
     _compiled(left.dtype).forward(*(x.data_ptr() for x in tensors), left.numel(), weight)
-    return shipped, left, after, held, lost
+    return left, after, held, lost
 
 
 class _Serve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: float, *given: Tensor) -> tuple[Tensor, ...]:  # noqa: ANN401
         served = _served(weight, given)
-        ctx.mark_dirty(*(own for own in served[3:] if any(own is x for x in given)))
-        ctx.save_for_backward(served[1])
+        ctx.mark_dirty(*(own for own in served[2:] if any(own is x for x in given)))
+        ctx.save_for_backward(served[0])
         ctx.weight = weight
         return served
 
@@ -91,7 +90,7 @@ class _Serve(torch.autograd.Function):
         whole = [grad.contiguous() for grad in grads]
         stock = torch.empty_like(left)
         _compiled(left.dtype).backward(*(x.data_ptr() for x in (left, *whole, stock)), left.numel(), ctx.weight)
-        _, _, after, held, lost = whole
+        _, after, held, lost = whole
         return None, stock, after, held, lost, stock, None, after
 
 
@@ -108,7 +107,7 @@ def _compiled(dtype: torch.dtype) -> _Compiled:
     import numba  # here, not above: it is slow to load
 
     kind = {torch.float32: numba.float32, torch.float64: numba.float64}[dtype]
-    return _Compiled(_callable(_forward, 10, kind), _callable(_backward, 7, kind))
+    return _Compiled(_callable(_forward, 9, kind), _callable(_backward, 6, kind))
 
 
 def _callable(loop: Callable[..., None], pointers: int, kind: Any) -> Callable[..., None]:  # noqa: ANN401
@@ -121,22 +120,21 @@ def _callable(loop: Callable[..., None], pointers: int, kind: Any) -> Callable[.
 
 
 @no_type_check
-def _forward(on_hand, position, arriving, wanted, order, left, shipped, after, held, lost, size, weight) -> None:  # noqa: ANN001, PLR0913
+def _forward(on_hand, position, arriving, wanted, order, left, after, held, lost, size, weight) -> None:  # noqa: ANN001, PLR0913
     for i in range(size):
         stock = on_hand[i] + arriving[i]
         rest = max(stock - wanted[i], weight - weight)  # a zero of the same kind
         gone = stock - rest
         left[i] = rest
-        shipped[i] = gone
         after[i] = position[i] + order[i] - gone
         held[i] += weight * rest
         lost[i] += weight * (wanted[i] - gone)
 
 
 @no_type_check
-def _backward(left, to_shipped, to_left, to_after, to_held, to_lost, stock, size, weight) -> None:  # noqa: ANN001, PLR0913
+def _backward(left, to_left, to_after, to_held, to_lost, stock, size, weight) -> None:  # noqa: ANN001
     for i in range(size):
         if left[i] > 0:
             stock[i] = to_left[i] + weight * to_held[i]
         else:
-            stock[i] = to_shipped[i] - to_after[i] - weight * to_lost[i]
+            stock[i] = -to_after[i] - weight * to_lost[i]

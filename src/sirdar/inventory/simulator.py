@@ -7,8 +7,9 @@ arXiv:2210.03137, where the problem is called an exogenous interactive decision 
 `sirdar.inventory.problem`; `sirdar.inventory.reference` says the same in plain Python.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 import torch
 from jaxtyping import Float
@@ -95,7 +96,7 @@ class _Later:
         self._versions = {name: value._version for name, value in tensors.items()}
         self._kept = {name: value.detach().clone() for name, value in tensors.items()}
 
-    def steps(self, demand: Tensor) -> dict[str, list[Tensor]]:
+    def steps(self, demand: Tensor) -> dict[str, Sequence[Tensor]]:
         """What was done in each step; with a graph behind it unless parameters have been changed since."""
         policy, problem, stock, counting = self._run
         if any(getattr(policy, name)._version != version for name, version in self._versions.items()):
@@ -104,13 +105,34 @@ class _Later:
             return _run(policy, problem, demand, stock, counting)[0]
 
 
+class _Shipped(Sequence[Tensor]):
+    """Units shipped in each step of lost sales: what the stock lost. It grows with the steps."""
+
+    def __init__(self, on_hand: Tensor, received: list[Tensor], left: list[Tensor]) -> None:
+        self._on_hand, self._received, self._left = on_hand, received, left
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    @overload
+    def __getitem__(self, step: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, step: slice) -> Sequence[Tensor]: ...
+    def __getitem__(self, step: int | slice) -> Tensor | Sequence[Tensor]:
+        if isinstance(step, slice):
+            return [self[one] for one in range(len(self))[step]]
+        at = range(len(self))[step]  # from the end, or refused, as a list does
+        before = self._left[at - 1] if at else self._on_hand
+        return before + self._received[at] - self._left[at]
+
+
 def _run(
     policy: Policy,
     problem: InventoryProblem,
     demand: Float[Tensor, "*batch series time"],
     stock: Stock,
     counting: _Counting,
-) -> tuple[dict[str, list[Tensor]], dict[str, Tensor] | None]:
+) -> tuple[dict[str, Sequence[Tensor]], dict[str, Tensor] | None]:
     scenarios = demand.shape[:-1]
     on_hand = demand.new_tensor(stock.on_hand).expand(scenarios)
     under_way = demand.new_tensor(stock.columns(problem))
@@ -119,7 +141,9 @@ def _run(
     nothing = torch.zeros_like(on_hand)
     shelf = Shelf(on_hand, on_hand + under_way.sum(-1), torch.zeros_like(nothing), torch.zeros_like(nothing))
     # One list per field of `Trajectory`, stacked when asked for.
-    orders, received, sold, left = records = ([], [], [], [])
+    orders, received, left = records = ([], [], [])
+    waited: list[Tensor] = []
+    sold: Sequence[Tensor] = waited if problem.backlog else _Shipped(on_hand, received, left)
     for step, wanted in enumerate(demand.movedim(-1, 0).contiguous()):
         if not none_below_zero(wanted):
             require_demand(demand)
@@ -133,10 +157,11 @@ def _run(
         arriving = pipeline.turn(order)
         if problem.backlog:
             shipped, on_hand = _serve_in_turn(shelf.on_hand, arriving, wanted)
+            waited.append(shipped)
             shelf = shelf._replace(on_hand=on_hand, position=shelf.position + order - wanted)
         else:
-            shipped, shelf = serve(shelf, arriving, wanted, order, counting.weight(step, problem.discount))
-        for record, units in zip(records, (order, arriving, shipped, shelf.on_hand), strict=True):
+            shelf = serve(shelf, arriving, wanted, order, counting.weight(step, problem.discount))
+        for record, units in zip(records, (order, arriving, shelf.on_hand), strict=True):
             record.append(units)
     lists = {"orders": orders, "received": received, "sold": sold, "on_hand": left}
     return lists, None if problem.backlog else {"held": shelf.held, "short": shelf.lost}
