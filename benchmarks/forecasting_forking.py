@@ -120,9 +120,9 @@ def sampled(panel: Panel, horizon: int, steps: int, seed: int) -> MQCNN:
         chosen = generator.choice(rows, size=min(model.training.batch, len(rows)), replace=False)
         back = generator.integers(1, panel.history[chosen])
         inputs, targets = windows.inputs(chosen, back), windows.targets(chosen, back)
-        quantiles, scale = network(*inputs, last, last + 1)
+        quantiles, scale = network(*inputs, range(last, last + 1))
         begun = torch.ones(len(chosen), 1, dtype=torch.bool)
-        return training.quantile_loss(quantiles, scale, targets[:, last:], begun, model.levels)
+        return training.quantile_loss(quantiles, scale.spread, targets[:, last:], begun, model.levels, scale.error)
 
     training.train(network, Run(loss, steps, seed), Training())
     return model

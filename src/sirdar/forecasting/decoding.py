@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sirdar.forecasting.experts import EXPERTS, Experts
 from sirdar.forecasting.scaling import Scaled
 
 # Bound on the link's argument. sinh(3.5) is 17 times the recent spread: without a bound a product that takes off would
@@ -28,12 +29,17 @@ def ahead(
     known: Float[Tensor, "batch reach known"], horizon: int, origins: range
 ) -> Float[Tensor, "batch origin horizon known"]:
     """The known covariates of the `horizon` steps after each origin."""
-    steps = [known[:, origins.start + 1 + step : origins.stop + 1 + step] for step in range(horizon)]
+    steps = [known[:, origins.start + 1 + step : origins.stop + 1 + step : origins.step] for step in range(horizon)]
     return torch.stack(steps, dim=2)
 
 
+def steps_of(origins: range) -> slice:
+    """The same steps of a window as an index."""
+    return slice(origins.start, origins.stop, origins.step)
+
+
 def monotone(
-    raw: Float[Tensor, "batch origin horizon level"], scale: Scaled, origins: range, *, counts: bool, training: bool
+    raw: Float[Tensor, "batch origin horizon level"], scale: Scaled, *, counts: bool, training: bool
 ) -> Float[Tensor, "batch origin horizon level"]:
     """Quantiles in units of the spread: positive increments to both sides of the middle one, under a sinh link.
 
@@ -41,8 +47,7 @@ def monotone(
 
     Args:
         raw: a network's answers; the first is the middle quantile, the others tell the increments.
-        scale: of the window that `origins` lie in.
-        origins: the steps that forecast.
+        scale: at the origins.
         counts: demand is never negative, and neither are the quantiles.
         training: leaves a small slope below zero, for the gradient of a quantile that should rise again.
     """
@@ -50,8 +55,7 @@ def monotone(
     below = raw.shape[-1] // 2
     falls = torch.cumsum(rises[..., :below], dim=-1).flip(-1)
     quantiles = torch.cat([middle - falls, middle, middle + torch.cumsum(rises[..., below:], dim=-1)], dim=-1)
-    at = slice(origins.start, origins.stop)
-    level = (scale.location[:, at] / scale.spread[:, at])[..., None, None]
+    level = (scale.location / scale.spread)[..., None, None]
     quantiles = torch.sinh(_STEEPEST * torch.tanh(quantiles / _STEEPEST)) + level
     if not counts:
         return quantiles
@@ -67,8 +71,8 @@ class Decoder(nn.Module):
     """Quantiles of each step after each origin, from a context of all steps and one of its own.
 
     The global and the local network of Wen et al. 2017, section 3.1. Beside the encoder's answer they see the demand of
-    the last `reach` steps on the origin's own scale, and the middle quantile has a linear term in it, which starts at
-    half the value of one season ago: on short smooth series these carry most of what can be known.
+    the last `reach` steps on the origin's own scale, and the middle quantile begins from a mixture of `Experts` on it:
+    on short smooth series these carry most of what can be known.
 
     Args:
         width: channels of the encoder.
@@ -89,15 +93,9 @@ class Decoder(nn.Module):
             nn.Linear(wide + horizon * known, wide), nn.GELU(), nn.Linear(wide, (horizon + 1) * self.context)
         )
         self.quantiles = nn.Sequential(
-            nn.Linear(2 * self.context + 2 * known + 1, width), nn.GELU(), nn.Linear(width, levels)
+            nn.Linear(2 * self.context + 2 * known + 1, width), nn.GELU(), nn.Linear(width, levels + EXPERTS)
         )
-        self.repeat = nn.Linear(reach, horizon, bias=False)
-        with torch.no_grad():
-            self.repeat.weight.zero_()
-            for step in range(horizon):
-                lag = season - step % season
-                if lag <= reach:
-                    self.repeat.weight[step, reach - lag] = 0.5
+        self.experts = Experts(horizon, season, reach)
 
     def forward(
         self,
@@ -108,21 +106,22 @@ class Decoder(nn.Module):
         scale: Scaled,
         origins: range,
     ) -> Float[Tensor, "batch origin horizon level"]:
-        """Raw answers, for `monotone`."""
+        """Raw answers, for `monotone`; `hidden` and `scale` are those of the origins."""
         batch, count = hidden.shape[:2]
-        at = slice(origins.start, origins.stop)
         seen = self._recent(observed, origins)
-        level, spread = scale.location[:, at, None], scale.spread[:, at, None]
-        recent = torch.asinh((self._recent(demand, origins) - level) / spread) * seen
+        recent = (self._recent(demand, origins) - scale.location[..., None]) / scale.spread[..., None]
+        recent = torch.asinh(recent) * seen
         wide = functional.gelu(self.recent(torch.cat([recent, 1 - seen, hidden], dim=-1)))
         wide = wide + self.block(wide)
-        future, now = ahead(known, self.horizon, origins), known[:, at, None]
+        future, now = ahead(known, self.horizon, origins), known[:, steps_of(origins), None]
         decoded = self.contexts(torch.cat([wide, future.flatten(2)], dim=-1))
         contexts = decoded.view(batch, count, self.horizon + 1, self.context)
         shared = contexts[:, :, :1].expand(-1, -1, self.horizon, -1)
         step = torch.linspace(0, 1, self.horizon).view(1, 1, -1, 1).expand(batch, count, -1, 1)
         raw = self.quantiles(torch.cat([contexts[:, :, 1:], shared, future, future - now, step.to(hidden)], dim=-1))
-        return torch.cat([raw[..., :1] + self.repeat(recent)[..., None], raw[..., 1:]], dim=-1)
+        share = torch.softmax(raw[..., -EXPERTS:], dim=-1)
+        middle = (share * self.experts(recent, scale.drift / scale.spread)).sum(dim=-1, keepdim=True)
+        return torch.cat([raw[..., :1] + middle, raw[..., 1:-EXPERTS]], dim=-1)
 
     def _recent(self, values: Float[Tensor, "batch time"], origins: range) -> Float[Tensor, "batch origin reach"]:
         """The last `reach` values of each origin; zero before the window."""
@@ -130,4 +129,4 @@ class Decoder(nn.Module):
         padded = functional.pad(values[:, max(begin, 0) : origins.stop], (max(-begin, 0), 0))
         if len(origins) == 1:
             return padded[:, None]
-        return padded.unfold(1, self.reach, 1)
+        return padded.unfold(1, self.reach, origins.step)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting import storage, training
 from sirdar.forecasting.covariates import Encoding
+from sirdar.forecasting.decoding import steps_of
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.seasons import season_of
 from sirdar.forecasting.training import Run, Training
@@ -59,7 +60,7 @@ class Learned:
     """What training leaves behind.
 
     Args:
-        network: takes the parts of `Inputs` and a range of origins, gives quantiles and their scale.
+        network: takes the parts of `Inputs` and a range of origins, gives quantiles and their `Scaled`.
         encoding: how covariates become channels.
         frequency: of the panel learned from.
         setting: what shaped the network.
@@ -83,7 +84,8 @@ class NeuralForecaster(ABC):
     """A network that gives quantiles of all horizons from every step of a window."""
 
     MODEL: ClassVar[str]  # its name on disk and in the ladder
-    FORKS: ClassVar[int | None] = None  # consecutive origins of a window that train at once; all of them when None
+    FORKS: ClassVar[int] = 16  # origins of a window that train at once
+    CONSECUTIVE: ClassVar[bool] = False  # whether they follow each other, or are spread over the window
 
     horizon: int
     levels: tuple[float, ...]
@@ -236,10 +238,10 @@ class NeuralForecaster(ABC):
         chosen, back = windows.draw(rows, self.training.batch, generator)
         inputs, targets = windows.inputs(chosen, back), windows.targets(chosen, back)
         begun = (torch.cumsum(inputs.observed, dim=1) > 0) | windows.launches(chosen, back)
-        origins = _fork(learned.length, self.FORKS, generator)
-        quantiles, scale = learned.network(*inputs, origins.start, origins.stop)
-        at = slice(origins.start, origins.stop)
-        return training.quantile_loss(quantiles, scale, targets[:, at], begun[:, at], self.levels)
+        origins = (_run if self.CONSECUTIVE else _spread)(learned.length, self.FORKS, generator)
+        quantiles, scale = learned.network(*inputs, origins)
+        at = steps_of(origins)
+        return training.quantile_loss(quantiles, scale.spread, targets[:, at], begun[:, at], self.levels, scale.error)
 
     def _key(self, panel: Panel, steps: int) -> str:
         """Names a training by its data and arguments, and by the weights it begins with."""
@@ -263,8 +265,8 @@ class Inference(nn.Module):
 
     def forward(self, demand: Tensor, observed: Tensor, past: Tensor, known: Tensor, static: Tensor) -> Tensor:
         """Quantiles [batch, horizon, level]."""
-        quantiles, scale = self.network(demand, observed, past, known, static, self.length - 1, self.length)
-        return quantiles[:, 0] * scale[:, 0, None, None]
+        quantiles, scale = self.network(demand, observed, past, known, static, range(self.length - 1, self.length))
+        return quantiles[:, 0] * scale.spread[:, 0, None, None]
 
 
 def _typical(panel: Panel) -> float:
@@ -281,12 +283,16 @@ def _require_observations(panel: Panel) -> None:
         raise ArgumentError(msg)
 
 
-def _fork(length: int, forks: int | None, generator: np.random.Generator) -> range:
-    """The origins that train: all of the window, or a random run of them."""
-    if forks is None or forks >= length:
-        return range(length)
-    begin = int(generator.integers(0, length - forks + 1))
-    return range(begin, begin + forks)
+def _run(length: int, forks: int, generator: np.random.Generator) -> range:
+    """Origins that follow each other, from a random one on."""
+    begin = int(generator.integers(0, max(length - forks, 0) + 1))
+    return range(begin, min(begin + forks, length))
+
+
+def _spread(length: int, forks: int, generator: np.random.Generator) -> range:
+    """Origins evenly spread, from a random one on: neighbours tell nearly the same, and decoding is the larger cost."""
+    step = max(1, length // forks)
+    return range(int(generator.integers(0, step)), length, step)
 
 
 def _held_out(
@@ -297,12 +303,14 @@ def _held_out(
     begun = torch.ones(len(rows), 1, dtype=torch.bool)
 
     def validate() -> float:
-        quantiles, scale = [], []
+        quantiles, spread, error = [], [], []
         for part in np.array_split(rows, math.ceil(len(rows) / _CHUNK)):
-            answer = learned.network(*windows.inputs(part), learned.length - 1, learned.length)
-            quantiles.append(answer[0])
-            scale.append(answer[1])
-        return training.quantile_loss(torch.cat(quantiles), torch.cat(scale), targets, begun, levels).item()
+            answer, scale = learned.network(*windows.inputs(part), range(learned.length - 1, learned.length))
+            quantiles.append(answer)
+            spread.append(scale.spread)
+            error.append(scale.error)
+        answers, spreads, errors = (torch.cat(parts) for parts in (quantiles, spread, error))
+        return training.quantile_loss(answers, spreads, targets, begun, levels, errors).item()
 
     return validate
 

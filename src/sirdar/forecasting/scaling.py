@@ -13,10 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-DEMAND_CHANNELS = 7
+DEMAND_CHANNELS = 11
 _SHORTEST = 10  # steps that make a level, at least
 _LONGEST_SEASON = 24  # a longer season than this is no recent past
 _DECAY = 0.97  # of the moving average of deviations
+_SEASONS = 5  # that make a profile, at most
 _OLD = 12.0  # steps: beyond this, age would only tell the date, which one year of history cannot teach
 
 
@@ -25,7 +26,13 @@ class Scaled(NamedTuple):
 
     location: Float[Tensor, "batch time"]  # units: mean demand of about the last season
     spread: Float[Tensor, "batch time"]  # units: mean deviation from it, above zero
+    error: Float[Tensor, "batch time"]  # units: mean error of the seasonal naive forecast, above zero
+    drift: Float[Tensor, "batch time"]  # units a step: mean change from one season to the next
     channels: Float[Tensor, "batch time channel"]  # `DEMAND_CHANNELS` of them
+
+    def at(self, origins: range) -> "Scaled":
+        """The same at some steps alone."""
+        return Scaled(*(part[:, origins.start : origins.stop : origins.step] for part in self))
 
 
 def scaled(
@@ -47,12 +54,23 @@ def scaled(
     size = ((_last(demand.abs(), span) + 0.05) / (count + 0.05)).clamp(min=0.1)
     location = torch.where(count > 0, _last(demand, span) / count.clamp(min=1), torch.zeros_like(count))
     seen = torch.cumsum(observed, dim=1)
+    fade = _fade(demand)
     prior = torch.where(seen > 0, 0.1 * size, torch.full_like(size, typical))
-    expected = torch.where(seen > 1, functional.pad(location[:, :-1], (1, 0)), demand)
-    weight = observed * (seen > 1)
-    deviation = (_fading((demand - expected).abs() * weight) + 0.5 * prior) / (_fading(weight) + 0.5)
+    deviation = _mean_error(demand - _earlier(location, 1), observed * (seen > 1), prior, fade)
     spread = torch.maximum(deviation, 0.01 * size).clamp(min=0.05)
     average = (torch.cumsum(demand.abs(), dim=1) + 1) / (seen + 1)
+    same = [_earlier(demand, k * season) for k in range(1, _SEASONS + 1)]
+    known = [_earlier(observed, k * season) for k in range(1, _SEASONS + 1)]
+    profile, times = torch.stack(same).sum(dim=0), torch.stack(known).sum(dim=0)
+    pair = observed * known[0]
+    error = _mean_error(demand - same[0], pair, spread, fade)
+    drift = ((demand - same[0]) * pair) @ fade / (pair @ fade + 0.5 * season) / season
+    # How well three textbook forecasts have done of late tells which of them to believe.
+    errors = [
+        error,
+        _mean_error(demand - _earlier(demand, 1), observed * _earlier(observed, 1), spread, fade),
+        _mean_error(demand - profile / times.clamp(min=1), observed * (times > 0), spread, fade),
+    ]
     channels = [
         torch.asinh((demand - location) / spread) * observed,
         (torch.asinh(demand) - torch.asinh(average)) * observed,
@@ -61,8 +79,11 @@ def scaled(
         torch.log(spread / size) / 2,
         torch.log1p(seen.clamp(max=_OLD)) / 2 - 0.5,
         (seen > 0).to(demand.dtype),
+        *(torch.log(each / spread + 0.02) for each in errors),
+        torch.asinh(drift * season / spread),
     ]
-    return Scaled(location, spread, torch.stack(channels, dim=-1))
+    # Far below the spread an error is no measure of what can be forecast.
+    return Scaled(location, spread, torch.maximum(error, 0.1 * spread), drift, torch.stack(channels, dim=-1))
 
 
 def _last(values: Float[Tensor, "batch time"], span: int) -> Float[Tensor, "batch time"]:
@@ -71,8 +92,23 @@ def _last(values: Float[Tensor, "batch time"], span: int) -> Float[Tensor, "batc
     return functional.avg_pool1d(functional.pad(values[:, None], (span - 1, 0)), span, 1)[:, 0] * span
 
 
-def _fading(values: Float[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
-    """Sums over the past that fade by `_DECAY` a step."""
+def _earlier(values: Float[Tensor, "batch time"], steps: int) -> Float[Tensor, "batch time"]:
+    """What stood `steps` before; zero before the window."""
+    return functional.pad(values, (steps, 0))[:, : values.shape[1]]
+
+
+def _mean_error(
+    gap: Float[Tensor, "batch time"],
+    weight: Float[Tensor, "batch time"],
+    prior: Float[Tensor, "batch time"],
+    fade: Float[Tensor, "time time"],
+) -> Float[Tensor, "batch time"]:
+    """Mean size of `gap` over the past, which fades; `prior` counts as half a step."""
+    return ((gap.abs() * weight) @ fade + 0.5 * prior) / (weight @ fade + 0.5)
+
+
+def _fade(values: Float[Tensor, "batch time"]) -> Float[Tensor, "time time"]:
+    """A matrix that sums over the past, fading by `_DECAY` a step."""
     step = torch.arange(values.shape[1], device=values.device)
     age = (step[None, :] - step[:, None]).to(values.dtype)
-    return values @ torch.where(age >= 0, _DECAY ** age.clamp(min=0), torch.zeros_like(age))
+    return torch.where(age >= 0, _DECAY ** age.clamp(min=0), torch.zeros_like(age))

@@ -65,19 +65,21 @@ def quantile_loss(
     targets: Float[Tensor, "batch origin horizon"],
     begun: Bool[Tensor, "batch origin"],
     levels: Sequence[float],
+    error: Float[Tensor, "batch origin"] | None = None,
 ) -> Tensor:
     """Quantile loss over all origins, horizons and levels (Wen et al. 2017, section 3.2), relative to demand.
 
-    Quantiles are in units of `scale`. A forecast weighs as the square root of its scale: by the scale itself a few best
-    sellers would drown the rest, without it products that sell nothing would. Steps that were not observed (NaN) and
-    origins before a series begins count for nothing.
+    Quantiles are in units of `scale`. Losses count in units of the geometric mean of one unit of demand and `error`,
+    what a simple forecast errs by, or `scale` when None: in units of demand a few best sellers would drown the rest, in
+    units of the error products that sell nothing would. Steps that were not observed (NaN) and origins before a series
+    begins count for nothing.
     """
     known = torch.isfinite(targets) & begun[..., None]
     demand = torch.nan_to_num(targets) / scale[..., None]
     level = torch.tensor(levels, dtype=quantiles.dtype, device=quantiles.device)
     gap = demand[..., None] - quantiles
     loss = 2 * torch.maximum(level * gap, (level - 1) * gap).mean(dim=-1)
-    weight = known * torch.sqrt(scale)[..., None]
+    weight = known * (scale / torch.sqrt(scale if error is None else error))[..., None]
     return (loss * weight).sum() / weight.sum().clamp(min=1e-6)
 
 

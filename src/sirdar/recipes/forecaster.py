@@ -17,10 +17,10 @@ from torch.nn import functional
 
 from sirdar.errors import DataError, require_positive_integer
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
-from sirdar.forecasting.decoding import Decoder, joined, monotone, reach_of
+from sirdar.forecasting.decoding import Decoder, joined, monotone, reach_of, steps_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
 from sirdar.forecasting.panel import Panel
-from sirdar.forecasting.scaling import DEMAND_CHANNELS, scaled
+from sirdar.forecasting.scaling import DEMAND_CHANNELS, Scaled, scaled
 from sirdar.forecasting.training import Training
 from sirdar.predictive import DECILES
 from sirdar.predictive.forecast import require_levels
@@ -63,16 +63,15 @@ class ShapedNetwork(nn.Module):
         past: Float[Tensor, "batch time past"],
         known: Float[Tensor, "batch reach known"],
         static: Float[Tensor, "batch static"],
-        first: int = 0,
-        stop: int | None = None,
-    ) -> tuple[Float[Tensor, "batch origin horizon level"], Float[Tensor, "batch origin"]]:
-        """Quantiles in units of the scale, from the steps `first` to before `stop` of the window, and that scale."""
-        origins = range(first, demand.shape[1] if stop is None else stop)
-        at = slice(origins.start, origins.stop)
+        origins: range | None = None,
+    ) -> tuple[Float[Tensor, "batch origin horizon level"], Scaled]:
+        """Quantiles in units of the spread from the steps `origins` of the window, all when None, and their scale."""
+        origins = range(demand.shape[1]) if origins is None else origins
         scale = scaled(demand, observed, self.season, self.typical)
-        hidden = self.narrow(self.encoder(joined(scale.channels, past, known, static))[:, at])
-        raw = self.decoder(hidden, demand, observed, known, scale, origins)
-        return monotone(raw, scale, origins, counts=self.counts, training=self.training), scale.spread[:, at]
+        hidden = self.narrow(self.encoder(joined(scale.channels, past, known, static))[:, steps_of(origins)])
+        here = scale.at(origins)
+        raw = self.decoder(hidden, demand, observed, known, here, origins)
+        return monotone(raw, here, counts=self.counts, training=self.training), here
 
 
 class Core(nn.Module):

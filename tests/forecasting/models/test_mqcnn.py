@@ -13,6 +13,7 @@ from sirdar.forecasting import training
 from sirdar.forecasting.models.mqcnn import MQCNNNetwork
 from sirdar.forecasting.models.mqrnn import MQRNNNetwork
 from sirdar.forecasting.models.mqtransformer import MQTransformerNetwork
+from sirdar.forecasting.scaling import Scaled
 
 TIME, HORIZON, LEVELS = 20, 4, 9
 CHANNELS = (2, 3, 1)
@@ -29,6 +30,11 @@ def network(kind: type[nn.Module], seed: int = 0, *, counts: bool = True, spread
             for weight in made.parameters():
                 weight.mul_(spread)
     return made
+
+
+def parts(answer: tuple[torch.Tensor, Scaled]) -> list[torch.Tensor]:
+    quantiles, scale = answer
+    return [quantiles, *scale]
 
 
 def inputs(seed: int = 0, batch: int = 3) -> list[torch.Tensor]:
@@ -53,7 +59,7 @@ def test_an_origin_does_not_see_what_comes_after_it(kind: type[nn.Module], step:
     changed[what][:, step + 1 :] = 1 - changed[what][:, step + 1 :] * 3
     if what == 1:
         changed[1] = (changed[1] > 0).float()
-    before, after = model(*seen), model(*changed)
+    before, after = parts(model(*seen)), parts(model(*changed))
     for first, second in zip(before, after, strict=True):
         assert torch.equal(first[:, : step + 1], second[:, : step + 1])
     assert not torch.equal(before[0][:, step + 1 :], after[0][:, step + 1 :])
@@ -73,18 +79,27 @@ def test_an_origin_knows_its_horizon_ahead_and_no_more(kind: type[nn.Module]) ->
 def test_the_last_origin_alone_is_the_last_of_all(kind: type[nn.Module]) -> None:
     model, seen = network(kind), inputs()
     quantiles, scale = model(*seen)
-    last_quantiles, last_scale = model(*seen, TIME - 1, TIME)
+    last_quantiles, last_scale = model(*seen, range(TIME - 1, TIME))
     assert quantiles.shape == (3, TIME, HORIZON, LEVELS)
     assert last_quantiles.shape == (3, 1, HORIZON, LEVELS)
     torch.testing.assert_close(last_quantiles, quantiles[:, -1:], rtol=1e-5, atol=1e-6)
-    assert torch.equal(last_scale, scale[:, -1:])
+    for last, every in zip(last_scale, scale, strict=True):
+        assert torch.equal(last, every[:, -1:])
+
+
+@pytest.mark.parametrize("kind", [MQCNNNetwork, MQRNNNetwork])
+def test_spread_origins_are_some_of_all(kind: type[nn.Module]) -> None:
+    model, seen = network(kind), inputs()
+    some = range(2, TIME, 5)
+    for few, every in zip(parts(model(*seen, some)), parts(model(*seen)), strict=True):
+        torch.testing.assert_close(few, every[:, some.start :: some.step], rtol=1e-5, atol=1e-6)
 
 
 @each_kind
 def test_masked_demand_is_ignored(kind: type[nn.Module]) -> None:
     model, seen = network(kind), inputs()
     changed = [torch.where(seen[1] > 0, seen[0], torch.tensor(777.0)), *seen[1:]]
-    for before, after in zip(model(*seen), model(*changed), strict=True):
+    for before, after in zip(parts(model(*seen)), parts(model(*changed)), strict=True):
         assert torch.equal(before, after)
 
 
@@ -114,10 +129,11 @@ def test_quantiles_do_not_cross(
     with torch.inference_mode():
         quantiles, scale = model(torch.from_numpy(signed), torch.from_numpy(observed), *seen[2:])
     assert torch.isfinite(quantiles).all()
-    assert torch.isfinite(scale).all()
+    assert all(torch.isfinite(part).all() for part in scale)
     # Non-decreasing up to the rounding of tanh and sinh; `predict` removes even that.
     falls = torch.diff(quantiles, dim=-1)
     assert (falls >= -2e-6 * quantiles[..., 1:].abs()).all()
-    assert (scale > 0).all()
+    assert (scale.spread > 0).all()
+    assert (scale.error > 0).all()
     if counts:
         assert (quantiles >= 0).all()

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
-from sirdar.forecasting.decoding import Decoder, ahead, joined, monotone, reach_of
+from sirdar.forecasting.decoding import Decoder, ahead, joined, monotone, reach_of, steps_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
 from sirdar.forecasting.scaling import Scaled, scaled
 from sirdar.forecasting.training import Training
@@ -64,8 +64,9 @@ class HistoryAttention(nn.Module):
         """Values and demand of the attended steps, for all pairs."""
         batch, time, width = hidden.shape
         horizon = places.shape[1] - time
-        at = slice(origins.start, origins.stop)
-        query = self.origin_query(hidden[:, at])[:, :, None] + self.target_query(ahead(places, horizon, origins))
+        query = self.origin_query(hidden[:, steps_of(origins)])[:, :, None] + self.target_query(
+            ahead(places, horizon, origins)
+        )
         query = query.view(batch, -1, HEADS, width // HEADS)
         key = self.key(torch.cat([hidden, places[:, :time]], dim=-1)).view(batch, time, HEADS, -1)
         scores = torch.einsum("bphc,bshc->bhps", query, key) / math.sqrt(width // HEADS)
@@ -77,7 +78,7 @@ class HistoryAttention(nn.Module):
         content = torch.cat([self.value(hidden).view(batch, time, HEADS, -1), plain], dim=-1)
         seen = torch.einsum("bhps,bshc->bphc", weight.to(content), content)
         seen = seen.view(batch, len(origins), horizon, HEADS, -1)
-        level, spread = scale.location[:, at, None, None], scale.spread[:, at, None, None]
+        level, spread = scale.location[..., None, None], scale.spread[..., None, None]
         repeated = torch.asinh((seen[..., -2] - level * seen[..., -1]) / spread)
         return self.join(torch.cat([seen[..., :-2].flatten(3), repeated], dim=-1))
 
@@ -190,30 +191,29 @@ class MQTransformerNetwork(nn.Module):
         past: Float[Tensor, "batch time past"],
         known: Float[Tensor, "batch reach known"],
         static: Float[Tensor, "batch static"],
-        first: int = 0,
-        stop: int | None = None,
-    ) -> tuple[Float[Tensor, "batch origin horizon level"], Float[Tensor, "batch origin"]]:
-        """Quantiles in units of the scale, from the steps `first` to before `stop` of the window, and that scale."""
-        stop = demand.shape[1] if stop is None else stop
-        origins = range(max(0, first - MEMORY), stop)  # those before `first` are there to be remembered
-        at, wanted = slice(origins.start, origins.stop), first - origins.start
+        origins: range | None = None,
+    ) -> tuple[Float[Tensor, "batch origin horizon level"], Scaled]:
+        """Quantiles in units of the spread from the steps `origins` of the window, all when None, and their scale."""
+        wanted = range(demand.shape[1]) if origins is None else origins
+        origins = range(max(0, wanted.start - MEMORY), wanted.stop)  # earlier ones, to be remembered
+        at = steps_of(origins)
         scale = scaled(demand, observed, self.season, self.typical)
-        level, spread = scale.location[:, at], scale.spread[:, at]
+        here = scale.at(origins)
         hidden = self.encoder(joined(scale.channels, past, known, static))
         # Of a step and those before it, so that the last target of an origin tells no more than is known ahead; a
         # constant beside the covariates marks the window's beginning.
         marked = functional.pad(known, (0, 1), value=1.0).transpose(1, 2)
         places = self.position(functional.pad(marked, (_NEAR - 1, 0))).transpose(1, 2)
-        contexts = self.attention(hidden, places, demand, observed, scale, origins)
+        contexts = self.attention(hidden, places, demand, observed, here, origins)
         contexts = functional.gelu(contexts + hidden[:, at, None])
-        told = self.first(contexts) + self.decoder(hidden[:, at], demand, observed, known, scale, origins)
-        quantiles = monotone(told, scale, origins, counts=self.counts, training=self.training)
-        medians = quantiles[..., quantiles.shape[-1] // 2] * spread[..., None]
-        errors = _errors(demand, observed, medians, spread, origins)
-        seen = self.feedback(contexts, medians, errors, level, spread)
+        told = self.first(contexts) + self.decoder(hidden[:, at], demand, observed, known, here, origins)
+        quantiles = monotone(told, here, counts=self.counts, training=self.training)
+        medians = quantiles[..., quantiles.shape[-1] // 2] * here.spread[..., None]
+        errors = _errors(demand, observed, medians, here.spread, origins)
+        seen = self.feedback(contexts, medians, errors, here.location, here.spread)
         answer = told + self.merge(torch.cat([contexts, seen], dim=-1))
-        quantiles = monotone(answer, scale, origins, counts=self.counts, training=self.training)
-        return quantiles[:, wanted:], scale.spread[:, first:stop]
+        quantiles = monotone(answer, here, counts=self.counts, training=self.training)
+        return quantiles[:, -len(wanted) :], scale.at(wanted)
 
 
 def _errors(
@@ -255,7 +255,8 @@ class MQTransformer(NeuralForecaster):
     """
 
     MODEL: ClassVar[str] = "mq-transformer"
-    FORKS: ClassVar[int | None] = 24  # attention costs origins times history: a run of origins from each window
+    FORKS: ClassVar[int] = 24
+    CONSECUTIVE: ClassVar[bool] = True  # each looks back on what those just before it said
 
     def __init__(
         self,

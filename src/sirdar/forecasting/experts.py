@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Simple forecasts that a network mixes: linear maps of recent demand that begin as textbook methods.
+
+A mixture of experts (Jacobs, Jordan, Nowlan and Hinton 1991) with the network's decoder as the gate. Smooth short
+series need the precision of such methods, and a network finds it hard to copy a number exactly through its layers.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+EXPERTS = 6
+_FARTHEST = 10.0  # sinh of it is farther than a quantile can be
+_NEAR = 3  # steps that make the present level
+
+
+class Experts(nn.Module):
+    """Candidates for the middle quantile.
+
+    In order: seasonal naive; mean of the season's same step; naive; seasonal naive and the change since a season ago;
+    the season's profile about the present level; the same with drift. The maps are learned further.
+
+    Args:
+        horizon: steps to forecast.
+        season: steps of the season; 1 for none.
+        reach: recent steps that are seen.
+    """
+
+    def __init__(self, horizon: int, season: int, reach: int) -> None:
+        super().__init__()
+        self.horizon = horizon
+        self.maps = nn.Linear(reach, EXPERTS * horizon, bias=False)
+        with torch.no_grad():
+            rows = [row for step in range(horizon) for row in _beginnings(step, season, reach)]
+            self.maps.weight.copy_(torch.stack(rows))
+
+    def forward(
+        self, recent: Float[Tensor, "batch origin reach"], drift: Float[Tensor, "batch origin"]
+    ) -> Float[Tensor, "batch origin horizon expert"]:
+        """Candidates, on the scale of `recent`.
+
+        Args:
+            recent: demand about the recent level, in units of its spread, under asinh.
+            drift: change a step, in units of the spread.
+        """
+        candidates = self.maps(recent).unflatten(-1, (self.horizon, EXPERTS)).clamp(-_FARTHEST, _FARTHEST)
+        ahead = torch.arange(1, self.horizon + 1, dtype=drift.dtype, device=drift.device)
+        grown = torch.asinh(torch.sinh(candidates[..., -1]) + drift[..., None] * ahead)
+        return torch.cat([candidates[..., :-1], grown[..., None]], dim=-1)
+
+
+def _beginnings(step: int, season: int, reach: int) -> list[Float[Tensor, " reach"]]:
+    """What the maps of one step ahead begin as."""
+
+    def mean(lags: range) -> Tensor:
+        row = torch.zeros(reach)
+        row[[reach - lag for lag in lags]] = 1 / max(len(lags), 1)
+        return row
+
+    def same(first: int) -> range:
+        return range(first, reach + 1, season)
+
+    naive = mean(range(1, 2))
+    lag = season - step % season
+    if lag > reach:  # the season is longer than what is seen
+        return [naive] * EXPERTS
+    again, profile = mean(range(lag, lag + 1)), mean(same(lag))
+    change = naive - mean(range(1 + season, 2 + season)) if season < reach else torch.zeros(reach)
+    near = [mean(range(j, j + 1)) - mean(same(j + season)) for j in range(1, _NEAR + 1) if j + season <= reach]
+    level = torch.stack(near).mean(dim=0) if near else torch.zeros(reach)
+    return [again, profile, naive, again + change, profile + level, profile + level]
