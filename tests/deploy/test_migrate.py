@@ -3,12 +3,14 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from sirdar.chips import names as chip_names
+from sirdar.deploy.artefacts import write_all
 from sirdar.deploy.migrate import migrate
 from sirdar.errors import ArgumentError
 
@@ -83,6 +85,44 @@ def test_keyword_arguments_and_no_tensors() -> None:
     made = migrate(Scaled(), {"x": X, "factor": 2.0, "mask": None}, chip="trainium1")
     assert made.runs
     assert not made.notes
+
+
+class Counting(nn.Module):
+    """Changes its buffer and its input when it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(16, 4)
+        self.register_buffer("calls", torch.zeros(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        x.add_(1)
+        return self.layer(x) + self.calls
+
+
+def test_a_network_that_changes_itself_is_compared_from_the_same_start(tmp_path: Path) -> None:
+    module, x = Counting(), X.clone()
+    made = migrate(module, x, chip="trainium1", tolerance=0.05)
+    files = {row.name: row for row in write_all(made, tmp_path)}
+    assert made.difference == 0
+    assert files["network.pt2"].difference == 0
+    assert "changes what it stores" in files["network_planned.pt2"].problem
+    assert torch.equal(module.calls, torch.zeros(4))
+    assert torch.equal(x, X)
+
+
+def test_a_sparse_input_is_refused_by_its_line() -> None:
+    class Sparse(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.sparse.mm(x, torch.ones(4, 2))
+
+    made = migrate(Sparse(), torch.eye(4).to_sparse(), chip="trainium1")
+    (found,) = made.blocking
+    assert found.rule == "sparse"
+    assert found.location is not None
+    assert "torch.sparse.mm" in found.location.code
 
 
 class Raises(nn.Module):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sirdar.deploy.capture import capture
-from sirdar.deploy.emulation import Formats, Network, network, outputs, relative_error, run
+from sirdar.deploy.emulation import Formats, Network, network, outputs, relative_error, rounded_to, run
 from sirdar.deploy.precision import Tables, allocated, examined, plan, variances
 
 
@@ -150,3 +150,18 @@ def test_steps_come_in_order() -> None:
     seen = [step.node.name for step in run(made(perceptron(), X), Formats())]
     assert seen == sorted(seen, key=seen.index)
     assert len([name for name in seen if "addmm" in name]) == 4
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_an_8_bit_product_is_that_of_torch(device: str) -> None:
+    """torch has scaled 8-bit products on processors and on GPUs; both add in fp32, in an order of their own."""
+    generator = torch.Generator().manual_seed(0)
+    x, w = torch.randn(32, 64, generator=generator), torch.randn(64, 16, generator=generator) * 3
+    scales = [value.abs().max() / 448 for value in (x, w)]
+    a, b = ((value / scale).to(torch.float8_e4m3fn).to(device) for value, scale in zip((x, w), scales, strict=True))
+    found = torch._scaled_mm(
+        a, b.t().contiguous().t(), scales[0].to(device), scales[1].to(device), out_dtype=torch.bfloat16
+    )
+    wanted = rounded_to(x, "e4m3fn") @ rounded_to(w, "e4m3fn")
+    assert relative_error([(wanted, found.float().cpu())]) < 2**-8  # the result is rounded to bf16 there
+    assert relative_error([(x @ w, wanted)]) > 0.02

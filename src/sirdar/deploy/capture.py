@@ -5,6 +5,7 @@ The network is exported in evaluation mode, on fake tensors: nothing is computed
 plain export fails, torch's draft export goes on past the failure, so that one run names everything there is to mend.
 """
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.utils import _pytree as pytree
 
 from sirdar.deploy.findings import Location, location_of, location_of_error
 from sirdar.deploy.nodes import name_of
@@ -120,6 +122,17 @@ def split(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (), example
     msg = f"example must be a tensor, a tuple or a dict of arguments, got {type(example).__name__}"
     raise ArgumentError(msg)
+
+
+def runnable(program: ExportedProgram) -> nn.Module:
+    """A module that computes a program; a copy of its own where running it changes what it stores."""
+    module = program.module(check_guards=False)
+    return copy.deepcopy(module) if program.graph_signature.buffers_to_mutate else module
+
+
+def fresh(example: Any) -> Any:  # noqa: ANN401 - nested tuples and dictionaries of anything
+    """The same inputs in tensors of their own, since a network may change them."""
+    return pytree.tree_map(lambda item: item.clone() if isinstance(item, torch.Tensor) else item, example)
 
 
 @contextmanager

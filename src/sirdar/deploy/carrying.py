@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 from torch.fx import traceback
 from torch.fx.node import map_aggregate, map_arg
 
-from sirdar.deploy.capture import Captured, quiet
+from sirdar.deploy.capture import Captured, fresh, quiet
 from sirdar.deploy.emulation import Formats, is_matrix
 from sirdar.deploy.nodes import name_of
 from sirdar.errors import UnsupportedError
@@ -74,12 +74,16 @@ def carried(captured: Captured, formats: Formats) -> Carried:
         UnsupportedError: a format has no type, an operator has no kernel for it, or torch.export refuses the result.
     """
     assert captured.program is not None
+    if captured.program.graph_signature.buffers_to_mutate:
+        msg = f"{captured.title} changes what it stores when it runs, which casts are not written for"
+        raise UnsupportedError(msg)
     graph = captured.program.module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
     network = _Casting(graph, formats)
     try:
         with torch.no_grad(), quiet():
-            network(*captured.arguments, **captured.keywords)  # finds which weights are needed in which type
+            arguments, keywords = fresh((captured.arguments, captured.keywords))
+            network(*arguments, **keywords)  # finds which weights are needed in which type
             program = torch.export.export(network, captured.arguments, captured.keywords, strict=False)
     except Exception as error:  # torch raises a dozen unrelated types
         reason = str(error).strip().split("\n")[0] or type(error).__name__

@@ -5,6 +5,7 @@ The exported graph is edited, exported anew, and run beside the original on the 
 A rewrite after which some output differs by more than 1e-5 of its size, or which torch.export refuses, is undone.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from sirdar.deploy.capture import Captured, evaluating, quiet
+from sirdar.deploy.capture import Captured, evaluating, fresh, quiet, runnable
 from sirdar.deploy.conditions import Scene, scene
 from sirdar.deploy.findings import Finding
 from sirdar.deploy.ranges import Interval
@@ -104,21 +105,25 @@ def difference(before: Captured, after: Captured, *, seed: int = 0) -> float:
     assert after.program is not None
     # The user's own module where there is one, so that the reduction to core operators is part of the proof.
     whole = before.module if not before.failures else None
-    one = before.program.module(check_guards=False) if whole is None else whole
-    two = after.program.module(check_guards=False)
+    stateful = bool(before.program.graph_signature.buffers_to_mutate)
+    whole = copy.deepcopy(whole) if stateful else whole  # running it would change the user's own network
+    one = runnable(before.program) if whole is None else whole
+    two = runnable(after.program)
     worst = 0.0
     for draw in range(_DRAWS + 1):
         arguments, keywords = _drawn((before.arguments, before.keywords), draw, seed)
         with torch.no_grad(), quiet(), evaluating(whole) if whole is not None else nullcontext():
             try:
-                expected = one(*arguments, **keywords)
+                given, named = fresh((arguments, keywords))
+                expected = one(*given, **named)
             except (RuntimeError, IndexError, NotImplementedError) as error:
                 if draw:  # the noise has left what the network takes
                     break
                 msg = f"the network itself fails on its example: {str(error).strip().splitlines()[0]}"
                 raise UnsupportedError(msg) from error
             try:
-                found = two(*arguments, **keywords)
+                given, named = fresh((arguments, keywords))
+                found = two(*given, **named)
             except (RuntimeError, IndexError, NotImplementedError):
                 return float("inf")
         pairs = list(zip(pytree.tree_leaves(expected), pytree.tree_leaves(found), strict=True))

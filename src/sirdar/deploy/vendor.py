@@ -154,9 +154,12 @@ def _widest(made: Migration) -> list[str]:
 
 
 def _first_flags(made: Migration) -> tuple[str, ...]:
-    """Of neuron-cc, which casts everything to bf16 by itself."""
-    halves = made.plan is not None and made.plan.formats.storage == "fp16"
-    return ("--fast-math", "fp32-cast-all-fp16" if halves else "fp32-cast-all")
+    """Of neuron-cc, which casts everything to bf16 by itself; what it keeps in fp32 is at least as exact as planned."""
+    used = set() if made.plan is None else {layer.format for layer in made.plan.layers}
+    storage = "" if made.plan is None else made.plan.formats.storage
+    if used == {"fp16"}:
+        return ("--fast-math", "fp32-cast-all-fp16" if storage == "fp16" else "fp32-cast-matmult-fp16")
+    return ("--fast-math", "fp32-cast-all" if used == {"bf16"} and storage == "bf16" else "fp32-cast-matmult-bf16")
 
 
 def script(made: Migration, *, planned: bool = True) -> str:
