@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -104,7 +105,7 @@ def test_the_file_is_run_and_its_error_is_within_the_tolerance(tmp_path: Path) -
     script = (tmp_path / "compile.py").read_text()
     assert vendor.PLANNED in script
     assert "--auto-cast-type=fp16" not in script  # the graph has its casts: no flag may add others
-    space = {"__file__": str(tmp_path / "compile.py"), "__name__": "compiling"}
+    space: dict[str, Any] = {"__file__": str(tmp_path / "compile.py"), "__name__": "compiling"}
     exec(script, space)  # all of it that needs no vendor's package
     module, inputs = space["network"]()
     exact = made.captured.module(**made.captured.keywords)["scores"]

@@ -113,6 +113,20 @@ def test_a_network_that_changes_itself_is_compared_from_the_same_start(tmp_path:
     assert torch.equal(x, X)
 
 
+def test_a_network_that_draws_is_compared_on_the_same_draws(tmp_path: Path) -> None:
+    class Noisy(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.rand_like(x)
+
+    files = {row.name: row for row in write_all(migrate(Noisy(), X, chip="trainium1"), tmp_path)}
+    assert files["network.pt2"].difference == 0
+
+
+def test_shapes_of_another_rank_are_refused() -> None:
+    with pytest.raises(ArgumentError, match=r"shapes must have 2 sizes, as the first input has, got \(3,\)"):
+        migrate(perceptron(), X, chip="t4", shapes=[(3,)])
+
+
 def test_a_sparse_input_is_refused_by_its_line() -> None:
     class Sparse(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

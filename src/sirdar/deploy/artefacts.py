@@ -24,7 +24,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from sirdar.deploy import vendor
-from sirdar.deploy.capture import Captured, fresh, quiet, runnable
+from sirdar.deploy.capture import Captured, drawn_alike, fresh, quiet, runnable
 from sirdar.deploy.carrying import carried, changes_anything
 from sirdar.deploy.emulation import relative_error
 from sirdar.deploy.int8 import inputs_of
@@ -103,7 +103,7 @@ def write_all(made: Migration, folder: Path) -> tuple[Artefact, ...]:
 def outputs(captured: Captured) -> list[Tensor]:
     """What the network puts out for its example."""
     assert captured.program is not None
-    with torch.no_grad(), quiet():
+    with torch.no_grad(), quiet(), drawn_alike():
         arguments, keywords = fresh((captured.arguments, captured.keywords))
         found = runnable(captured.program)(*arguments, **keywords)
     return [item for item in pytree.tree_leaves(found) if isinstance(item, Tensor)]
@@ -145,7 +145,7 @@ def _saved(captured: Captured, program: ExportedProgram, path: Path) -> list[Ten
     with quiet():
         torch.export.save(program, path)
         again = opened(path)
-        with torch.no_grad():
+        with torch.no_grad(), drawn_alike():
             arguments, keywords = fresh((captured.arguments, captured.keywords))
             found = again.module(check_guards=False)(*arguments, **keywords)
     return [item for item in pytree.tree_leaves(found) if isinstance(item, Tensor)]

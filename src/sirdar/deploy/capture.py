@@ -136,6 +136,14 @@ def fresh(example: Any) -> Any:  # noqa: ANN401 - nested tuples and dictionaries
 
 
 @contextmanager
+def drawn_alike() -> Iterator[None]:
+    """Whatever a network draws, it draws the same each time; the generator of torch is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """The module in evaluation mode and without gradients; it is left as it was."""
     modes = {part: part.training for part in module.modules()}

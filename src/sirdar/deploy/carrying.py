@@ -134,7 +134,7 @@ class _Walk(fx.Interpreter):
 
     def boxed(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:  # noqa: ANN401
         """Run as the graph's own forward would, with its flat inputs and nested outputs."""
-        codegen = self.module.graph._codegen
+        codegen: Any = self.graph._codegen
         flat = codegen.process_inputs(*_ordered(codegen, arguments, keywords))
         return codegen.process_outputs(self.run(*flat, enable_io_processing=False))
 
@@ -150,16 +150,18 @@ class _Walk(fx.Interpreter):
         if kind_of(node) == "view" and self._constant(node):
             return None  # made in the type of whoever reads it
         dtype = self.owner.type_of(node)
+        target: Any = node.target
         arguments, keywords = map_arg((node.args, dict(node.kwargs)), lambda source: self._cast(source, dtype))
-        return map_aggregate(node.target(*arguments, **keywords), lambda item: _to(item, self.owner.stored))
+        return map_aggregate(target(*arguments, **keywords), lambda item: _to(item, self.owner.stored))
 
     def _cast(self, node: fx.Node, dtype: torch.dtype) -> Any:  # noqa: ANN401
         if not self._constant(node):
             return _to(self.env[node], dtype)
         if node.op == "get_attr":
             return self.owner.weight(str(node.target), dtype)
+        target: Any = node.target
         arguments, keywords = map_arg((node.args, dict(node.kwargs)), lambda source: self._cast(source, dtype))
-        return node.target(*arguments, **keywords)
+        return target(*arguments, **keywords)
 
     def _constant(self, node: fx.Node) -> bool:
         """Whether a node is a weight, or a view of one."""

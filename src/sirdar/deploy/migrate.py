@@ -149,6 +149,8 @@ def migrate(
     book = rulebook.load(target, rules)
     captured = capture(module, example)
     chosen = choose(shapes, limit) if shapes is not None else None
+    if chosen is not None:
+        _require_rank(captured, chosen)
     captured, fixed = _fixed(captured, book, chosen)
     findings = check(captured, book)
     mended = rewritten(captured, findings, book)
@@ -175,6 +177,14 @@ def _chip(chip: str | Path | Chip) -> Chip:
     if isinstance(chip, Chip):
         return chip
     return ethos_u(chip) if isinstance(chip, str) and chip.startswith("ethos-u") else load_chip(chip)
+
+
+def _require_rank(captured: Captured, buckets: Buckets) -> None:
+    given = (*captured.arguments, *captured.keywords.values())
+    first = next((item for item in given if isinstance(item, torch.Tensor)), None)
+    if first is not None and first.ndim != len(buckets.shapes[0]):
+        msg = f"shapes must have {first.ndim} sizes, as the first input has, got {tuple(buckets.shapes[0])}"
+        raise ArgumentError(msg)
 
 
 def _fixed(captured: Captured, book: Rulebook, buckets: Buckets | None) -> tuple[Captured, tuple[Finding, ...]]:

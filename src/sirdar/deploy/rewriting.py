@@ -16,7 +16,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from sirdar.deploy.capture import Captured, evaluating, fresh, quiet, runnable
+from sirdar.deploy.capture import Captured, drawn_alike, evaluating, fresh, quiet, runnable
 from sirdar.deploy.conditions import Scene, scene
 from sirdar.deploy.findings import Finding
 from sirdar.deploy.ranges import Interval
@@ -115,7 +115,8 @@ def difference(before: Captured, after: Captured, *, seed: int = 0) -> float:
         with torch.no_grad(), quiet(), evaluating(whole) if whole is not None else nullcontext():
             try:
                 given, named = fresh((arguments, keywords))
-                expected = one(*given, **named)
+                with drawn_alike():
+                    expected = one(*given, **named)
             except (RuntimeError, IndexError, NotImplementedError) as error:
                 if draw:  # the noise has left what the network takes
                     break
@@ -123,7 +124,8 @@ def difference(before: Captured, after: Captured, *, seed: int = 0) -> float:
                 raise UnsupportedError(msg) from error
             try:
                 given, named = fresh((arguments, keywords))
-                found = two(*given, **named)
+                with drawn_alike():
+                    found = two(*given, **named)
             except (RuntimeError, IndexError, NotImplementedError):
                 return float("inf")
         pairs = list(zip(pytree.tree_leaves(expected), pytree.tree_leaves(found), strict=True))
