@@ -27,10 +27,10 @@ from sirdar.vision.images import Boxed, signed
 from sirdar.vision.training import Schedule
 
 PRODUCT = replace(detection.PRODUCT, schedule=replace(detection.PRODUCT.schedule, precision="bf16"))
-FINAL = Schedule(steps=400, batch=16, learning_rate=0.003, average=0.99, precision="bf16")
+FINAL = Schedule(steps=300, batch=16, learning_rate=0.003, average=0.99, precision="bf16")
 BATCH = 10
 LIMITS = {"V1": 0.7, "V2": 0.9, "V3": 0.465}  # of the baseline's latency
-TRIALS = {"V1": 8, "V2": 6, "V3": 12}
+TRIALS = {"V1": 6, "V2": 4, "V3": 10}
 
 
 def arms(base: Mapping[str, float]) -> tuple[Arm, ...]:

@@ -46,11 +46,11 @@ class _Depthwise(torch.autograd.Function):
         return functional.conv2d(x, weight.to(x.dtype), None, stride, padding, 1, weight.shape[0])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:  # noqa: ANN401
         x, weight = ctx.saved_tensors
         kernels = weight.detach()[:, 0].permute(1, 2, 0).contiguous().float().numpy()  # [row, column, channel]
         to_input = torch.empty_like(x, memory_format=torch.channels_last)
         to_weight = np.zeros(kernels.shape)
-        depthwise_gradients(bits(x), bits(gradient), kernels, bits(to_input), to_weight, ctx.stride, ctx.padding)
+        depthwise_gradients(bits(x), bits(grad_outputs[0]), kernels, bits(to_input), to_weight, ctx.stride, ctx.padding)
         back = torch.from_numpy(to_weight).permute(2, 0, 1)[:, None].to(weight.dtype)
         return to_input, back.contiguous(), None, None

@@ -46,10 +46,10 @@ class _Norm(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # noqa: ANN401
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # noqa: ANN401
         (x,) = ctx.saved_tensors
         mean, scale, gain, shift, limits = ctx.facts
-        rows, pulled = _rows(x), _rows(g)
+        rows, pulled = _rows(x), _rows(grad_outputs[0])
         total, product = np.zeros(len(mean)), np.zeros(len(mean))
         gradient_sums(rows, pulled, gain, shift, limits, total, product)
         to_gain = (product - mean * total) * scale  # of the normalised input

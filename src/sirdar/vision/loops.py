@@ -141,8 +141,8 @@ def depthwise_gradients(x, g, weight, to_input, to_weight, stride, padding):  # 
                 o = _source(i, tap, stride, padding, g.shape[1])
                 if o >= 0:
                     _row_gradients(x[n, i], g[n, o], weight[tap], line, part[tap], stride, padding)
-            for j in range(line.shape[0]):
-                for c in range(line.shape[1]):
+            for j in range(x.shape[2]):
+                for c in range(x.shape[3]):
                     to_input[n, i, j, c] = _narrow(line[j, c])
         to_weight += part
 
