@@ -185,12 +185,12 @@ class Anew:
 
 
 def compared(problem: InventoryProblem, mean: float, rival: Policy, horizon: int) -> float:
-    """Its cost over that of a rival, on the same demand and lead times."""
+    """Its cost over that of a rival, on the same 6,000 steps: of 2,000 the ratio strays by more than a per cent."""
     levels = tuple(float(x) for x in np.arange(1, 200) / 200)
     values = np.tile(stats.poisson.ppf(levels, mean), (1, horizon, 1))
     forecast = Forecast(["a"], np.zeros(1, np.int64), Frequency("W"), levels, values)
-    demand = np.random.default_rng(5).poisson(mean, (25, 1, 100)).astype(np.float64)
-    ours, theirs = (simulate(one, problem, demand, warm_up=20, seed=5) for one in (Anew(forecast, 100), rival))
+    demand = np.random.default_rng(5).poisson(mean, (60, 1, 120)).astype(np.float64)
+    ours, theirs = (simulate(one, problem, demand, warm_up=20, seed=5) for one in (Anew(forecast, 300), rival))
     return ours.cost_per_step / theirs.cost_per_step
 
 
