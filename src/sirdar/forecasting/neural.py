@@ -21,6 +21,7 @@ from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting import storage, training
 from sirdar.forecasting.covariates import Encoding
 from sirdar.forecasting.decoding import steps_of
+from sirdar.forecasting.members import Members
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.seasons import season_of
 from sirdar.forecasting.training import Run, Training
@@ -92,6 +93,7 @@ class NeuralForecaster(ABC):
     steps: int
     width: int
     seed: int
+    members: int = 1  # networks whose quantiles are averaged
     training: Training
     progress: Callable[[float], None] | None
     learned: Learned | None
@@ -109,9 +111,7 @@ class NeuralForecaster(ABC):
         known = panel.target[panel.observed]
         whole = bool((known == np.round(known)).all())
         setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel), whole)
-        with training.seeded(self.seed):
-            network = self.build(setting)
-        self.learned = Learned(network, encoding, panel.frequency, setting)
+        self.learned = Learned(self._network(setting), encoding, panel.frequency, setting)
         self._train(panel, self.steps)
         return self
 
@@ -120,7 +120,7 @@ class NeuralForecaster(ABC):
 
         Args:
             panel: of the same frequency, with the covariates learned from; its series may be others.
-            steps: optimiser steps; a quarter of `fit`'s when None.
+            steps: optimiser steps of each member; a quarter of `fit`'s when None.
 
         Raises:
             ArgumentError: nothing was learned yet, nothing was observed, or the panel does not fit.
@@ -184,15 +184,20 @@ class NeuralForecaster(ABC):
         options = Training(**config["training"])
         forecaster = cls(**config["arguments"], training=options)  # pyright: ignore[reportCallIssue] - every rung's
         setting = Setting(**config["setting"] | {"channels": tuple(config["setting"]["channels"])})
-        with training.seeded(forecaster.seed):  # the initial weights are overwritten, the caller's random state is not
-            network = forecaster.build(setting)
+        network = forecaster._network(setting)
         network.load_state_dict(weights)
         encoding, frequency = storage.as_encoding(config["encoding"]), Frequency(**config["frequency"])
         forecaster.learned = Learned(network.eval(), encoding, frequency, setting)
         return forecaster
 
     def _arguments(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("horizon", "levels", "steps", "width", "seed")}
+        return {name: getattr(self, name) for name in ("horizon", "levels", "steps", "width", "seed", "members")}
+
+    def _network(self, setting: Setting) -> nn.Module:
+        """Fresh members; the caller's random state is as before."""
+        with training.seeded(self.seed):
+            networks = [self.build(setting) for _ in range(self.members)]
+        return networks[0] if len(networks) == 1 else Members(networks)
 
     def _fitted(self) -> Learned:
         if self.learned is None:
@@ -224,7 +229,7 @@ class NeuralForecaster(ABC):
         windows, rows = self._windows(seen), np.flatnonzero(seen.observations() > 0)
         run = Run(
             lambda generator: self._loss(windows, rows, generator),
-            steps,
+            steps * self.members,
             self.seed,
             validate,
             self.progress,

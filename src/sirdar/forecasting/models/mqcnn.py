@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """MQ-CNN: dilated causal convolutions, forking sequences, multi-horizon quantiles (Wen et al. 2017, arXiv:1711.11053).
 
-One pass over a window gives a forecast from every step of it, so each window trains as many forecasts as it has steps.
-Differences from the paper, each for a reason: demand is scaled by a causal moving average at every step, so that
-products that differ by 10^6 in level share the weights; quantiles are a running sum of positive increments, so that
-they cannot cross; and a hyperbolic-sine link lets the increments grow with the level, as the spread of demand does.
+One pass over a window can forecast from every step of it, so each window trains many forecasts at once.
+Differences from the paper, each for a reason: demand is seen about its recent level and in units of its spread, so that
+products that differ by 10^6 in level share the weights; the middle quantile begins from a mixture of textbook forecasts
+(`experts.py`); the others follow by positive increments, so that they cannot cross; a hyperbolic-sine link lets these
+grow with the level, as the spread of demand does; and training takes origins that lie apart, not all.
 """
 
 from collections.abc import Callable, Sequence
@@ -79,9 +80,10 @@ class MQCNN(NeuralForecaster):
     Args:
         horizon: steps to forecast.
         levels: quantile levels.
-        steps: optimiser steps.
+        steps: optimiser steps of each member.
         width: channels of the encoder.
         seed: of initial weights, dropout and batches; the same seed gives the same forecast.
+        members: networks whose quantiles are averaged.
         training: batch, learning rate, early stopping, precision and checkpoints.
         progress: called with the share of training done.
     """
@@ -96,6 +98,7 @@ class MQCNN(NeuralForecaster):
         steps: int = 400,
         width: int = 32,
         seed: int = 0,
+        members: int = 1,
         training: Training | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
@@ -103,6 +106,7 @@ class MQCNN(NeuralForecaster):
         self.levels = require_levels(levels)
         self.steps = require_positive_integer(steps, "steps")
         self.width = require_positive_integer(width, "width")
+        self.members = require_positive_integer(members, "members")
         self.seed, self.progress = seed, progress
         self.training = Training() if training is None else training
         self.learned: Learned | None = None

@@ -76,9 +76,10 @@ class MQRNN(NeuralForecaster):
     Args:
         horizon: steps to forecast.
         levels: quantile levels.
-        steps: optimiser steps.
+        steps: optimiser steps of each member.
         width: state of the LSTM.
         seed: of initial weights, dropout and batches; the same seed gives the same forecast.
+        members: networks whose quantiles are averaged.
         training: batch, learning rate, early stopping, precision and checkpoints.
         progress: called with the share of training done.
     """
@@ -93,6 +94,7 @@ class MQRNN(NeuralForecaster):
         steps: int = 400,
         width: int = 32,
         seed: int = 0,
+        members: int = 1,
         training: Training | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
@@ -100,6 +102,7 @@ class MQRNN(NeuralForecaster):
         self.levels = require_levels(levels)
         self.steps = require_positive_integer(steps, "steps")
         self.width = require_positive_integer(width, "width")
+        self.members = require_positive_integer(members, "members")
         self.seed, self.progress = seed, progress
         self.training = Training() if training is None else training
         self.learned: Learned | None = None

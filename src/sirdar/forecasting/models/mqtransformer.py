@@ -247,9 +247,10 @@ class MQTransformer(NeuralForecaster):
     Args:
         horizon: steps to forecast.
         levels: quantile levels.
-        steps: optimiser steps.
+        steps: optimiser steps of each member.
         width: channels of the encoder, a multiple of 4.
         seed: of initial weights, dropout and batches; the same seed gives the same forecast.
+        members: networks whose quantiles are averaged.
         training: batch, learning rate, early stopping, precision and checkpoints.
         progress: called with the share of training done.
     """
@@ -266,6 +267,7 @@ class MQTransformer(NeuralForecaster):
         steps: int = 400,
         width: int = 32,
         seed: int = 0,
+        members: int = 1,
         training: Training | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
@@ -276,6 +278,7 @@ class MQTransformer(NeuralForecaster):
         if width % HEADS:
             msg = f"width must be a multiple of {HEADS}, the heads of the attention, got {width}"
             raise ArgumentError(msg)
+        self.members = require_positive_integer(members, "members")
         self.seed, self.progress = seed, progress
         self.training = Training() if training is None else training
         self.learned: Learned | None = None
