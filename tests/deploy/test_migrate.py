@@ -32,7 +32,8 @@ def test_a_plain_network_goes_everywhere(chip: str) -> None:
     assert made.plan.met
     assert made.fit is not None
     assert made.fit.cores == 1
-    assert len(made.prices) == 3
+    eight = any(layer.format.startswith(("e4m3", "e5m2", "e3m4")) for layer in made.plan.layers)
+    assert len(made.prices) == 3 + eight  # casts do not carry 8-bit floats, and the program with casts has its own row
     assert all(row.latency_s > 0 and row.energy_low_j <= row.energy_j <= row.energy_high_j for row in made.prices)
     json.dumps(made.to_dict())
 
