@@ -134,7 +134,8 @@ class _Walk(fx.Interpreter):
 
     def boxed(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:  # noqa: ANN401
         """Run as the graph's own forward would, with its flat inputs and nested outputs."""
-        codegen: Any = self.graph._codegen
+        graph: Any = self.graph
+        codegen = graph._codegen
         flat = codegen.process_inputs(*_ordered(codegen, arguments, keywords))
         return codegen.process_outputs(self.run(*flat, enable_io_processing=False))
 

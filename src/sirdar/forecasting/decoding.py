@@ -39,7 +39,11 @@ def steps_of(origins: range) -> slice:
 
 
 def monotone(
-    raw: Float[Tensor, "batch origin horizon level"], scale: Scaled, *, counts: bool, training: bool
+    raw: Float[Tensor, "batch origin horizon level"],
+    level: Float[Tensor, "batch origin"],
+    *,
+    counts: bool,
+    training: bool,
 ) -> Float[Tensor, "batch origin horizon level"]:
     """Quantiles in units of the spread: positive increments to both sides of the middle one, under a sinh link.
 
@@ -47,7 +51,7 @@ def monotone(
 
     Args:
         raw: a network's answers; the first is the middle quantile, the others tell the increments.
-        scale: at the origins.
+        level: the recent level at each origin, in units of the spread.
         counts: demand is never negative, and neither are the quantiles.
         training: leaves a small slope below zero, for the gradient of a quantile that should rise again.
     """
@@ -55,8 +59,7 @@ def monotone(
     below = raw.shape[-1] // 2
     falls = torch.cumsum(rises[..., :below], dim=-1).flip(-1)
     quantiles = torch.cat([middle - falls, middle, middle + torch.cumsum(rises[..., below:], dim=-1)], dim=-1)
-    level = (scale.location / scale.spread)[..., None, None]
-    quantiles = torch.sinh(_STEEPEST * torch.tanh(quantiles / _STEEPEST)) + level
+    quantiles = torch.sinh(_STEEPEST * torch.tanh(quantiles / _STEEPEST)) + level[..., None, None]
     if not counts:
         return quantiles
     return functional.leaky_relu(quantiles, 0.01) if training else functional.relu(quantiles)

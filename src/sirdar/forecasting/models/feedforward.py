@@ -28,7 +28,6 @@ from sirdar.forecasting import storage, training
 from sirdar.forecasting.decoding import monotone
 from sirdar.forecasting.features import Features, Pairs, Source, as_features
 from sirdar.forecasting.panel import Panel
-from sirdar.forecasting.scaling import Scaled
 from sirdar.forecasting.training import Run, Training
 from sirdar.predictive import DECILES, Forecast
 from sirdar.predictive.forecast import require_levels
@@ -105,9 +104,8 @@ class FeedForwardNetwork(nn.Module):
         raw = self.quantiles(functional.gelu(step + self.steps(step)))
         middle = raw[..., :1] + self.straight(shared)[:, None] + self.straight_step(ahead)
         raw = torch.cat([middle, raw[..., 1:]], dim=-1)[:, None]
-        zero = torch.zeros_like(scale)[:, None]
-        about = Scaled(zero, scale[:, None], zero[..., None])
-        return monotone(raw, about, range(1), counts=self.counts, training=self.training)[:, 0]
+        level = torch.zeros_like(scale)[:, None]  # its quantiles are about zero
+        return monotone(raw, level, counts=self.counts, training=self.training)[:, 0]
 
 
 def _standard(values: Tensor, mean: Tensor, spread: Tensor) -> Tensor:

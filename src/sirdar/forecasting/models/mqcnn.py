@@ -70,7 +70,7 @@ class MQCNNNetwork(nn.Module):
         hidden = self.encoder(joined(scale.channels, past, known, static))[:, steps_of(origins)]
         here = scale.at(origins)
         raw = self.decoder(hidden, demand, observed, known, here, origins)
-        return monotone(raw, here, counts=self.counts, training=self.training), here
+        return monotone(raw, here.location / here.spread, counts=self.counts, training=self.training), here
 
 
 @final

@@ -66,7 +66,7 @@ class MQRNNNetwork(nn.Module):
         hidden = self.dropout(self.encoder(joined(scale.channels, past, known, static))[0][:, steps_of(origins)])
         here = scale.at(origins)
         raw = self.decoder(hidden, demand, observed, known, here, origins)
-        return monotone(raw, here, counts=self.counts, training=self.training), here
+        return monotone(raw, here.location / here.spread, counts=self.counts, training=self.training), here
 
 
 @final

@@ -199,6 +199,7 @@ class MQTransformerNetwork(nn.Module):
         at = steps_of(origins)
         scale = scaled(demand, observed, self.season, self.typical)
         here = scale.at(origins)
+        level = here.location / here.spread
         hidden = self.encoder(joined(scale.channels, past, known, static))
         # Of a step and those before it, so that the last target of an origin tells no more than is known ahead; a
         # constant beside the covariates marks the window's beginning.
@@ -207,12 +208,12 @@ class MQTransformerNetwork(nn.Module):
         contexts = self.attention(hidden, places, demand, observed, here, origins)
         contexts = functional.gelu(contexts + hidden[:, at, None])
         told = self.first(contexts) + self.decoder(hidden[:, at], demand, observed, known, here, origins)
-        quantiles = monotone(told, here, counts=self.counts, training=self.training)
+        quantiles = monotone(told, level, counts=self.counts, training=self.training)
         medians = quantiles[..., quantiles.shape[-1] // 2] * here.spread[..., None]
         errors = _errors(demand, observed, medians, here.spread, origins)
         seen = self.feedback(contexts, medians, errors, here.location, here.spread)
         answer = told + self.merge(torch.cat([contexts, seen], dim=-1))
-        quantiles = monotone(answer, here, counts=self.counts, training=self.training)
+        quantiles = monotone(answer, level, counts=self.counts, training=self.training)
         return quantiles[:, -len(wanted) :], scale.at(wanted)
 
 
