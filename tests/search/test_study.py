@@ -10,8 +10,10 @@ import pytest
 import sirdar.search
 from sirdar.errors import ArgumentError, OutputError
 from sirdar.search.ledger import OptunaLedger
+from sirdar.search.space import Candidate
 from sirdar.search.stopping import MedianStopping
 from sirdar.search.study import Options, search
+from sirdar.search.task import Report
 from sirdar.testing.search import TOY, ToyTask, toy_cost
 
 STRATEGIES = ("random", "evolution", "nsga-ii", "reinforce")
@@ -134,3 +136,20 @@ class Broken:
 def test_a_task_that_always_fails_ends_the_search() -> None:
     with pytest.raises(ArgumentError, match="last 3 trials failed, the last with: RuntimeError: out of memory"):
         search(TOY, Broken(), trials=10)
+
+
+def test_what_is_used_up_is_written_down_after_each_trial(tmp_path: Path) -> None:
+    storage, names = tmp_path / "study.sqlite", (("score", "maximise"), ("latency_s", "minimise"))
+    seen: list[float] = []
+
+    class Looking:
+        metric, higher_is_better = "score", True
+        graph = ToyTask().graph
+
+        def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+            ledger = OptunaLedger(storage, "toy", TOY, names)
+            seen.append(ledger.spend({"cpu_s": 0.0, "gpu_s": 0.0})["cpu_s"])
+            return ToyTask().evaluate(candidate, seed, report)
+
+    study = search(TOY, Looking(), trials=3, seed=1, options=Options(cost=toy_cost, storage=storage))
+    assert seen[0] == 0 < seen[1] < seen[2] < study.spent.cpu_hours * 3600

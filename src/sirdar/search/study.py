@@ -129,6 +129,14 @@ class _Search:
     options: Options
     trials: list[Trial] = field(default_factory=list)
     gpu_s: float = 0.0
+    clock: float = field(default_factory=cpu_seconds)
+
+    def spend(self) -> dict[str, float]:
+        """Writes down what was used up since the last time, and gives what the study used up in all its runs."""
+        now, gpu_s = cpu_seconds(), self.gpu_s
+        total = self.ledger.spend({"cpu_s": now - self.clock, "gpu_s": gpu_s})
+        self.clock, self.gpu_s = now, 0.0
+        return total
 
     def run(self, count: int) -> None:
         self.trials = self.ledger.ended()
@@ -148,6 +156,7 @@ class _Search:
         self.ledger.begin(candidate)
         trial = self._tried(candidate, origin)
         self.ledger.end(trial)
+        self.spend()  # after each trial: a killed run is on the bill too
         self.trials.append(trial)
         last = self.trials[-_FAILURES:]
         if len(last) == _FAILURES and all(trial.state == "failed" for trial in last):
@@ -247,14 +256,14 @@ def search(
         wanted=rest.objectives,
         priced=pricing is not None,
     )
-    begin, priced = cpu_seconds(), Priced(pricing)
+    priced = Priced(pricing)
     ledger = _ledger(space, objectives, rest)
     chosen = strategy_of(strategy, space, task, trials, seed) if isinstance(strategy, str) else strategy
     run = _Search(space, task, objectives, priced, chosen, ledger, seed, rest)
     try:
         run.run(trials)
     finally:
-        total = ledger.spend({"cpu_s": cpu_seconds() - begin, "gpu_s": run.gpu_s})
+        total = run.spend()
     spent = bill(total["cpu_s"], total["gpu_s"], rest.gpu, rest.region)
     name = chip.name if isinstance(chip, Chip) else chip or ""
     return Study(space, objectives, tuple(run.trials), spent, len(priced), chosen.name, name)
