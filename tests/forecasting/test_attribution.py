@@ -10,6 +10,7 @@ import torch
 from sirdar.errors import ArgumentError
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.scaling import DEMAND_CHANNELS
 from sirdar.testing.forecasters import example_panel
 
 
@@ -48,8 +49,8 @@ def test_an_input_without_weight_has_no_share() -> None:
     panel = panel_with_covariates()
     model = MQCNN(4, steps=3, width=8).fit(panel)
     assert model.learned is not None
-    with torch.no_grad():  # channel of "orders": after the demand's seven
-        model.learned.network.encoder.embed.weight[:, 7] = 0
+    with torch.no_grad():  # channel of "orders": after those of demand
+        model.learned.network.encoder.embed.weight[:, DEMAND_CHANNELS] = 0
     assert "orders" not in model.explain(panel, "product 0", level=0.9).by_input()
 
 
