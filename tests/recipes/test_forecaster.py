@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sirdar.errors import DataError
+from sirdar.forecasting.experts import EXPERTS
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.recipes.forecaster import ForecasterTask, ShapedMQCNN, baseline, pricing, shaped, wql
 from sirdar.search.spaces import mqcnn
@@ -51,7 +52,7 @@ def test_it_is_judged_by_the_last_steps_and_by_none_after_them(task: ForecasterT
 def test_the_core_computes_what_the_network_does(task: ForecasterTask) -> None:
     forecaster = shaped(SPACE.candidate({"encoder.width": 8, "encoder.depth": 2, "decoder.width": 16}), 2)
     core, example = task.core(forecaster, batch=3)
-    assert core(*example).shape == (3, 2, len(forecaster.levels))
+    assert core(*example).shape == (3, 2, len(forecaster.levels) + EXPERTS)
 
 
 def test_narrow_networks_cost_less_and_a_search_keeps_below_its_limit(task: ForecasterTask) -> None:

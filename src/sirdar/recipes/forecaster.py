@@ -95,8 +95,8 @@ class Core(nn.Module):
         recent: Float[Tensor, "batch seen"],
         future: Float[Tensor, "batch horizon known"],
         rest: Float[Tensor, "batch horizon rest"],
-    ) -> Float[Tensor, "batch horizon level"]:
-        """Raw answers, from scaled inputs; `rest` is what the last layer sees beside contexts and future."""
+    ) -> Float[Tensor, "batch horizon answer"]:
+        """Raw answers for levels and experts; `rest` is what the last layer sees beside contexts and future."""
         decoder = self.network.decoder
         hidden = self.network.narrow(self.network.encoder(steps)[:, -1])
         wide = functional.gelu(decoder.recent(torch.cat([recent, hidden], dim=1)))
