@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
-from sirdar.forecasting.decoding import Decoder, ahead, joined, monotone, reach_of, steps_of
+from sirdar.forecasting.decoding import Decoder, joined, monotone, reach_of, steps_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
 from sirdar.forecasting.scaling import Scaled, scaled
 from sirdar.forecasting.training import Training
@@ -30,6 +30,7 @@ from sirdar.predictive.forecast import require_levels
 
 HEADS = 4
 _NEAR = 5  # steps whose covariates make a position encoding
+_FARTHEST = 40.0  # exp(-80) and exp(80) are numbers in fp32
 MEMORY = 4  # earlier origins whose forecasts are seen again
 
 
@@ -61,35 +62,60 @@ class HistoryAttention(nn.Module):
         scale: Scaled,
         origins: range,
     ) -> Float[Tensor, "batch origin horizon width"]:
-        """Values and demand of the attended steps, for all pairs."""
-        batch, time, width = hidden.shape
+        """Values and demand of the attended steps, for all pairs.
+
+        A pair's score is a sum of what its origin and what its target step say of a past step, so its weight is a
+        product: one matrix product over the past gives all pairs, and no array has an entry for each pair and step.
+        """
+        time, width = hidden.shape[1:]
         horizon = places.shape[1] - time
-        query = self.origin_query(hidden[:, steps_of(origins)])[:, :, None] + self.target_query(
-            ahead(places, horizon, origins)
-        )
-        query = query.view(batch, -1, HEADS, width // HEADS)
-        key = self.key(torch.cat([hidden, places[:, :time]], dim=-1)).view(batch, time, HEADS, -1)
-        scores = torch.einsum("bphc,bshc->bhps", query, key) / math.sqrt(width // HEADS)
-        scores = scores.view(batch, HEADS, len(origins), horizon, time) + self._bias(time, horizon, origins)
+        targets = range(origins.start + 1, origins.stop + horizon)
+        query = self.origin_query(hidden[:, steps_of(origins)]).unflatten(-1, (HEADS, -1))
+        sought = self.target_query(places[:, steps_of(targets)]).unflatten(-1, (HEADS, -1))
+        key = self.key(torch.cat([hidden, places[:, :time]], dim=-1)).unflatten(-1, (HEADS, -1))
+        key = key / math.sqrt(width // HEADS)
+        by_origin = torch.einsum("bohc,bshc->bhos", query, key)
         # A step not observed says nothing, unless there is no other.
-        scores = scores + 20.0 * (observed[:, None, None, None] - 1)
-        weight = torch.softmax(scores, dim=-1).view(batch, HEADS, -1, time)
-        plain = torch.stack([demand * observed, observed], dim=-1)[:, :, None].expand(-1, -1, HEADS, -1)
-        content = torch.cat([self.value(hidden).view(batch, time, HEADS, -1), plain], dim=-1)
-        seen = torch.einsum("bhps,bshc->bphc", weight.to(content), content)
-        seen = seen.view(batch, len(origins), horizon, HEADS, -1)
+        by_target = torch.einsum("bthc,bshc->bhts", sought, key) + 20.0 * (observed[:, None, None] - 1)
+        step = torch.arange(time, device=hidden.device)
+        origin = torch.arange(origins.start, origins.stop, device=hidden.device)
+        past = step <= origin[:, None]
+        by_origin = _factor(by_origin, past) * past
+        by_target = _factor(by_target + self._bias(time, targets), past[:1])
+        one = torch.ones_like(demand)
+        plain = torch.stack([demand * observed, observed, one], dim=-1)[:, :, None].expand(-1, -1, HEADS, -1)
+        content = torch.cat([self.value(hidden).unflatten(-1, (HEADS, -1)), plain], dim=-1).transpose(1, 2)
+        weighed = by_origin.transpose(2, 3)[..., None] * content[:, :, :, None]
+        total = (by_target @ weighed.flatten(3)).unflatten(-1, (len(origins), -1)).transpose(2, 3)
+        seen = _aligned(total, horizon).permute(0, 2, 3, 1, 4)
+        seen = seen[..., :-1] / seen[..., -1:]
         level, spread = scale.location[..., None, None], scale.spread[..., None, None]
         repeated = torch.asinh((seen[..., -2] - level * seen[..., -1]) / spread)
         return self.join(torch.cat([seen[..., :-2].flatten(3), repeated], dim=-1))
 
-    def _bias(self, time: int, horizon: int, origins: range) -> Float[Tensor, "head origin horizon time"]:
-        """By the distance from a past step to the target; steps after the origin are hidden."""
-        step = torch.arange(time, device=self.distance.device)
-        origin = torch.arange(origins.start, origins.stop, device=step.device)
-        target = origin[:, None] + 1 + torch.arange(horizon, device=step.device)[None]
-        distance = (target[:, :, None] - step).clamp(0, self.distance.shape[1] - 1)
-        later = step[None, None] > origin[:, None, None]
-        return self.distance[:, distance].masked_fill(later[None], -torch.inf)
+    def _bias(self, time: int, targets: range) -> Float[Tensor, "head target time"]:
+        """By the distance from a past step to the target."""
+        target = torch.arange(targets.start, targets.stop, device=self.distance.device)
+        distance = target[:, None] - torch.arange(time, device=target.device)
+        return self.distance[:, distance.clamp(0, self.distance.shape[1] - 1)]
+
+
+def _factor(
+    scores: Float[Tensor, "batch head place time"], past: Bool[Tensor, "#place time"]
+) -> Float[Tensor, "batch head place time"]:
+    """One of the two factors of attention's weights, about one at the past's best, whatever comes after it."""
+    scores = scores.float()
+    best = scores.detach().masked_fill(~past, -torch.inf).amax(dim=-1, keepdim=True)
+    return torch.exp((scores - best).clamp(-_FARTHEST, _FARTHEST))
+
+
+def _aligned(
+    values: Float[Tensor, "batch head origin target channel"], horizon: int
+) -> Float[Tensor, "batch head origin horizon channel"]:
+    """Of each origin the targets that follow it: each row begins one later than the one before."""
+    rows, columns = values.shape[2:4]
+    longer = functional.pad(values.flatten(2, 3), (0, 0, 0, rows))
+    return longer.unflatten(2, (rows, columns + 1))[:, :, :, :horizon]
 
 
 class Feedback(nn.Module):
@@ -123,23 +149,39 @@ class Feedback(nn.Module):
             level: recent demand at each origin.
             spread: and its spread.
         """
-        horizon = contexts.shape[2]
-        now = torch.asinh((medians - level[..., None]) / spread[..., None])
-        said, valid = [], []
+        width, horizon = contexts.shape[-1], contexts.shape[2]
+        count, ages = contexts.shape[1], range(MEMORY + 1)
+        query = self.query(contexts) / math.sqrt(width)
+        # Linear maps of past contexts are shifted, not taken again at every age.
+        key = functional.linear(contexts, self.key.weight[:, :width], self.key.bias)
+        value = functional.linear(contexts, self.value.weight[:, :width], self.value.bias)
+        key_facts, value_facts = self.key.weight[:, width:], self.value.weight[:, width:]
+        about = query @ key_facts
+        facts = self._facts(medians, errors, level, spread)
+        scores = torch.stack([(query * _shifted(key, age)).sum(-1) for age in ages], dim=-1)
+        scores = scores + (facts * about[..., None, :]).sum(-1) + self.age
+        origin = torch.arange(count, device=level.device)[:, None, None]
+        step = torch.arange(horizon, device=level.device)[:, None]
+        age = torch.arange(MEMORY + 1, device=level.device)
+        share = torch.softmax(scores.masked_fill((origin < age) | (step + age >= horizon), -torch.inf), dim=-1)
+        told = [share[..., age, None] * _shifted(value, age) for age in ages]
+        return torch.stack(told).sum(0) + (share[..., None] * facts).sum(-2) @ value_facts.T
+
+    def _facts(
+        self,
+        medians: Float[Tensor, "batch origin horizon"],
+        errors: Float[Tensor, "batch age origin"],
+        level: Float[Tensor, "batch origin"],
+        spread: Float[Tensor, "batch origin"],
+    ) -> Float[Tensor, "batch origin horizon age fact"]:
+        """What was said of each target `age` origins ago, the error since, and how far it is from what is said now."""
+        rows = []
         for age in range(MEMORY + 1):
-            earlier = _shifted(contexts, age)
             before = _shifted(medians[..., None], age)[..., 0]
-            value = torch.asinh((before - level[..., None]) / spread[..., None])
-            error = errors[:, age, :, None].expand(-1, -1, horizon)
-            facts = torch.stack([value, error, value - now], dim=-1)
-            said.append(torch.cat([earlier, facts], dim=-1))
-            place = torch.arange(contexts.shape[1], device=level.device)[:, None] >= age
-            valid.append(place & (torch.arange(horizon, device=level.device)[None] + age < horizon))
-        past = torch.stack(said, dim=3)
-        hidden = torch.stack(valid, dim=2)
-        scores = (self.query(contexts)[:, :, :, None] * self.key(past)).sum(-1) / math.sqrt(contexts.shape[-1])
-        scores = (scores + self.age).masked_fill(~hidden, -torch.inf)
-        return (torch.softmax(scores, dim=-1)[..., None] * self.value(past)).sum(3)
+            said = torch.asinh((before - level[..., None]) / spread[..., None])
+            now = rows[0][..., 0] if rows else said
+            rows.append(torch.stack([said, errors[:, age, :, None].expand_as(said), said - now], dim=-1))
+        return torch.stack(rows, dim=3)
 
 
 def _shifted(values: Float[Tensor, "batch origin horizon channel"], age: int) -> Tensor:
