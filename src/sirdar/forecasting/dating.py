@@ -71,13 +71,14 @@ def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regula
     codes = frame["id"].to_physical().to_numpy()
     same = codes[1:] == codes[:-1]
     rows = _Rows(frame["id"], frame["time"].to_numpy().astype("datetime64[us]"), same)
-    unit = _unit(rows)
+    dates = frame["time"].unique().to_numpy().astype("datetime64[us]")
+    unit = _unit(dates) if same.any() else None
     if unit is None:
         if freq is None:
             msg = f"{where}no series has two rows, so the frequency cannot be inferred; give freq"
             raise DataError(msg)
         unit = freq
-    own = _anchored(unit, rows.times)
+    own = _anchored(unit, dates)
     if regular:
         _refuse_minutes(rows, own, where)
         _refuse_mixture(rows, own, where)
@@ -91,12 +92,10 @@ def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regula
     return Calendar(own, Frequency(freq, offset=_weekday(last[0]) if freq == "W" else 0))
 
 
-def _unit(rows: _Rows) -> str | None:
-    """The finest calendar step that explains every difference; None when no series has two rows."""
-    if not rows.same.any():
-        return None
-    days = rows.times.astype("datetime64[D]")
-    if (rows.times != days).any():
+def _unit(dates: Shaped[np.ndarray, " date"]) -> str:
+    """The finest calendar step that explains every difference between a table's dates."""
+    days = dates.astype("datetime64[D]")
+    if (dates != days).any():
         return "h"
     if (_day_of_month(days) == 1).all() or _at_month_end(days).all():
         months = days.astype("datetime64[M]").astype(np.int64)
@@ -107,8 +106,10 @@ def _unit(rows: _Rows) -> str | None:
 
 
 def _refuse_minutes(rows: _Rows, own: Frequency, where: str) -> None:
+    if own.unit != "h":
+        return
     odd = rows.times != rows.times.astype("datetime64[h]")
-    if own.unit == "h" and odd.any():
+    if odd.any():
         row = int(np.argmax(odd))
         msg = (
             f"{where}series {rows.ids[row]!r} has a row at {_words(rows.times[row])}; times finer than the hour are "
@@ -222,7 +223,7 @@ def _words(time: np.datetime64) -> str:
 def in_order(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame sorted by id and time; by one number in place of two columns, which takes a third of the time."""
     codes, times = (frame[name].to_physical().to_numpy().astype(np.int64) for name in ("id", "time"))
-    values = np.unique(times)
+    values = pl.Series(times).unique().sort().to_numpy()
     key = codes * len(values) + np.searchsorted(values, times)
     return frame if (key[1:] >= key[:-1]).all() else frame[pl.Series(key).arg_sort()]
 
