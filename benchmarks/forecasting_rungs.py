@@ -5,11 +5,13 @@ A random sample of 5,000 daily series of M5 (`m5.frame`, seed 0), the 28 days of
 quantiles 0.1 to 0.9, every rung at its default settings, trained once on all before the window. Nothing was chosen on
 it. WQL is the measure of the claim; SQL and MASE stand beside it.
 
-For excess volatility (`predictive.revision`) the origin moves on by a week, three times, within the window. Textbook
-rungs and add-ons, which are fitted to each series, are fitted anew; the others forecast with the weights they have.
+For excess volatility (`predictive.revision`) the origin moves on by a week, three times, within the window, and the
+pooled rungs forecast with the weights they have. Textbook rungs and add-ons would have to be fitted anew each time,
+which takes longer than all else here, and are scored at the first origin alone.
 
 The ladder is put together from its rungs' forecasts, of the window and of the one before it, as `Ladder` does inside:
-weights by `selection.select` on the earlier window, then the weighted mean of quantiles. So no rung is trained twice.
+weights by `selection.select` on the earlier window, then the weighted mean of quantiles. `--no-ladder` leaves it
+out, and with it half of the trainings.
 
 Data under --data: `m5/`. Each rung runs in a process of its own; its scores are stored as soon as it has finished, its
 forecasts stay in --keep, and a run that was stopped goes on from there, the networks from within their training.
@@ -67,7 +69,7 @@ def main() -> None:
             measured[name] = json.loads(done.stdout.decode().splitlines()[-1])
             _tell(name, measured[name])
             _store(measured, asked)
-    if all((asked.keep / f"{name}-before.npz").exists() for name in RUNGS):
+    if asked.ladder and all((asked.keep / f"{name}-before.npz").exists() for name in RUNGS):
         measured["ladder"] = whole(panel_of(asked), asked.keep)
         _tell("ladder", measured["ladder"])
         _store(measured, asked)
@@ -79,6 +81,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "sirdar-rungs", help="forecasts")
     parser.add_argument("--series", type=int, help="rehearse on so many series and an earlier window")
     parser.add_argument("--rungs", type=lambda text: text.split(","), default=list(RUNGS), help="comma-separated")
+    parser.add_argument("--no-ladder", dest="ladder", action="store_false", help="only the rungs")
     parser.add_argument("--again", action="store_true", help="run them even where a score is stored")
     parser.add_argument("--steps", type=int, help="of the networks' training; rehearsals only")
     parser.add_argument("--threads", type=int, default=1)
@@ -110,7 +113,7 @@ def rung(name: str, panel: Panel, asked: argparse.Namespace) -> dict[str, Any]:
             "peak_memory_bytes": meter.peak_bytes,
         }
         write(first, values=origins, row=np.array(json.dumps(scored(panel, origins) | cost)))
-    if not second.exists():
+    if asked.ladder and not second.exists():
         earlier = panel.cut(2 * m5.HORIZON)
         write(second, values=made(name, asked).fit(earlier).predict(earlier).values)
     with np.load(first) as stored:
@@ -143,13 +146,9 @@ def made(name: str, asked: argparse.Namespace) -> Any:  # noqa: ANN401
 
 def moved(name: str, panel: Panel, asked: argparse.Namespace) -> np.ndarray:
     """Quantiles [series, origin, day, level] from origins a week apart, the first at the begin of the window."""
-    origins, model = [], made(name, asked)
-    for move in range(MOVES):
-        past = panel.cut(m5.HORIZON - move * STRIDE)
-        if move == 0 or name not in POOLED:
-            model.fit(past)
-        origins.append(model.predict(past).values)
-    return np.stack(origins, axis=1)
+    model = made(name, asked).fit(panel.cut(m5.HORIZON))
+    moves = range(MOVES if name in POOLED else 1)
+    return np.stack([model.predict(panel.cut(m5.HORIZON - move * STRIDE)).values for move in moves], axis=1)
 
 
 def scored(panel: Panel, origins: np.ndarray) -> dict[str, float]:
@@ -157,13 +156,17 @@ def scored(panel: Panel, origins: np.ndarray) -> dict[str, float]:
     past = panel.cut(m5.HORIZON)
     actual, values = after(panel, past), origins[:, 0]
     scale = scale_of(past)
-    beyond = np.full((len(actual), (MOVES - 1) * STRIDE), np.float32(np.nan))  # dates after the window are not known
-    revision = revisions(np.concatenate([actual, beyond], axis=1), origins, DECILES, STRIDE)
-    return {
+    row = {
         "wql": scores.wql(actual, values, DECILES),
         "sql": scores.sql(actual, values, DECILES, scale),
         "mase": scores.mase(actual, values[..., DECILES.index(0.5)], scale),
         "coverage_80": scores.coverage(actual, values, DECILES),
+    }
+    if origins.shape[1] == 1:
+        return row
+    beyond = np.full((len(actual), (MOVES - 1) * STRIDE), np.float32(np.nan))  # dates after the window are not known
+    revision = revisions(np.concatenate([actual, beyond], axis=1), origins, DECILES, STRIDE)
+    return row | {
         "volatility": revision.volatility,
         "improvement": revision.improvement,
         "excess_volatility": revision.excess,
@@ -191,13 +194,14 @@ def whole(panel: Panel, keep: Path) -> dict[str, Any]:
     before = {name: kept(keep / f"{name}-before.npz")[usable] for name in RUNGS}
     reference = reference_of(actual[usable], before[ladder.NAIVE], DECILES, scale[usable])
     selection = select(before, Validation(actual[usable], scale[usable], DECILES, reference))
-    mean = sum(np.float32(weight) * kept(keep / f"{name}.npz") for name, weight in selection.weights.items())
+    mean = sum(np.float32(weight) * kept(keep / f"{name}.npz")[:, :1] for name, weight in selection.weights.items())
     why = told(selection, series=int(usable.sum()), windows=1)
     return scored(panel, np.maximum.accumulate(mean, axis=-1)) | {"weights": selection.weights, "why": why}
 
 
 def _tell(name: str, row: dict[str, Any]) -> None:
-    parts = "  ".join(f"{key} {row[key]:.4f}" for key in ("wql", "sql", "mase", "coverage_80", "excess_volatility"))
+    measures = ("wql", "sql", "mase", "coverage_80", "excess_volatility")
+    parts = "  ".join(f"{key} {row[key]:.4f}" for key in measures if key in row)
     print(f"{name:15s} {parts}  {row.get('cpu_seconds', 0):.0f} CPU s", flush=True)
 
 
