@@ -4,7 +4,7 @@
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from sirdar.deploy.capture import capture
 from sirdar.deploy.findings import Finding, Location, location_of, location_of_error, merged
@@ -37,6 +37,44 @@ def test_the_line_is_the_users_and_not_torchs() -> None:
     assert set(places) == {"return torch.tanh(x)", "return self.rest(self.first(x))[0]"}
     assert places["return torch.tanh(x)"].module == "rest.0"
     assert places["return torch.tanh(x)"].function == "forward"
+
+
+def squashed(x: torch.Tensor) -> torch.Tensor:
+    return torch.tanh(x)
+
+
+class Helped(nn.Module):
+    def doubled(self, x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        return squashed(y)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.doubled(x)
+
+
+def test_the_line_may_stand_in_a_function_that_forward_calls() -> None:
+    captured = capture(Helped().eval(), torch.randn(2, 3))
+    assert captured.program is not None
+    places = [location_of(node) for node in captured.program.graph.nodes if node.op == "call_function"]
+    assert [(place.code, place.function) for place in places if place is not None] == [
+        ("y = x * 2", "doubled"),
+        ("return torch.tanh(x)", "squashed"),
+    ]
+
+
+def test_a_library_that_the_users_layer_calls_is_not_named() -> None:
+    mine = '  File "/home/me/net.py", line 3, in forward\n    y = pack(x)\n'
+    packed = '  File "/env/lib/python3.11/site-packages/packing/ops.py", line 9, in pack\n    return x.view(1)\n'
+    node = fx.Graph().placeholder("x")
+    node.meta["stack_trace"] = mine + packed
+    found = location_of(node)
+    assert found is not None
+    assert (found.file, found.line) == ("/home/me/net.py", 3)
+    layer = packed.replace("in pack", "in forward") + packed.replace("line 9, in pack", "line 20, in helper")
+    node.meta["stack_trace"] = mine + layer  # a layer of the library itself is named by the line in it
+    found = location_of(node)
+    assert found is not None
+    assert (found.line, found.function) == (20, "helper")
 
 
 def test_an_error_names_the_line_it_came_from() -> None:

@@ -35,6 +35,22 @@ def test_fp32_is_the_network_itself() -> None:
     assert examined(net, Formats(), 0.01).error == 0
 
 
+def test_a_network_that_draws_draws_the_same_in_every_format() -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = perceptron(0, 1), perceptron(1, 1)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            one, two = torch.randn_like(x), torch.randn_like(x)
+            return self.first(x + one) + self.second(two), one - two
+
+    net = made(Noisy().eval(), X)
+    assert examined(net, Formats(), 0.01).error == 0
+    assert 0 < examined(net, Formats(default="bf16"), 0.01).error < 0.01
+    assert float(outputs(net)[1].std()) > 1  # of two draws, the square root of 2
+
+
 @pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_16_bit_formats_agree_with_torch(name: str, dtype: torch.dtype) -> None:
     """torch computes each operator in fp32 and rounds its result, as the emulation does; sums differ in order."""

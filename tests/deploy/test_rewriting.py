@@ -136,6 +136,42 @@ def test_a_rewrite_that_changes_the_result_is_undone(monkeypatch: pytest.MonkeyP
     assert "slice-pooling" not in [row.name for row in done.rewrites]
 
 
+class Masked(nn.Module):
+    """Writes one number, one row, and one row for each place of a mask."""
+
+    def __init__(self, *, rows: bool = False) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def forward(self, x: torch.Tensor, row: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        y = x.clone()
+        y[y < 0] = 0.5
+        y[mask] = row
+        if self.rows:
+            y[mask] = torch.stack([row, row])
+        return y
+
+
+MASKED = torch.randn(4, 3), torch.randn(3), torch.tensor([True, False, True, False])
+
+
+def test_what_is_written_under_a_mask_is_chosen_by_it() -> None:
+    """pytorch/xla#4248: the scatter has a size that depends on the mask, torch.where has none."""
+    before, after = mended(Masked(), *MASKED)
+    assert names(before).count("index_put") == 2
+    assert "index_put" not in names(after.captured)
+    assert after.difference == 0
+    found = migrate(Masked(), MASKED, chip="trainium1")
+    assert found.runs
+    assert [row.rewritten != "" for row in found.findings if row.rule == "masked-write"] == [True, True]
+
+
+def test_a_row_for_each_place_of_a_mask_is_left() -> None:
+    found = migrate(Masked(rows=True), MASKED, chip="trainium1")
+    assert [row.location.code for row in found.blocking if row.location] == ["y[mask] = torch.stack([row, row])"]
+    assert found.difference == 0
+
+
 def test_gaps() -> None:
     one = torch.tensor([1.0, float("inf"), float("nan"), 200.0])
     assert gap_of(one, one.clone()) == 0

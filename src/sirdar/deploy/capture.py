@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
+from traceback import StackSummary
 from typing import Any
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
+from torch.fx.experimental.proxy_tensor import _ModuleStackTracer
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.fx.proxy import TracerBase
 from torch.utils import _pytree as pytree
 
 from sirdar.deploy.findings import Location, location_of, location_of_error
@@ -91,7 +94,7 @@ def capture(
     title = type(module).__name__
     trained = tuple(name or title for name, part in module.named_modules() if part.training and _behaves(part))
     failures: tuple[Failure, ...] = ()
-    with evaluating(module), quiet():
+    with evaluating(module), quiet(), all_lines():
         try:
             program = torch.export.export(module, arguments, keywords, dynamic_shapes=dynamic, strict=False)
         except Exception as error:  # noqa: BLE001 - torch.export raises a dozen unrelated types
@@ -136,10 +139,10 @@ def fresh(example: Any) -> Any:  # noqa: ANN401 - nested tuples and dictionaries
 
 
 @contextmanager
-def drawn_alike() -> Iterator[None]:
+def drawn_alike(seed: int = 0) -> Iterator[None]:
     """Whatever a network draws, it draws the same each time; the generator of torch is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         yield
 
 
@@ -154,6 +157,21 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+@contextmanager
+def all_lines() -> Iterator[None]:
+    """Every line from the first `forward` on is kept for each node; by itself torch keeps those in a `forward` only."""
+
+    def kept(tracer: TracerBase, frames: StackSummary) -> StackSummary:
+        tracer._record_forward_stack_traces_only = False
+        return TracerBase._filter_traceback_frames(tracer, frames)
+
+    _ModuleStackTracer._filter_traceback_frames = kept
+    try:
+        yield
+    finally:
+        del _ModuleStackTracer._filter_traceback_frames
 
 
 @contextmanager

@@ -214,6 +214,13 @@ def _sums_overlap(node: fx.Node, scene: Scene, limit: float | int | None) -> str
     return f"reduces by {way!r}" if isinstance(way, str) else None
 
 
+def _boolean_index(node: fx.Node, scene: Scene, limit: float | int | None) -> str | None:  # noqa: ARG001
+    """Places are given by a mask, so that their number depends on values."""
+    rows = node.args[1] if isinstance(node.args[1], list | tuple) else ()
+    masks = [made_by(row)[0] for row in rows if isinstance(row, fx.Node) and made_by(row)[0].dtype == torch.bool]
+    return f"the mask is {shape_text(masks[0])}" if masks else None
+
+
 def _not_32_bits(node: fx.Node, scene: Scene, limit: float | int | None) -> str | None:  # noqa: ARG001
     first = first_read(node)
     if first is None or dtype_name(first.dtype) in ("int32", "uint32", "fp32"):
@@ -239,6 +246,7 @@ def _weight_computed(node: fx.Node, scene: Scene, limit: float | int | None) -> 
 
 CONDITIONS: dict[str, Condition] = {
     "batch-above-one": _batched,
+    "boolean-index": _boolean_index,
     "computed-kernel": _weight_computed,
     "custom-operator": _custom,
     "dynamic-shape": _dynamic,

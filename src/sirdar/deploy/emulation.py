@@ -8,7 +8,9 @@ infinite here as it would there.
 """
 
 import operator as python_operator
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +21,7 @@ from torch.fx.immutable_collections import immutable_list
 from torch.fx.node import map_aggregate, map_arg
 from torch.utils import _pytree as pytree
 
-from sirdar.deploy.capture import Captured
+from sirdar.deploy.capture import Captured, drawn_alike
 from sirdar.deploy.conditions import constants_of
 from sirdar.deploy.nodes import name_of
 from sirdar.errors import UnsupportedError
@@ -235,10 +237,17 @@ def computed(node: fx.Node, arguments: tuple[Any, ...], keywords: dict[str, Any]
     if name_of(node) in ("view", "_unsafe_view"):  # rounded values lie in memory as they are, not as was recorded
         target = torch.reshape
     try:
-        return _widened_all(target(*arguments, **keywords))
+        with _draws(node):
+            return _widened_all(target(*arguments, **keywords))
     except (RuntimeError, NotImplementedError, TypeError, IndexError) as error:
         msg = f"operator {name_of(node)} cannot be computed: {str(error).splitlines()[0]}"
         raise UnsupportedError(msg) from error
+
+
+def _draws(node: fx.Node) -> AbstractContextManager[None]:
+    """An operator that draws does so alike in every run, and otherwise than all others."""
+    seeded = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    return drawn_alike(zlib.crc32(node.name.encode())) if seeded else nullcontext()
 
 
 def _listed(arguments: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands between a network and a chip: findings, each with the line of the user's own code that it comes from.
 
-torch.export keeps the Python frames that made every node (its ``stack_trace``); the frame nearest to the operator that
-is no part of torch is the line to change.
+torch.export keeps the Python frames that made every node (its ``stack_trace``). The line to change stands in the frame
+nearest to the operator that is no part of torch, nor of a library that the layer's own code calls.
 """
 
 import re
@@ -19,6 +19,7 @@ from torch import fx
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
+_LIBRARY = re.compile(r"/(?:site|dist)-packages/([^/]+)")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)(?:\n[ \t]+([^\n]*))?')
 
 
@@ -114,13 +115,21 @@ def merged(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def _nearest(frames: list[tuple[str, str, str, str]]) -> Location | None:
-    """The innermost frame outside torch, and outside what this package runs it with."""
+    """The innermost frame outside torch, outside what this package runs it with, and outside the layer's libraries."""
     own = str(Path(__file__).resolve().parent)
-    for file, line, function, code in reversed(frames):
-        if file.startswith((_torch(), own, "<")) or "/contextlib.py" in file:
-            continue
-        return Location(_short(file), int(line), function, code.strip())
-    return None
+    rows = [row for row in frames if not row[0].startswith((_torch(), own, "<")) and "/contextlib.py" not in row[0]]
+    if not rows:
+        return None
+    layer = next((place for place in reversed(range(len(rows))) if rows[place][2] == "forward"), len(rows) - 1)
+    theirs = _library(rows[layer][0])
+    file, line, function, code = next(row for row in reversed(rows[layer:]) if _library(row[0]) in ("", theirs))
+    return Location(_short(file), int(line), function, code.strip())
+
+
+def _library(file: str) -> str:
+    """The installed package that a file belongs to; empty for the user's own."""
+    found = _LIBRARY.search(file)
+    return "" if found is None else found.group(1)
 
 
 @lru_cache(maxsize=1)

@@ -147,6 +147,26 @@ def _cast_after(draft: Draft, node: fx.Node, dtype: torch.dtype) -> None:
     node.replace_all_uses_with(cast, delete_user_cb=lambda user: user is not cast)
 
 
+def _masked_write(draft: Draft, node: fx.Node) -> list[str]:
+    """What is written where a mask holds is chosen by it, if the same is written in every place."""
+    held, rows, value = node.args[:3]
+    if argument(node, 3, "accumulate", False) or not isinstance(held, fx.Node) or not isinstance(value, fx.Node):
+        return []
+    if not isinstance(rows, list | tuple) or len(rows) != 1 or not isinstance(rows[0], fx.Node):
+        return []
+    mask, written = made_by(rows[0])[0], made_by(value)[0]
+    rest = made_by(node)[0].ndim - mask.ndim
+    if written.numel() != 1 and written.ndim > rest:  # one row for each place
+        return []
+    if written.numel() == 1:
+        value = draft.call(aten.view.default, value, [], like=node)
+    spread = draft.call(aten.view.default, rows[0], [*mask.shape, *[1] * rest], like=node)
+    chosen = draft.call(aten.where.self, spread, value, held, like=node)
+    chosen.meta["val"] = node.meta["val"]  # another write under a mask may follow
+    node.replace_all_uses_with(chosen)
+    return [node.name]
+
+
 def _narrow_power(draft: Draft, node: fx.Node) -> list[str]:
     span = draft.span(node)
     base = node.args[0]
@@ -447,6 +467,7 @@ REWRITES: dict[str, Callable[[Draft, fx.Node], list[str]]] = {
     "float-scatter": _float_scatter,
     "float-topk": _float_topk,
     "halve-fp8": _halve_fp8,
+    "masked-write": _masked_write,
     "narrow-doubles": _narrow_doubles,
     "narrow-power": _narrow_power,
     "slice-pooling": _slice_pooling,

@@ -229,6 +229,7 @@ _SENTENCES = {
     "fold-batch-norm": "batch norms with stored statistics folded into the convolution before them",
     "compose-activation": "activations written with operators that the chip has",
     "halve-fp8": "8-bit weights beyond 240 halved, and their product doubled",
+    "masked-write": "values written under a mask chosen by torch.where",
     "narrow-doubles": "64-bit floats computed in fp32",
     "narrow-integers": "64-bit integers made 32-bit ones, where their range allows",
     "narrow-power": "powers of 64-bit integers computed in 32 bits, where they fit",
