@@ -216,6 +216,8 @@ def test_no_rows_to_answer() -> None:
 
 def test_errors() -> None:
     table, targets = data()
+    with pytest.raises(ArgumentError, match="seed must be an integer from 0 to .*, got -1"):
+        QuantileForest(seed=-1)
     with pytest.raises(ArgumentError, match="has not learned anything yet"):
         forest().quantiles(table, LEVELS)
     with pytest.raises(ArgumentError, match=r"shape \(599,\) for 600 rows"):

@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,10 +16,10 @@ WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.tensor(1.5)}
 
 
 def test_config_and_weights_come_back(tmp_path: Path) -> None:
-    config = {"model": "m", "frequency": Frequency("M", -1), "levels": (0.1, 0.5)}
+    config = {"model": "m", "frequency": Frequency("M", -1), "levels": (np.float64(0.1), 0.5), "seed": np.int64(3)}
     storage.write(tmp_path / "deep" / "er", config, WEIGHTS)
     read, weights = storage.read(tmp_path / "deep" / "er", model="m")
-    assert read == {"model": "m", "frequency": {"unit": "M", "offset": -1, "phase": 0}, "levels": [0.1, 0.5]}
+    assert read == {"model": "m", "frequency": {"unit": "M", "offset": -1, "phase": 0}, "levels": [0.1, 0.5], "seed": 3}
     assert weights.keys() == WEIGHTS.keys()
     assert all(torch.equal(weights[name], tensor) for name, tensor in WEIGHTS.items())
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from sirdar.errors import ArgumentError
 from sirdar.forecasting import training
 from sirdar.predictive import scores
 
@@ -41,6 +42,12 @@ def test_nothing_observed_is_no_loss_and_no_gradient() -> None:
     assert loss.item() == 0
     assert quantiles.grad is not None
     assert (quantiles.grad == 0).all()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, True])
+def test_a_seed_out_of_range_is_refused(seed: int) -> None:
+    with pytest.raises(ArgumentError, match=f"seed must be .*, got {seed}"), training.seeded(seed):
+        pass
 
 
 def test_random_state_follows_the_seed_within_and_is_restored_after() -> None:

@@ -10,6 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
+
+def _seed(value: int) -> int:
+    from sirdar.numerics.counter import require_seed  # not above: it loads numpy
+
+    return require_seed(value)
+
+
 Input = Annotated[
     Path | None,
     typer.Argument(
@@ -27,7 +34,7 @@ Models = Annotated[
         "By default seasonal-naive, auto-ets, theta, tsb, croston, mq-cnn."
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Of everything random; the same seed gives the same files.")]
+Seed = Annotated[int, typer.Option(callback=_seed, help="Of everything random; the same seed gives the same files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 HoldingCost = Annotated[float, typer.Option(help="Cost of a unit left at the end of a step.")]
 LostSaleCost = Annotated[float, typer.Option(help="Cost of a unit of demand that finds no stock.")]

@@ -16,6 +16,7 @@ from jaxtyping import Float32, Int16
 from scipy import sparse
 
 from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.numerics.counter import require_seed
 from sirdar.predictive.forecast import require_levels
 
 Matrix = sparse.csr_matrix | sparse.csc_matrix | sparse.csr_array | sparse.csc_array | np.ndarray
@@ -57,7 +58,7 @@ class QuantileForest:
         self.leaf_rows = require_positive_integer(leaf_rows, "leaf_rows")
         self.row_share, self.feature_share = _share(row_share, "row_share"), _share(feature_share, "feature_share")
         self.points = _at_most(points, 255, "points")
-        self.seed = seed
+        self.seed = require_seed(seed)
         self.threads = None if threads is None else require_positive_integer(threads, "threads")
         self.arrays: dict[str, np.ndarray] = {}
         self.features = 0

@@ -7,6 +7,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -68,6 +69,8 @@ def read(path: Path, *, model: str) -> tuple[dict[str, Any], dict[str, torch.Ten
 def _plain(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
+    if isinstance(value, np.generic):
+        return value.item()
     msg = f"{value!r} cannot be stored"
     raise TypeError(msg)
 

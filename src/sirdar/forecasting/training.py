@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting.checkpoint import Checkpoint
 from sirdar.numerics.adamw import AdamW
+from sirdar.numerics.counter import require_seed
 
 Precision = Literal["fp32", "bf16", "bf16-sr", "bf16-nearest"]
 CHECKS = 20  # of the validation loss, and checkpoints, over a whole training
@@ -88,7 +89,7 @@ def seeded(seed: int) -> Iterator[None]:
     """Initial weights and dropout follow `seed` within, and the caller's random state is as before after it."""
     # The CPU's generator alone, since networks train there: torch.manual_seed would reseed every accelerator too.
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(require_seed(seed))
         yield
 
 

@@ -226,6 +226,8 @@ def test_errors() -> None:
         small().predict(panel)
     with pytest.raises(ArgumentError, match="no observed step"):
         small().fit(panel.select(np.array([5])))
+    with pytest.raises(ArgumentError, match="seed must be an integer from 0 to .*, got -1"):
+        FeedForward(3, seed=-1)
     with pytest.raises(ArgumentError, match="horizon must be a positive integer, got 0"):
         small(0)
     daily = replace(panel, frequency=replace(panel.frequency, unit="D"))

@@ -29,6 +29,7 @@ from sirdar.forecasting.decoding import monotone
 from sirdar.forecasting.features import Features, Pairs, Source, as_features
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.training import Run, Training
+from sirdar.numerics.counter import require_seed
 from sirdar.predictive import DECILES, Forecast
 from sirdar.predictive.forecast import require_levels
 
@@ -153,7 +154,7 @@ class FeedForward:
         self.levels = require_levels(levels)
         self.steps = require_positive_integer(steps, "steps")
         self.width = require_positive_integer(width, "width")
-        self.seed, self.progress = seed, progress
+        self.seed, self.progress = require_seed(seed), progress
         self.training = Training() if training is None else training
         self.learned: _Learned | None = None
 

@@ -19,6 +19,7 @@ from sirdar.forecasting import storage
 from sirdar.forecasting.features import Features, as_features
 from sirdar.forecasting.forest import QuantileForest
 from sirdar.forecasting.panel import Panel
+from sirdar.numerics.counter import require_seed
 from sirdar.predictive import DECILES, Forecast
 from sirdar.predictive.forecast import require_levels
 
@@ -55,7 +56,7 @@ class SparseQuantileForest:
         self.horizon = require_positive_integer(horizon, "horizon")
         self.levels = require_levels(levels)
         self.rows = require_positive_integer(rows, "rows")
-        self.seed, self.progress = seed, progress
+        self.seed, self.progress = require_seed(seed), progress
         self.forest = QuantileForest(trees=trees, leaves=leaves, leaf_rows=_LEAF_ROWS, seed=seed, threads=threads)
         self.features: Features | None = None
         self.counts = self.whole = False
