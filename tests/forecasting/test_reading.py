@@ -173,3 +173,6 @@ def test_frames_that_cannot_be_read_are_refused(shop: pl.DataFrame) -> None:
         Panel.read(shop.to_dict())
     with pytest.raises(DataError, match="the table has no rows"):
         Panel.read(shop.clear())
+    twice = shop.to_pandas()
+    with pytest.raises(DataError, match="column 'y' comes 2 times; rename or remove all but one"):
+        Panel.read(pd.concat([twice, twice[["y"]]], axis=1))

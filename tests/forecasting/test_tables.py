@@ -44,6 +44,7 @@ def written(path: Path, content: str | bytes) -> Path:
         (GOOD + "a,2024-01-03,3,4\n", "table.csv: not a readable csv file"),
         ("unique_id,ds,y\n\xe9,2024-01-01,1\n".encode("latin-1"), "table.csv: not a readable csv file|not UTF-8"),
         ("\xe9,ds,y\na,2024-01-01,1\n".encode("latin-1"), "table.csv: the text is not UTF-8; save the table as UTF-8"),
+        ("unique_id,ds,y,y\na,2024-01-01,1,2\n", "table.csv: column 'y' comes 2 times; rename or remove all but one"),
         (b"PAR1\x00\x00PAR1", "table.csv: holds Parquet, not text; rename it to table.parquet"),
     ],
 )

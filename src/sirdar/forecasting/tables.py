@@ -57,6 +57,9 @@ def read_tables(source: Any) -> tuple[list[Table], str, Any]:  # noqa: ANN401 - 
 
     try:
         wrapped = nw.from_native(source, eager_only=False)
+    except nw.exceptions.DuplicateError:
+        _refuse_twins([str(name) for name in source.columns], "")
+        raise
     except (TypeError, AttributeError):
         msg = f"expected a path or a frame (polars, pandas, Arrow), got {type(source).__name__}"
         raise DataError(msg) from None
@@ -114,7 +117,13 @@ def _load_file(path: Path) -> Table:
             frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
         else:
             # As text first: ids keep their leading zeros, and a bad number is reported with its row.
-            frame = pl.read_csv(path, infer_schema=False, separator=_separator(path), glob=False)
+            separator = _separator(path)
+            frame = pl.read_csv(path, infer_schema=False, separator=separator, glob=False)
+            if any("_duplicated_" in name for name in frame.columns):  # which polars calls them then
+                head = pl.read_csv(
+                    path, infer_schema=False, separator=separator, glob=False, has_header=False, n_rows=1
+                )
+                _refuse_twins([str(name) for name in head.row(0)], f"{path}: ")
     except UnicodeDecodeError as error:
         msg = f"{path}: the text is not UTF-8; save the table as UTF-8 CSV or Parquet"
         raise DataError(msg) from error
@@ -137,6 +146,14 @@ def _refuse_disguise(path: Path, kind: str, head: bytes) -> None:
             f"{path}: not Parquet, which begins with PAR1; if it is text, rename it to {path.with_suffix('.csv').name}"
         )
         raise DataError(msg)
+
+
+def _refuse_twins(names: list[str], where: str) -> None:
+    """Two columns of one name: which of them is meant cannot be told."""
+    for name in names:
+        if names.count(name) > 1:
+            msg = f"{where}column {name!r} comes {names.count(name)} times; rename or remove all but one"
+            raise DataError(msg)
 
 
 def _separator(path: Path) -> str:
