@@ -65,6 +65,9 @@ def test_owa_of_naive2_is_one_and_else_the_mean_of_two_ratios() -> None:
     assert m4.owa(naive2, naive2) == 1
     # Smyl's winning entry: sMAPE 11.374, MASE 1.536, OWA 0.821.
     assert m4.owa(m4.PointScore(11.374, 1.536), naive2) == pytest.approx(0.821, abs=0.0005)
+    constant = np.full((2, 3), 7.0)
+    exact = m4.PointScore(m4.smape(constant, constant), 0.5)
+    assert np.isnan(m4.owa(naive2, exact))
 
 
 def seasonal_series(seasons: int, figures: np.ndarray) -> np.ndarray:

@@ -59,8 +59,11 @@ def point_score(actual: Actual, point: Actual, scale: Scale) -> PointScore:
 def owa(score: PointScore, naive2: PointScore) -> float:
     """Overall weighted average, 1 for Naive2 itself: the mean of sMAPE and MASE, each over that of `naive2_forecast`.
 
-    M4 averages both scores over all series first and divides then: ``(sMAPE / sMAPE_2 + MASE / MASE_2) / 2``.
+    M4 averages both scores over all series first and divides then: ``(sMAPE / sMAPE_2 + MASE / MASE_2) / 2``. NaN when
+    Naive2 was exact in either, so that there is nothing to compare with.
     """
+    if naive2.smape == 0 or naive2.mase == 0:
+        return float("nan")
     return (score.smape / naive2.smape + score.mase / naive2.mase) / 2
 
 
