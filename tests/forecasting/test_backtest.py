@@ -76,7 +76,9 @@ def test_a_series_takes_part_once_it_was_observed() -> None:
 
 def test_models_see_nothing_after_the_origin() -> None:
     panel = counting([15, 11])
-    panel = replace(panel, past={"orders": panel.target.copy()}, future={"plan": panel.target.copy()})
+    stock = np.ones(len(panel.target), dtype=bool)
+    stock[[4, 13]] = False  # long before the end of the first series, and after its last origin
+    panel = replace(panel, past={"orders": panel.target.copy()}, future={"plan": panel.target.copy()}, in_stock=stock)
     spy = Constant(3, 0)
     found = backtest({"spy": spy}, panel, windows=2)
     for origin, fitted, shown in zip(found.origins, spy.fitted, spy.shown, strict=True):
@@ -85,6 +87,12 @@ def test_models_see_nothing_after_the_origin() -> None:
             begin, end = shown.indptr[row], shown.indptr[row + 1]
             now = begin + shown.history[row]
             assert not shown.observed[now:end].any()
+            # Nor may a caller's own model that reads the arrays past the end of history.
+            assert np.isnan(shown.target[now:end]).all()
+            assert np.isnan(shown.past["orders"][now:end]).all()
+            assert shown.in_stock is not None
+            assert shown.in_stock[now:end].all()
+            assert np.isfinite(shown.future["plan"][now:end]).all()
             assert shown.target[shown.observed][-1] < origin.actual[-1, 0]
             assert shown.series(row)[1].max() < origin.actual[row, 0]
 

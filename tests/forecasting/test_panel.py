@@ -75,6 +75,18 @@ def test_what_a_cut_hides_are_the_actuals(histories: list[list[float]], steps: i
     assert (cut.end == cut.start + cut.history).all()
 
 
+@settings(deadline=None)
+@given(histories=HISTORIES, steps=st.integers(1, 10))
+def test_what_is_known_of_a_cut_panel_is_its_history_and_its_plans(histories: list[list[float]], steps: int) -> None:
+    cut = panel_of(histories).cut(steps)
+    known = cut.known()
+    assert np.isnan(known.target[~cut.in_history]).all()
+    assert np.isnan(known.past["place"][~cut.in_history]).all()
+    assert np.isnan(known.actuals(steps)).all()
+    np.testing.assert_array_equal(known.target[cut.in_history], cut.target[cut.in_history])
+    np.testing.assert_array_equal(known.observed, cut.observed)
+
+
 def test_quality_says_what_a_planner_asks() -> None:
     days = pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 1, 20), eager=True)
     rows = [("steady", day, 2.0) for day in days]

@@ -99,7 +99,8 @@ def backtest(
 ) -> Backtest:
     """Scores models on the last `windows` origins of a panel.
 
-    At each origin a series takes part that has been observed at least once before it.
+    At each origin a series takes part that has been observed at least once before it. Models are given what was known
+    there: of the steps after it only the covariates that are known ahead.
 
     Args:
         models: forecasters by name, or functions that build a fresh one.
@@ -131,12 +132,13 @@ def backtest(
         if not len(past):
             msg = f"nothing was observed before origin {window + 1} of {windows}; lower the number of windows"
             raise DataError(msg)
+        shown = past.known()  # a caller's own model may read past the end of history
         forecasts = {}
         for index, (name, model) in enumerate(built.items()):
             if progress is not None:
                 progress(f"origin {window + 1}/{windows}: {name}", (window + index / len(built)) / windows)
             with meters[name].running():
-                forecasts[name] = model.fit(past).predict(past)
+                forecasts[name] = model.fit(shown).predict(shown)
         if ensemble:
             with meters[ENSEMBLE].running():
                 forecasts[ENSEMBLE] = average([forecasts[name] for name in members])

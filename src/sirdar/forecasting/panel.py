@@ -133,6 +133,20 @@ class Panel:
         """The panel as it stood `steps` earlier: those targets turn into the future, known covariates stay."""
         return replace(self, history=np.maximum(self.history - steps, 0))
 
+    def known(self) -> "Panel":
+        """The panel as known at its end: demand, past covariates and stock after history are gone, plans stay."""
+        past = self.in_history
+
+        def seen(values: np.ndarray) -> np.ndarray:
+            return np.where(past, values, np.float32(np.nan)).astype(np.float32)
+
+        return replace(
+            self,
+            target=seen(self.target),
+            past={name: seen(column) for name, column in self.past.items()},
+            in_stock=None if self.in_stock is None else self.in_stock | ~past,
+        )
+
     def select(self, rows: np.ndarray) -> "Panel":
         """Some of the series."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else np.asarray(rows)
