@@ -45,9 +45,12 @@ def shop() -> pl.DataFrame:
 def test_gaps_are_missing_or_zero(shop: pl.DataFrame) -> None:
     missing = Panel.read(shop)
     assert missing.history.tolist() == [5, 2, 2]
+    # A forecast for days that are over must not surprise whoever orders by it.
+    assert missing.notes == ("1 of 3 series ('b', ...) end before 2024-01-05 and are forecast from their own ends on",)
     np.testing.assert_array_equal(missing.target, [1, 2, NAN, 4, 5, 7, 0, 9, 9])
     zero = Panel.read(shop, gaps="zero")
     assert zero.history.tolist() == [5, 5, 2]
+    assert zero.notes == ()
     np.testing.assert_array_equal(zero.target, [1, 2, NAN, 4, 5, 7, 0, NAN, 0, 0, 9, 9])  # the closed day stays unknown
 
 

@@ -21,6 +21,7 @@ from sirdar.forecasting.tables import (
     require_columns,
 )
 from sirdar.forecasting.tables import load_table as load_table
+from sirdar.predictive import Frequency
 
 _NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"  # "007" is a code
 
@@ -65,6 +66,7 @@ def read_panel(
     frame, notes = resample(frame, calendar, where, covariates, regular=regular)
     fields = _arrays(frame, columns, zero=not regular, where=where)
     fields["static"] = _static(frame, columns, where, text=all(table.text for table in tables))
+    notes += _ended(fields, calendar.wanted)
     _assign_roles(fields, roles, planned=planned)
     if fields["in_stock"] is not None and not (np.isfinite(fields["target"]) & fields["in_stock"]).any():
         msg = f"{where}column {roles.get('in_stock')!r} says that nothing was ever in stock; 1 or true means in stock"
@@ -196,6 +198,22 @@ def _arrays(frame: pl.DataFrame, columns: Columns, *, zero: bool, where: str) ->
         "target": demand,
         "numeric": numeric,
     }
+
+
+def _ended(fields: dict[str, Any], frequency: Frequency) -> list[str]:
+    """A note on the series whose history ends before the others': their forecasts begin there, not today."""
+    end, begun = fields["start"] + fields["history"], fields["history"] > 0
+    last = int(end[begun].max())
+    early = np.flatnonzero(begun & (end < last))
+    if not len(early):
+        return []
+    date = frequency.labels(np.array([last - 1]))[0].astype(
+        "datetime64[m]" if frequency.unit == "h" else "datetime64[D]"
+    )
+    return [
+        f"{len(early)} of {len(end)} series ({fields['ids'][early[0]]!r}, ...) end before {date} and are forecast from "
+        "their own ends on"
+    ]
 
 
 def _refuse_sparse(ids: np.ndarray, lengths: np.ndarray, count: np.ndarray, where: str) -> None:
