@@ -70,6 +70,25 @@ def test_a_broken_exporter_leaves_no_file(made: Migration, tmp_path: Path, monke
     assert files["network.pt2"].sha256
 
 
+def test_an_onnx_file_holds_the_tensors_of_an_answer(tmp_path: Path) -> None:
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, object]:
+            return {"y": x * 2, "count": 3, "none": None}
+
+    files = {row.name: row for row in write_all(migrate(Odd(), X, chip="trainium1"), tmp_path)}
+    assert files["network.onnx"].problem == ""
+    assert files["network.onnx"].difference == 0
+
+
+def test_a_network_that_draws_is_told_why_it_has_no_onnx_file(tmp_path: Path) -> None:
+    class Noisy(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.randn_like(x)
+
+    files = {row.name: row for row in write_all(migrate(Noisy(), X, chip="trainium1"), tmp_path)}
+    assert "draws random numbers" in files["network.onnx"].problem
+
+
 def test_flags_follow_the_plan(made: Migration) -> None:
     assert made.plan is not None
     flags = vendor.flags(made)

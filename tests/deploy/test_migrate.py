@@ -123,6 +123,30 @@ def test_a_network_that_draws_is_compared_on_the_same_draws(tmp_path: Path) -> N
     assert files["network.pt2"].difference == 0
 
 
+class Enlarged(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm = nn.Conv2d(3, 4, 3, padding=1), nn.LayerNorm(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(nn.functional.max_pool2d(self.conv(x), 2))
+        return nn.functional.interpolate(y, size=(31, 31), mode="bilinear", align_corners=True)
+
+
+def test_what_arms_compiler_leaves_to_the_host_is_named_and_nothing_else() -> None:
+    """Vela takes factors that are powers of two alone; pooling (with indices) and layer norms run on the NPU."""
+    pytest.importorskip("ethosu.vela")
+    image = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    made = migrate(Enlarged(), image, chip="ethos-u55-256", tolerance=0.2)
+    assert made.runs
+    (found,) = [row for row in made.findings if row.severity == "warning"]
+    assert found.rule == "host-operator"
+    assert "left to the host: " in found.detail
+    assert found.location is not None
+    assert "interpolate" in found.location.code
+
+
 def test_shapes_of_another_rank_are_refused() -> None:
     with pytest.raises(ArgumentError, match=r"shapes must have 2 sizes, as the first input has, got \(3,\)"):
         migrate(perceptron(), X, chip="t4", shapes=[(3,)])

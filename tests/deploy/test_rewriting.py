@@ -196,8 +196,7 @@ def test_an_activation_that_the_chip_lacks_is_composed(activation: nn.Module, na
     """torch's own reduction to core operators does it; the finding says so, and the result is the module's."""
     module, x = nn.Sequential(nn.Linear(4, 4), activation).eval(), torch.randn(2, 4)
     made = migrate(module, x, chip="ethos-u85-256", tolerance=0.2)
-    assert made.runs == (name == "silu")  # the int8 writer holds it; of the others it says that it does not
-    assert made.runs or "int8-file" in {row.rule for row in made.findings}
+    assert made.runs  # the int8 writer holds it too
     assert made.captured is not None
     assert made.captured.program is not None
     (found,) = [row for row in made.findings if row.rule == "composed-activation"]

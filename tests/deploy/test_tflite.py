@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sirdar.deploy.compiled import compile_tflite
 from sirdar.deploy.tflite import predict, save, write
+from sirdar.deploy.tflite.lowering import RefusedError
 from sirdar.errors import ArgumentError, OutputError, UnsupportedError
 
 pytest.importorskip("ai_edge_litert")
@@ -229,6 +231,22 @@ EXPRESSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "masked attention": lambda x: functional.scaled_dot_product_attention(x, x, x, torch.eye(6, dtype=torch.bool)),
     "a mask that hides nothing": lambda x: functional.scaled_dot_product_attention(x, x, x, torch.zeros(6, 6)),
     "a window wider than the image": lambda x: functional.avg_pool2d(x, 9, ceil_mode=True),
+    "log1p": lambda x: torch.log1p(x.abs()),
+    "expm1": torch.expm1,
+    "softplus": functional.softplus,
+    "steep softplus": lambda x: functional.softplus(x, 2.0),
+    "mish": functional.mish,
+    "selu": functional.selu,
+    "celu": lambda x: functional.celu(x, 0.7),
+    "elu of another height": lambda x: functional.elu(x, 0.5),
+    "log sigmoid": functional.logsigmoid,
+    "gated": lambda x: functional.glu(x, 1),
+    "log of a sum": lambda x: torch.logaddexp(x, -x * 0.5),
+    "backwards": lambda x: x.flip(2, 3),
+    "sum": lambda x: x.sum((1, 2)),
+    "groups": lambda x: functional.group_norm(x, 2, torch.arange(1.0, 5.0)),
+    "instances": functional.instance_norm,
+    "beside zeros": lambda x: torch.cat([x, torch.zeros_like(x)], 1),
     "a factor on a constant": lambda x: torch.add(x, torch.ones(4, 1, 1), alpha=3),
     "expanded": lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1) + x,
 }
@@ -265,18 +283,94 @@ def test_embeddings_are_gathered() -> None:
     assert file[4:8] == b"TFL3"
 
 
-def test_an_operator_that_is_not_covered_is_named_with_its_module() -> None:
+@pytest.mark.parametrize("activation", [nn.Mish(), nn.SELU(), nn.Softplus(), nn.GLU()])
+def test_composed_activations_run_on_the_npu_whole(activation: nn.Module) -> None:
+    pytest.importorskip("ethosu.vela")
+    torch.manual_seed(0)
+    module, x = nn.Sequential(nn.Linear(8, 8), activation), torch.randn(1, 8)
+    file = write(module, x, [torch.randn(64, 8)])
+    assert {compile_tflite(file, name).host_operators for name in ("ethos-u55-256", "ethos-u85-512")} == {0}
+
+
+class Recurrent(nn.Module):
+    def __init__(self, layer: nn.LSTM | nn.GRU | nn.RNN) -> None:
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(layer.hidden_size * (1 + layer.bidirectional), 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x)[0][:, -1])
+
+
+class Cell(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(8, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = x.new_zeros(x.shape[0], 12), x.new_zeros(x.shape[0], 12)
+        for step in x.unbind(1):
+            state = self.cell(step, state)
+        return state[0]
+
+
+RECURRENT: dict[str, Callable[[], nn.Module]] = {
+    "lstm": lambda: Recurrent(nn.LSTM(8, 12, batch_first=True)),
+    "gru": lambda: Recurrent(nn.GRU(8, 12, batch_first=True)),
+    "rnn": lambda: Recurrent(nn.RNN(8, 12, batch_first=True)),
+    "both ways, two layers": lambda: Recurrent(nn.LSTM(8, 12, 2, batch_first=True, bidirectional=True)),
+    "cell": Cell,
+}
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_are_unrolled(name: str) -> None:
+    """Seven steps, each with two roundings of the state: an error of a few roundings of one layer."""
+    pytest.importorskip("ethosu.vela")
+    torch.manual_seed(0)
+    module, calibration, x = RECURRENT[name]().eval(), torch.randn(64, 7, 8), torch.randn(1, 7, 8)
+    file = write(module, x, [calibration])
+    with torch.no_grad():
+        expected, spread = module(x), module(calibration).std()
+    (found,) = predict(file, x)
+    assert (found - expected).square().mean().sqrt() <= 0.06 * spread
+    assert compile_tflite(file, "ethos-u85-512").host_operators == 0
+
+
+def test_pixels_of_one_byte_go_in_as_they_are() -> None:
+    class Camera(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv((x.float() - 120.0) / 60.0)
+
+    torch.manual_seed(0)
+    module, x = Camera(), torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = module(x)
+    (found,) = predict(write(module, x, [x]), x)
+    assert (found - expected).abs().max() <= 0.03 * float(expected.max() - expected.min())
+    with pytest.raises(UnsupportedError, match="whole numbers of more than 8 bits"):
+        write(module, x.int(), [x.int()])
+
+
+def test_an_operator_that_is_not_covered_is_named_with_its_module_and_all_others_too() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.head = nn.Sequential(nn.Softplus())
+            self.head = nn.Sequential(nn.Threshold(0.1, 0.2))
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(x)
+            y = self.head(x).relu()
+            return (y / x).cumsum(-1)
 
-    x = torch.randn(1, 4)
-    with pytest.raises(UnsupportedError, match=r"layer 'head.0' \(Softplus\) of Net uses aten.softplus"):
+    x = torch.ones(1, 4)
+    with pytest.raises(RefusedError, match=r"layer 'head.0' \(Threshold\) of Net uses aten.threshold") as caught:
         write(Net(), x, [x])
+    said = [(str(row).split(", ")[0], row.location.line if row.location else 0) for row in caught.value.others]
+    line = said[0][1]
+    assert said == [("Net of Net uses aten.div.Tensor", line), ("Net of Net uses aten.cumsum.default", line)]
 
 
 def test_calibration_must_fit_and_be_finite() -> None:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from sirdar.deploy.carrying import carried, changes_anything
 from sirdar.deploy.emulation import relative_error
 from sirdar.deploy.int8 import inputs_of
 from sirdar.deploy.migrate import Migration
+from sirdar.deploy.nodes import draws
+from sirdar.deploy.onnxrun import run_onnx
 from sirdar.deploy.opening import opened
 from sirdar.deploy.rewriting import gap_of
 from sirdar.errors import UnsupportedError
@@ -95,9 +98,14 @@ def write_all(made: Migration, folder: Path) -> tuple[Artefact, ...]:
             done.append(job(made, folder / name))
         except Exception as error:  # noqa: BLE001 - exporters and runtimes raise dozens of unrelated types
             (folder / name).unlink(missing_ok=True)
-            reason = (_COLOURS.sub("", str(error)).strip().splitlines() or [type(error).__name__])[0]
-            done.append(Artefact(name, kind, problem=reason.removeprefix(f"{folder / name}: ")))
+            done.append(Artefact(name, kind, problem=_reason(error).removeprefix(f"{folder / name}: ")))
     return (*done, _lock(made, folder, tuple(done)))
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error; of what caused it where that line names a step of torch's exporter alone."""
+    first = (_COLOURS.sub("", str(error)).strip().splitlines() or [type(error).__name__])[0]
+    return _reason(error.__cause__) if first.endswith("Next steps:") and error.__cause__ is not None else first
 
 
 def outputs(captured: Captured) -> list[Tensor]:
@@ -152,12 +160,10 @@ def _saved(captured: Captured, program: ExportedProgram, path: Path) -> list[Ten
 
 
 def _onnx(made: Migration, path: Path) -> Artefact:
-    try:
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401 - torch's exporter needs it
-    except ImportError as error:
-        msg = f"ONNX export needs {error.name}: pip install 'sirdar[onnx]'"
-        raise UnsupportedError(msg) from error
+    missing = next((name for name in ("onnxruntime", "onnxscript") if find_spec(name) is None), None)
+    if missing is not None:  # torch's exporter needs the second
+        msg = f"ONNX export needs {missing}: pip install 'sirdar[onnx]'"
+        raise UnsupportedError(msg)
     try:
         return _onnx_of(made.captured, path)
     except Exception:
@@ -168,26 +174,45 @@ def _onnx(made: Migration, path: Path) -> Artefact:
 
 
 def _onnx_of(captured: Captured | None, path: Path) -> Artefact:
-    import onnxruntime
-
     assert captured is not None
     assert captured.program is not None
+    if any(draws(node) for node in captured.program.graph.nodes):
+        msg = "the network draws random numbers, which no other runtime draws alike, so its file cannot be checked"
+        raise UnsupportedError(msg)
     sizes = (value.numel() * value.element_size() for value in captured.program.state_dict.values())
     large = sum(sizes) > _SINGLE_FILE_BYTES
     with quiet():
         torch.onnx.export(
-            captured.program, (), str(path), dynamo=True, external_data=large, verbose=False, optimize=False
+            _of_tensors(captured), (), str(path), dynamo=True, external_data=large, verbose=False, optimize=False
         )
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     flat = [item for item in pytree.tree_leaves((captured.arguments, captured.keywords)) if isinstance(item, Tensor)]
-    names = [row.name for row in session.get_inputs()]
-    if len(names) != len(flat):
-        msg = f"the ONNX file takes {len(names)} inputs and the network {len(flat)}, so they cannot be compared"
-        raise UnsupportedError(msg)
-    found = session.run(None, {name: item.detach().numpy() for name, item in zip(names, flat, strict=True)})
+    found = run_onnx(path, [item.detach().numpy() for item in flat])
     worst = _worst(outputs(captured), [torch.from_numpy(item) for item in found])
     _require(worst, _ONNX_TOLERANCE, path.name)
     return _written(path, "ONNX", "run by onnxruntime on the example", worst)
+
+
+def _of_tensors(captured: Captured) -> ExportedProgram:
+    """The program without what it puts out besides tensors, for which ONNX has no place."""
+    program = captured.program
+    assert program is not None
+    if all(isinstance(name, str) for name in program.graph_signature.user_outputs):
+        return program
+    with torch.no_grad():
+        return torch.export.export(Tensors(runnable(program)), captured.arguments, captured.keywords, strict=False)
+
+
+class Tensors(torch.nn.Module):
+    """A network that puts out its tensors in a row, and nothing else."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *arguments: Any, **keywords: Any) -> tuple[Tensor, ...]:  # noqa: ANN401 - whatever it takes
+        """All tensors of the answer."""
+        found = pytree.tree_leaves(self.inner(*arguments, **keywords))
+        return tuple(item for item in found if isinstance(item, Tensor))
 
 
 def _tflite(made: Migration, path: Path) -> Artefact:

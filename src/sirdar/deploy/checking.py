@@ -10,7 +10,7 @@ from torch import fx
 from sirdar.deploy.capture import Captured
 from sirdar.deploy.conditions import CONDITIONS, WHOLE, Scene, scene
 from sirdar.deploy.findings import Finding, Location, location_of
-from sirdar.deploy.nodes import computes, dtype_name, made_by, name_of, read_by, shape_text
+from sirdar.deploy.nodes import computes, dtype_name, kept_by, name_of, read_by, shape_text
 from sirdar.deploy.rulebook import Rule, Rulebook
 from sirdar.errors import DataError
 from sirdar.workload.counting import is_check
@@ -75,7 +75,7 @@ def holds(rule: Rule, node: fx.Node, view: Scene) -> str | None:
     if rule.operators and name_of(node) not in rule.operators:
         return None
     detail = ""
-    read, made = read_by(node), made_by(node)
+    read, made = read_by(node), kept_by(node)
     for wanted, tensors in ((rule.reads, read), (rule.makes, made), (rule.touches, (*made, *read))):
         if wanted:
             hits = [tensor for tensor in tensors if dtype_name(tensor.dtype) in wanted]

@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 
 from sirdar.deploy.capture import Captured, drawn_alike
 from sirdar.deploy.conditions import constants_of
-from sirdar.deploy.nodes import name_of
+from sirdar.deploy.nodes import draws, name_of
 from sirdar.errors import UnsupportedError
 from sirdar.numerics.formats import BLOCK_FORMATS, format_named
 from sirdar.numerics.rounding import quantise
@@ -246,8 +246,7 @@ def computed(node: fx.Node, arguments: tuple[Any, ...], keywords: dict[str, Any]
 
 def _draws(node: fx.Node) -> AbstractContextManager[None]:
     """An operator that draws does so alike in every run, and otherwise than all others."""
-    seeded = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-    return drawn_alike(zlib.crc32(node.name.encode())) if seeded else nullcontext()
+    return drawn_alike(zlib.crc32(node.name.encode())) if draws(node) else nullcontext()
 
 
 def _listed(arguments: tuple[Any, ...]) -> tuple[Any, ...]:

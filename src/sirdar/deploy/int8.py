@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The int8 file of a captured network, or the operator that keeps it from being written."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from sirdar.deploy import tflite
 from sirdar.deploy.capture import Captured, quiet
-from sirdar.deploy.findings import Location
+from sirdar.deploy.findings import Location, location_of
 from sirdar.deploy.loading import Positional
 from sirdar.deploy.tflite.lowering import RefusedError
 
@@ -18,13 +19,18 @@ class Int8:
 
     Args:
         file: the file; None where it cannot be written.
-        reason: why not, in a sentence.
-        location: the line of the user's code that asks for what it cannot hold.
+        refusals: why not, a sentence for each operator, with the line of the user's code that asks for it.
+        places: the user's line of each tensor of the file, by its name as far as the first slash.
     """
 
     file: bytes | None
-    reason: str = ""
-    location: Location | None = None
+    refusals: tuple[tuple[str, Location | None], ...] = ()
+    places: Mapping[str, Location] = field(default_factory=dict, hash=False)
+
+    @property
+    def reason(self) -> str:
+        """The first of the sentences."""
+        return self.refusals[0][0] if self.refusals else ""
 
 
 def inputs_of(captured: Captured) -> tuple[Tensor, ...]:
@@ -36,15 +42,23 @@ def int8_of(captured: Captured) -> Int8:
     """Write the file in memory."""
     given = inputs_of(captured)
     if captured.module is None or not all(isinstance(item, Tensor) for item in given):
-        return Int8(None, "an int8 file takes tensors only, and the example holds something else")
+        return _refused("an int8 file takes tensors only, and the example holds something else")
+    if any(item.is_meta for item in (*given, *captured.module.parameters())):
+        return _refused("the network has no values (it is on the meta device) that an int8 file could hold")
     module = captured.module
     if captured.keywords:
         module = Positional(module, len(captured.arguments), tuple(captured.keywords), captured.title)
     try:
         with quiet():
-            return Int8(tflite.write(module, given, [given]))
+            file, graph = tflite.written(module, given, [given])
     except RefusedError as error:
-        return Int8(None, str(error), error.location)
+        return Int8(None, tuple((str(row), row.location) for row in (error, *error.others)))
     except Exception as error:  # noqa: BLE001 - whatever a network may hold that the writer was not made for
         reason = str(error).strip().split("\n")[0]
-        return Int8(None, reason or type(error).__name__)
+        return _refused(reason or type(error).__name__)
+    places = {node.name: location_of(node) for node in graph.graph.nodes}
+    return Int8(file, places={name: place for name, place in places.items() if place is not None})
+
+
+def _refused(sentence: str) -> Int8:
+    return Int8(None, ((sentence, None),))

@@ -21,7 +21,7 @@ from sirdar.deploy.buckets import Buckets, choose
 from sirdar.deploy.capture import Captured, Example, capture, quiet
 from sirdar.deploy.carrying import carried_format, changes_anything
 from sirdar.deploy.checking import check, finding, inputs_of, rules_about
-from sirdar.deploy.compiled import ethos_u
+from sirdar.deploy.compiled import compile_tflite, ethos_u
 from sirdar.deploy.emulation import Formats, Network, is_matrix, network
 from sirdar.deploy.findings import Finding, merged
 from sirdar.deploy.fitting import Fit, Price, fit, latencies, price
@@ -325,8 +325,25 @@ def _integer(result: Migration) -> Migration:
     if not rules or not result.runs or result.captured is None or result.captured.program is None:
         return result
     made = int8_of(result.captured)
-    found = () if made.file is not None else tuple(finding(rule, made.reason, made.location) for rule in rules)
-    return replace(result, int8=made, findings=(*result.findings, *found))
+    refused = tuple(finding(rule, reason, place) for rule in rules for reason, place in made.refusals)
+    known = result.findings if made.file is None else _compiled(result, made, made.file)
+    return replace(result, int8=made, findings=(*known, *refused))
+
+
+def _compiled(result: Migration, made: Int8, file: bytes) -> tuple[Finding, ...]:
+    """The findings with what Vela leaves to the host in place of what the rules let expect."""
+    assert result.book is not None
+    try:
+        found = compile_tflite(file, result.chip.name)
+    except (ArgumentError, UnsupportedError):  # a chip of one's own, or Vela is not here
+        return result.findings
+    known = tuple(row for row in result.findings if row.severity != "warning" or row.rewritten)
+    detail = f"left to the host: {'; '.join(found.host_reasons) or 'Vela gives no reason'}"
+    names = [row.name for row in found.operators if not row.on_npu]
+    names += [""] * (found.host_operators - len(names))
+    rules = rules_about(result.book, "unknown-operator")
+    places = [made.places.get(name.split("/")[0]) for name in names]
+    return (*known, *(finding(rule, detail, *row) for rule in rules for row in zip(places, names, strict=True)))
 
 
 def _instruction_share(room: Fit) -> float:

@@ -62,6 +62,20 @@ def made_by(node: fx.Node) -> tuple[torch.Tensor, ...]:
     return tuple(_tensors(node.meta.get("val")))
 
 
+def kept_by(node: fx.Node) -> tuple[torch.Tensor, ...]:
+    """The (fake) tensors that a node makes, without those of a tuple that nobody reads."""
+    value = node.meta.get("val")
+    if not isinstance(value, tuple | list) or any(user.target is not python_operator.getitem for user in node.users):
+        return made_by(node)
+    places = sorted({whole_numbers(user.args[1])[0] for user in node.users if user.users})
+    return tuple(_tensors([value[place] for place in places]))
+
+
+def draws(node: fx.Node) -> bool:
+    """Whether an operator draws random numbers."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
 def read_by(node: fx.Node) -> tuple[torch.Tensor, ...]:
     """The (fake) tensors that a node reads."""
     return tuple(tensor for source in node.all_input_nodes for tensor in _tensors(source.meta.get("val")))

@@ -4,18 +4,17 @@
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, fx, nn
 
+from sirdar.deploy.capture import all_lines
+from sirdar.deploy.tflite.compositions import compositions
 from sirdar.errors import ArgumentError, UnsupportedError
 
 Example = Tensor | tuple[Tensor, ...]
 Ranges = Mapping[fx.Node, tuple[float, float]]
-
-_HIDDEN = -16.0  # added to the score of what a mask hides
 
 
 def exported(module: nn.Module, example: Example) -> fx.GraphModule:
@@ -26,11 +25,11 @@ def exported(module: nn.Module, example: Example) -> fx.GraphModule:
     """
     title = type(module).__name__
     given = arguments(example)
-    with _evaluating(module), torch.no_grad(), warnings.catch_warnings():
+    with _evaluating(module), torch.no_grad(), all_lines(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export warns about its own bookkeeping
         try:
             program = torch.export.export(module, given)
-            return program.run_decompositions(_compositions()).module(check_guards=False)
+            return program.run_decompositions(compositions()).module(check_guards=False)
         except Exception as error:  # torch.export raises a dozen unrelated types
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             msg = f"torch.export cannot follow {title}, so no TFLite file can be written: {reason}"
@@ -122,54 +121,3 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes.items():
             part.training = training
-
-
-def _compositions() -> dict[Any, Callable[..., Any]]:
-    """Operators that TFLite lacks, by those it has."""
-    aten = torch.ops.aten
-    return {
-        aten.silu.default: lambda x: x * torch.sigmoid(x),
-        aten.hardsigmoid.default: lambda x: torch.clamp(x + 3.0, 0.0, 6.0) * (1.0 / 6.0),
-        aten.layer_norm.default: _layer_norm,
-        aten.scaled_dot_product_attention.default: _attention,
-        aten.pixel_shuffle.default: _pixel_shuffle,
-    }
-
-
-def _layer_norm(
-    x: Tensor, shape: list[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *_: object
-) -> Tensor:
-    axes = list(range(x.ndim - len(shape), x.ndim))
-    centred = x - x.mean(axes, keepdim=True)
-    variance = (centred * centred).mean(axes, keepdim=True)
-    scaled = centred * torch.rsqrt(variance + eps)
-    scaled = scaled if weight is None else scaled * weight
-    return scaled if bias is None else scaled + bias
-
-
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    *options: Tensor | float | bool | None,
-    scale: float | None = None,
-    **more: Tensor | float | bool | None,
-) -> Tensor:
-    defaults = (None, 0.0, False)  # mask, dropout, causal
-    mask, _, causal = (*options, *defaults[len(options) :])[:3]
-    mask, causal = more.get("attn_mask", mask), more.get("is_causal", causal)
-    factor = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = torch.matmul(query * factor, key.transpose(-2, -1))
-    if causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
-    if isinstance(mask, Tensor):
-        # Minus infinity has no place in int8; this leaves a share of e^-16.
-        scores = scores + (torch.where(mask, 0.0, _HIDDEN) if mask.dtype == torch.bool else mask.clamp(min=_HIDDEN))
-    return torch.softmax(scores, -1) @ value
-
-
-def _pixel_shuffle(x: Tensor, factor: int) -> Tensor:
-    *batch, channels, height, width = x.shape
-    deep = channels // factor**2
-    split = x.reshape(-1, deep, factor, factor, height, width).permute(0, 1, 4, 2, 5, 3)
-    return split.reshape(*batch, deep, height * factor, width * factor)

@@ -298,6 +298,17 @@ def tile(net: Net, source: int, times: Sequence[int], name: str) -> int:
     return net.step(Step("TILE", (source, table), (result,)))
 
 
+def reverse(net: Net, source: int, axis: int) -> int:
+    """The last place of an axis first."""
+    if net.shape(source)[axis] == 1:
+        return source
+    name = f"{net.name(source)}/reversed"
+    table = net.raw(f"{name}/axis", np.asarray([axis], dtype=np.int32))
+    result = net.activation(name, net.shape(source), 0.0, 0.0)
+    net.same(source, result)
+    return net.step(Step("REVERSE_V2", (source, table), (result,)))
+
+
 def gather(net: Net, table: int, places: int, name: str) -> int:
     """Rows of a table by their places."""
     result = net.activation(name, (*net.shape(places), *net.shape(table)[1:]), 0.0, 0.0)

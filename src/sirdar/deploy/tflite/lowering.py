@@ -18,15 +18,19 @@ from sirdar.deploy.tflite.net import Net
 from sirdar.errors import UnsupportedError
 from sirdar.workload.counting import is_check
 
+_BY_SHAPE = frozenset(("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"))
+
 Rule = Callable[["Lowering", fx.Node], "Value | list[Value]"]
+_BYTES = {torch.uint8: (0.0, 255.0), torch.int8: (-128.0, 127.0)}
 
 
 class RefusedError(UnsupportedError):
-    """An operator that no int8 file holds, with the user's line."""
+    """An operator that no int8 file holds, with the user's line, and whatever else stands in the way."""
 
     def __init__(self, sentence: str, location: Location | None) -> None:
         super().__init__(sentence)
         self.location = location
+        self.others: tuple[RefusedError, ...] = ()
 
 
 class Lowering:
@@ -40,12 +44,14 @@ class Lowering:
         self._ranges = ranges
         self._known: dict[fx.Node, Any] = {}
         self._fused = fusions(graph.graph)
+        self._refused: list[RefusedError] = []
 
     def run(self, rules: dict[str, Rule]) -> Net:
         """Add every operator.
 
         Raises:
-            UnsupportedError: an operator has no rule, or its rule does not cover this use of it.
+            RefusedError: an operator has no rule, or its rule does not cover this use of it; with all others like it.
+            UnsupportedError: an output does not depend on the inputs.
         """
         absorbed = {node for fused in self._fused.values() for node in fused.absorbed}
         for node in self._graph.graph.nodes:
@@ -54,7 +60,11 @@ class Lowering:
             elif node.op == "output":
                 self._output(node)
             elif node not in absorbed and not is_check(node):
-                self._lower(node, rules)
+                self._attempt(node, rules)
+        if self._refused:
+            first, *rest = self._refused
+            first.others = tuple(rest)
+            raise first
         return self.net
 
     def fused(self, node: fx.Node) -> Fused:
@@ -105,6 +115,9 @@ class Lowering:
         shape = [example.shape[axis] for axis in order]
         if example.is_floating_point():
             tensor = self.net.activation(node.name, shape, *self.range(node))
+        elif example.dtype in _BYTES and all(is_check(user) or _is_cast(user) for user in node.users):
+            # Pixels are exact in steps of one.
+            tensor = self.net.activation(node.name, shape, *_BYTES[example.dtype])
         else:
             tensor = self.net.integers(node.name, shape)
         self.net.inputs.append(tensor)
@@ -119,6 +132,26 @@ class Lowering:
             order = channels_last(4) if len(known.order) == 4 else range(len(known.order))
             self.net.outputs.append(self.layout.arrange(known, order))
 
+    def _attempt(self, node: fx.Node, rules: dict[str, Rule]) -> None:
+        """Add an operator; where it is refused, something of its shape takes its place, so that all are examined."""
+        try:
+            self._lower(node, rules)
+        except RefusedError as error:
+            self._refused.append(error)
+        except Exception:
+            if not self._refused:
+                raise  # otherwise it may come from what took a place
+        else:
+            return
+        last = self.fused(node).last
+        self._known[last] = self._stand_in(last.meta.get("val"))
+
+    def _stand_in(self, made: object) -> Any:  # noqa: ANN401 - as deep as what it stands for
+        if isinstance(made, tuple | list):
+            return [self._stand_in(item) for item in made]
+        shape = made.shape if isinstance(made, Tensor) else ()
+        return Value(self.net.activation("refused", shape, 0.0, 1.0), tuple(range(len(shape))))
+
     def _lower(self, node: fx.Node, rules: dict[str, Rule]) -> None:
         if node.op == "get_attr":
             found = self._graph
@@ -129,9 +162,7 @@ class Lowering:
         name = operator_name(node)
         if name == "getitem":
             self._known[node] = self._known[node.all_input_nodes[0]][node.args[1]]
-        elif (
-            node.all_input_nodes and all(isinstance(self._known[source], Tensor) for source in node.all_input_nodes)
-        ) or not node.all_input_nodes:
+        elif name in _BY_SHAPE or all(isinstance(self._known[source], Tensor) for source in node.all_input_nodes):
             self._known[node] = self._folded(node)
         elif name in rules:
             self._known[self.fused(node).last] = rules[name](self, node)
@@ -139,8 +170,18 @@ class Lowering:
             raise self.refuse(node)
 
     def _folded(self, node: fx.Node) -> Tensor:
-        """The result of a node that depends on constants only."""
-        arguments, keywords = map_arg((node.args, dict(node.kwargs)), lambda source: self._known[source])
+        """The result of a node that depends on constants only, or on the shape of others."""
+
+        def number(source: fx.Node) -> Any:  # noqa: ANN401
+            known = self._known[source]
+            return known if isinstance(known, Tensor) else torch.empty(source.meta["val"].shape)
+
+        arguments, keywords = map_arg((node.args, dict(node.kwargs)), number)
         with torch.no_grad():
             assert callable(node.target)  # nodes that call something do
             return node.target(*arguments, **keywords)
+
+
+def _is_cast(node: fx.Node) -> bool:
+    """Whether a node makes floats of what it reads, and does nothing else."""
+    return operator_name(node) in ("to", "_to_copy") and node.meta["val"].is_floating_point()

@@ -201,6 +201,7 @@ RULES: dict[str, Rule] = {
     "gelu": _unary("GELU", _approximate),
     "elu": elu,
     "exp": _unary("EXP"),
+    "log": _unary("LOG"),
     "rsqrt": _unary("RSQRT"),
     "abs": _unary("ABS"),
     "prelu": prelu,

@@ -17,7 +17,10 @@ def identity(low: Lowering, node: fx.Node) -> Value:
     value = node.meta["val"]
     if isinstance(value, torch.Tensor) and not value.is_floating_point():
         raise low.refuse(node, f"values of type {value.dtype}")
-    return low.value(node.args[0])
+    source = low.value(node.args[0])
+    if low.net.tensors[source.tensor].integer:
+        raise low.refuse(node, "whole numbers of more than 8 bits, which are indices there, are made floats")
+    return source
 
 
 def view(low: Lowering, node: fx.Node) -> Value:
@@ -47,6 +50,15 @@ def permute(low: Lowering, node: fx.Node) -> Value:
         first, second = (0, 1) if len(node.args) < 3 else (int(axis) % rank for axis in node.args[1:3])  # type: ignore[call-overload]
         order[first], order[second] = order[second], order[first]
     return Value(value.tensor, tuple(order.index(axis) for axis in value.order))
+
+
+def flip(low: Lowering, node: fx.Node) -> Value:
+    """Axes from their end to their beginning, one after another."""
+    value = low.value(node.args[0])
+    axes: Any = node.args[1]
+    for axis in axes:
+        value = Value(layers.reverse(low.net, value.tensor, value.order.index(axis % len(value.order))), value.order)
+    return value
 
 
 def concat(low: Lowering, node: fx.Node) -> Value:
@@ -154,11 +166,13 @@ RULES: dict[str, Rule] = {
     "constant_pad_nd": pad,
     "embedding": embedding,
     "expand": expand,
+    "flip": flip,
     "pad": pad,
     "select": select,
     "slice": take,
     "split": split,
     "split_with_sizes": split,
+    "unsafe_split": split,
     "stack": stack,
     "unbind": unbind,
 }

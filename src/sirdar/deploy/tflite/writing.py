@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from sirdar.deploy.tflite import rules_linear, rules_pointwise, rules_pool, rules_shape
 from sirdar.deploy.tflite.encode import encode
@@ -45,9 +45,14 @@ def write(module: nn.Module, example: Example, calibration: Iterable[Example]) -
             operator), or a package is missing.
         ArgumentError: the example or the calibration does not fit, or gives values that are not finite.
     """
+    return written(module, example, calibration)[0]
+
+
+def written(module: nn.Module, example: Example, calibration: Iterable[Example]) -> tuple[bytes, fx.GraphModule]:
+    """The same, with the graph whose nodes name the tensors of the file."""
     graph = exported(module, example)
     ranges = ranges_of(graph, calibration, example)
-    return encode(Lowering(graph, ranges, type(module).__name__).run(_RULES))
+    return encode(Lowering(graph, ranges, type(module).__name__).run(_RULES)), graph
 
 
 def save(file: bytes, path: str | Path) -> None:
@@ -108,14 +113,13 @@ def _interpreter(file: bytes) -> "Interpreter":
 
 
 def _as_stored(given: Tensor, detail: dict[str, Any]) -> np.ndarray:
-    whole = not given.is_floating_point()
     values = given.detach().cpu().to(torch.float64)
     values = values.permute(0, 2, 3, 1) if values.ndim == 4 else values
     wanted = tuple(int(size) for size in detail["shape"])
     if tuple(values.shape) != wanted:
         msg = f"input {detail['name']!r} of the TFLite file has shape {wanted}, got {tuple(values.shape)}"
         raise ArgumentError(msg)
-    if whole:
+    if detail["dtype"] is np.int32:
         return values.numpy().astype(np.int32)
     step, zero = detail["quantization"]
     return np.clip(np.rint(values.numpy() / step) + zero, -128, 127).astype(np.int8)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators that TFLite lacks, by those it has. Each step must keep to values that 8 bits hold well.
+
+Recurrent layers are unrolled, one cell for each step of the sequence, by torch's own decompositions.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import default_decompositions
+
+aten: Any = torch.ops.aten
+_HIDDEN = -16.0  # added to the score of what a mask hides
+_RECURRENT = (
+    *(aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input),
+    *(aten.lstm_cell.default, aten.gru_cell.default, aten.rnn_tanh_cell.default, aten.rnn_relu_cell.default),
+)
+
+
+def compositions() -> dict[Any, Callable[..., Any]]:
+    """For each operator the function that computes it with others."""
+    known = default_decompositions()
+    return {
+        **{operator: known[operator] for operator in _RECURRENT if operator in known},
+        aten.celu.default: lambda x, alpha=1.0: _elu(x, alpha, 1.0, 1.0 / alpha),
+        aten.elu.default: _elu,
+        aten.expm1.default: lambda x: torch.exp(x) - 1.0,
+        aten.glu.default: _glu,
+        aten.group_norm.default: _group_norm,
+        aten.hardsigmoid.default: lambda x: torch.clamp(x + 3.0, 0.0, 6.0) * (1.0 / 6.0),
+        aten.instance_norm.default: _instance_norm,
+        aten.layer_norm.default: _layer_norm,
+        aten.log1p.default: lambda x: torch.log(x + 1.0),
+        aten.log_sigmoid.default: lambda x: -_softplus(-x),
+        aten.logaddexp.default: lambda x, y: torch.maximum(x, y) + _bend(x - y),
+        aten.mish.default: lambda x: x * torch.tanh(_softplus(x)),
+        aten.pixel_shuffle.default: _pixel_shuffle,
+        aten.scaled_dot_product_attention.default: _attention,
+        aten.selu.default: lambda x: _elu(x, 1.6732632423543772, 1.0507009873554805),
+        aten.silu.default: lambda x: x * torch.sigmoid(x),
+        aten.softplus.default: _softplus,
+        aten.sum.dim_IntList: _sum,
+    }
+
+
+def _elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, slope: float = 1.0) -> Any:  # noqa: ANN401
+    if alpha == scale == slope == 1:
+        return NotImplemented  # TFLite has this one
+    return torch.relu(x) * scale + torch.nn.functional.elu(x.clamp(max=0.0) * slope) * (alpha * scale)
+
+
+def _glu(x: Tensor, axis: int = -1) -> Tensor:
+    first, second = x.split(x.shape[axis] // 2, axis)
+    return first * torch.sigmoid(second)
+
+
+def _softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """As log(1 + exp(x)) it would need all of exp's range; the threshold, a mere shortcut, is 2e-9 at 20."""
+    if threshold < 8:
+        return NotImplemented
+    return torch.relu(x) + _bend(x * beta if beta != 1 else x) * (1.0 / beta)
+
+
+def _bend(x: Tensor) -> Tensor:
+    """log(1 + exp(-|x|)), from 0 to log 2."""
+    return torch.log(torch.sigmoid(x.abs())) * -1.0
+
+
+def _layer_norm(
+    x: Tensor, shape: list[int], weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *_: object
+) -> Tensor:
+    axes = list(range(x.ndim - len(shape), x.ndim))
+    centred = x - x.mean(axes, keepdim=True)
+    variance = (centred * centred).mean(axes, keepdim=True)
+    scaled = centred * torch.rsqrt(variance + eps)
+    scaled = scaled if weight is None else scaled * weight
+    return scaled if bias is None else scaled + bias
+
+
+def _group_norm(
+    x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5, *_: object
+) -> Tensor:
+    scaled = _layer_norm(x.reshape(x.shape[0], groups, -1), [0], eps=eps).reshape(x.shape)
+    channels = (1, -1, *[1] * (x.ndim - 2))
+    scaled = scaled if weight is None else scaled * weight.reshape(channels)
+    return scaled if bias is None else scaled + bias.reshape(channels)
+
+
+def _instance_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    variance: Tensor | None,
+    from_input: bool,  # noqa: FBT001
+    momentum: float,
+    eps: float,
+    *_: object,
+) -> Any:  # noqa: ANN401
+    if not from_input:
+        return aten._native_batch_norm_legit_no_training(x, weight, bias, mean, variance, momentum, eps)[0]
+    return _group_norm(x, x.shape[1], weight, bias, eps)
+
+
+def _sum(x: Tensor, axes: list[int] | None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:  # noqa: ANN401, FBT001
+    if not x.is_floating_point() or (dtype is not None and dtype != x.dtype):
+        return NotImplemented
+    axes = axes or list(range(x.ndim))
+    return x.mean(axes, keepdim) * float(math.prod(x.shape[axis] for axis in axes))
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *options: Tensor | float | bool | None,
+    scale: float | None = None,
+    **more: Tensor | float | bool | None,
+) -> Tensor:
+    defaults = (None, 0.0, False)  # mask, dropout, causal
+    mask, _, causal = (*options, *defaults[len(options) :])[:3]
+    mask, causal = more.get("attn_mask", mask), more.get("is_causal", causal)
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = torch.matmul(query * factor, key.transpose(-2, -1))
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if isinstance(mask, Tensor):
+        # Minus infinity has no place in int8; this leaves a share of e^-16.
+        scores = scores + (torch.where(mask, 0.0, _HIDDEN) if mask.dtype == torch.bool else mask.clamp(min=_HIDDEN))
+    return torch.softmax(scores, -1) @ value
+
+
+def _pixel_shuffle(x: Tensor, factor: int) -> Tensor:
+    *batch, channels, height, width = x.shape
+    deep = channels // factor**2
+    split = x.reshape(-1, deep, factor, factor, height, width).permute(0, 1, 4, 2, 5, 3)
+    return split.reshape(*batch, deep, height * factor, width * factor)
