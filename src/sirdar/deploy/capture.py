@@ -167,11 +167,12 @@ def all_lines() -> Iterator[None]:
         tracer._record_forward_stack_traces_only = False
         return TracerBase._filter_traceback_frames(tracer, frames)
 
-    _ModuleStackTracer._filter_traceback_frames = kept
+    owner: Any = _ModuleStackTracer
+    owner._filter_traceback_frames = kept
     try:
         yield
     finally:
-        del _ModuleStackTracer._filter_traceback_frames
+        del owner._filter_traceback_frames
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sirdar.deploy import tflite
 from sirdar.deploy.capture import Captured, quiet
-from sirdar.deploy.findings import Location, location_of
+from sirdar.deploy.findings import Location
 from sirdar.deploy.loading import Positional
 from sirdar.deploy.tflite.lowering import RefusedError
 
@@ -20,7 +20,7 @@ class Int8:
     Args:
         file: the file; None where it cannot be written.
         refusals: why not, a sentence for each operator, with the line of the user's code that asks for it.
-        places: the user's line of each tensor of the file, by its name as far as the first slash.
+        places: the user's line of each tensor of the file, by its name.
     """
 
     file: bytes | None
@@ -50,14 +50,13 @@ def int8_of(captured: Captured) -> Int8:
         module = Positional(module, len(captured.arguments), tuple(captured.keywords), captured.title)
     try:
         with quiet():
-            file, graph = tflite.written(module, given, [given])
+            file, places = tflite.written(module, given, [given])
     except RefusedError as error:
         return Int8(None, tuple((str(row), row.location) for row in (error, *error.others)))
     except Exception as error:  # noqa: BLE001 - whatever a network may hold that the writer was not made for
         reason = str(error).strip().split("\n")[0]
         return _refused(reason or type(error).__name__)
-    places = {node.name: location_of(node) for node in graph.graph.nodes}
-    return Int8(file, places={name: place for name, place in places.items() if place is not None})
+    return Int8(file, places=places)
 
 
 def _refused(sentence: str) -> Int8:

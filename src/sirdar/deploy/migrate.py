@@ -342,7 +342,7 @@ def _compiled(result: Migration, made: Int8, file: bytes) -> tuple[Finding, ...]
     names = [row.name for row in found.operators if not row.on_npu]
     names += [""] * (found.host_operators - len(names))
     rules = rules_about(result.book, "unknown-operator")
-    places = [made.places.get(name.split("/")[0]) for name in names]
+    places = [made.places.get(name) for name in names]
     return (*known, *(finding(rule, detail, *row) for rule in rules for row in zip(places, names, strict=True)))
 
 

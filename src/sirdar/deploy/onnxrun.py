@@ -55,7 +55,7 @@ def _main(path: str, folder: str) -> str | None:
         found = session.run(None, dict(zip(names, values, strict=True)))
     except Exception as error:  # noqa: BLE001 - the runtime raises a dozen unrelated types
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
-    np.savez(Path(folder) / "outputs.npz", *found)
+    np.savez(Path(folder) / "outputs.npz", *(np.asarray(item) for item in found))
     return None
 
 

@@ -40,6 +40,7 @@ class Lowering:
         self.net = Net()
         self.layout = Layout(self.net)
         self.title = title
+        self.places: dict[str, Location] = {}  # the user's line of each tensor of the file, by its name
         self._graph = graph
         self._ranges = ranges
         self._known: dict[fx.Node, Any] = {}
@@ -165,7 +166,11 @@ class Lowering:
         elif name in _BY_SHAPE or all(isinstance(self._known[source], Tensor) for source in node.all_input_nodes):
             self._known[node] = self._folded(node)
         elif name in rules:
+            before = len(self.net.steps)
             self._known[self.fused(node).last] = rules[name](self, node)
+            made = [self.net.name(place) for step in self.net.steps[before:] for place in step.outputs]
+            line = location_of(node)
+            self.places.update({} if line is None else dict.fromkeys(made, line))
         else:
             raise self.refuse(node)
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
+from sirdar.deploy.findings import Location
 from sirdar.deploy.tflite import rules_linear, rules_pointwise, rules_pool, rules_shape
 from sirdar.deploy.tflite.encode import encode
 from sirdar.deploy.tflite.exporting import Example, arguments, exported, ranges_of
@@ -48,11 +49,12 @@ def write(module: nn.Module, example: Example, calibration: Iterable[Example]) -
     return written(module, example, calibration)[0]
 
 
-def written(module: nn.Module, example: Example, calibration: Iterable[Example]) -> tuple[bytes, fx.GraphModule]:
-    """The same, with the graph whose nodes name the tensors of the file."""
+def written(module: nn.Module, example: Example, calibration: Iterable[Example]) -> tuple[bytes, dict[str, Location]]:
+    """The same, with the user's line of each tensor of the file, by its name."""
     graph = exported(module, example)
     ranges = ranges_of(graph, calibration, example)
-    return encode(Lowering(graph, ranges, type(module).__name__).run(_RULES)), graph
+    lowering = Lowering(graph, ranges, type(module).__name__)
+    return encode(lowering.run(_RULES)), lowering.places
 
 
 def save(file: bytes, path: str | Path) -> None:
