@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A finished plan, told: the headline, the telling products and the tables of its page."""
 
+import math
+
 import numpy as np
 
 from sirdar.chips import Option
+from sirdar.forecasting.backtest import Score
 from sirdar.forecasting.ladder import NAIVE
 from sirdar.predictive import Forecast
 from sirdar.recipes.files import order_totals
@@ -63,12 +66,11 @@ def report_of(plan: Plan) -> PlanReport:
 def _headline(plan: Plan) -> list[tuple[str, str, str]]:
     totals, best = order_totals(plan.orders), plan.backtest.scores[0]
     naive = next((score for score in plan.backtest.scores if score.model == NAIVE), None)
-    gain = f"{1 - best.wql / naive.wql:.0%} less quantile loss than {NAIVE}" if naive else f"WQL {best.wql:.3f}"
     rows = [
         ("units to order", number(totals["quantity"]), f"of {totals['products_ordered']:,} products"),
         ("expected cost", number(totals["expected_cost"]), "holding and lost sales until the next order"),
         ("fill rate", f"{totals['fill_rate']:.1%}", "of demand served from stock, expected"),
-        ("best model", best.model, gain),
+        ("best model", best.model, gain_of(best, naive)),
     ]
     chips = {row.chip: row for row in plan.chips.options} if plan.chips else {}
     if plan.chips and plan.chips.cheapest:
@@ -76,6 +78,15 @@ def _headline(plan: Plan) -> list[tuple[str, str, str]]:
         greenest = f"; greenest: {plan.chips.greenest}" if plan.chips.greenest else ""
         rows.append(("cheapest chip", plan.chips.cheapest, f"${number(price)} per million series{greenest}"))
     return rows
+
+
+def gain_of(best: Score, naive: Score | None) -> str:
+    """What the best model won over the seasonal naive one, or its loss where that is nothing to compare with."""
+    if not math.isfinite(best.wql):
+        return "nothing was sold that could be scored"
+    if naive is None or not naive.wql > 0:  # exact on demand that never changes
+        return f"WQL {best.wql:.3f}"
+    return f"{1 - best.wql / naive.wql:.0%} less quantile loss than {NAIVE}"
 
 
 def _leaderboard(plan: Plan) -> list[LeaderboardRow]:
