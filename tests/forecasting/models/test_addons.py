@@ -56,6 +56,8 @@ def test_only_around_a_textbook_method_it_can_be_stored(tmp_path) -> None:  # no
 
 
 def test_arguments_are_checked() -> None:
+    with pytest.raises(ArgumentError, match="have not learned anything yet"):
+        AddOns(3).predict(priced())
     with pytest.raises(ArgumentError, match="'prices'"):
         AddOns(3, components=("prices",))
     with pytest.raises(ArgumentError, match="horizon 3, got 2"):

@@ -92,6 +92,7 @@ class AddOns:
         self._engine = DistributionEngine(self.levels, conformal)
         self._lookalikes = LookAlikes(horizon, self.levels)
         self._groups: tuple[str, list[str]] | None = None
+        self._learned = False
 
     @property
     def elasticity(self) -> PriceElasticity | None:
@@ -110,10 +111,12 @@ class AddOns:
         effect = self._effects.of(panel, longest(panel))
         self.around.fit(adjusted(panel, effect))
         self._lookalikes = LookAlikes(self.horizon, self.levels).fit(panel)
+        self._learned = True
         return self
 
     def predict(self, panel: Panel) -> Forecast:
         """Quantiles after each series' history; of those without any, what their look-alikes sold at first."""
+        self._require_learned()
         known = panel.observations() > 0
         floor = 0.0 if panel.counts else -np.inf
         values = np.zeros((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
@@ -135,11 +138,13 @@ class AddOns:
         """Writes one folder with everything learned.
 
         Raises:
+            ArgumentError: nothing was learned yet.
             UnsupportedError: the point forecaster is no textbook method, so `load` could not build it.
         """
         if not isinstance(self.around, Textbook):
             msg = f"add-ons around a {type(self.around).__name__} cannot be stored; those around a textbook method can"
             raise UnsupportedError(msg)
+        self._require_learned()
         tensors: dict[str, torch.Tensor] = {}
         names = ("components", "promotions", "category", "conformal", "origins")
         season, price = self._effects.season, self._effects.price
@@ -173,7 +178,13 @@ class AddOns:
         )
         model._engine = DistributionEngine.from_state(learned["engine"])
         model._lookalikes = LookAlikes.from_state(learned["lookalikes"])
+        model._learned = True
         return model
+
+    def _require_learned(self) -> None:
+        if not self._learned:
+            msg = "these AddOns have not learned anything yet: call fit(panel) first"
+            raise ArgumentError(msg)
 
     def _fitted(self, panel: Panel, names: Sequence[str]) -> _Effects:
         """Components of these names; price with season first divided out."""
