@@ -234,6 +234,10 @@ def test_wrong_arguments_are_refused_in_a_sentence() -> None:
     panel = counting([30])
     with pytest.raises(ArgumentError, match="no model to backtest"):
         backtest({}, panel)
+    with pytest.raises(
+        ArgumentError, match=r"no model 'mean' was backtested; there are mean2\. Did you mean 'mean2'\?"
+    ):
+        backtest({"mean2": Constant(2, 0)}, panel).calibration("mean")
     with pytest.raises(ArgumentError, match="windows must be a positive integer, got 0"):
         backtest({"a": Constant(2, 0)}, panel, windows=0)
     with pytest.raises(ArgumentError, match="stride must be a positive integer, got -1"):

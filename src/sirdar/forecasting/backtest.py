@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Float32
 
-from sirdar.errors import ArgumentError, DataError, require_positive_integer
+from sirdar.errors import ArgumentError, DataError, nearest, require_positive_integer
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.ladder import ENSEMBLE, LADDER, NAIVE
 from sirdar.forecasting.meter import Meter
@@ -79,6 +79,10 @@ class Backtest:
         return [(float(level), float(share)) for level, share in zip(levels, shares, strict=True)]
 
     def _pooled(self, model: str) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
+        if model not in self.origins[0].forecasts:
+            known = self.origins[0].forecasts
+            msg = f"no model {model!r} was backtested; there are {', '.join(known)}.{nearest(model, known)}"
+            raise ArgumentError(msg)
         forecasts = [origin.forecasts[model] for origin in self.origins]
         return (
             np.concatenate([origin.actual for origin in self.origins]),
