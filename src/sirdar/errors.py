@@ -10,6 +10,7 @@ SirdarError
 
 import difflib
 from collections.abc import Iterable
+from numbers import Integral
 
 
 class SirdarError(Exception):
@@ -42,8 +43,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def require_positive_integer(value: object, name: str) -> int:
-    """The value itself, or an `ArgumentError` that names it."""
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+    """The value as a plain int, be it numpy's or Python's, or an `ArgumentError` that names it."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value <= 0:
         msg = f"{name} must be a positive integer, got {value!r}"
         raise ArgumentError(msg)
-    return value
+    return int(value)
+
+
+def require_seed(seed: object) -> int:
+    """The seed as a plain int, or an `ArgumentError` that names it: numpy and torch take others, but not all alike."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) < 2**64:
+        msg = f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}"
+        raise ArgumentError(msg)
+    return int(seed)

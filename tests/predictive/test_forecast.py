@@ -112,6 +112,8 @@ def test_samples_follow_the_seed() -> None:
     assert not np.array_equal(forecast.sample(5, seed=3), forecast.sample(5, seed=4))
     with pytest.raises(ArgumentError, match="count must be a positive integer, got 0"):
         forecast.sample(0)
+    with pytest.raises(ArgumentError, match="seed must be an integer from 0 to .*, got -1"):
+        forecast.sample(5, seed=-1)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import typer
 
 
 def _seed(value: int) -> int:
-    from sirdar.numerics.counter import require_seed  # not above: it loads numpy
+    from sirdar.errors import require_seed
 
     return require_seed(value)
 

@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int16
 from scipy import sparse
 
-from sirdar.errors import ArgumentError, require_positive_integer
-from sirdar.numerics.counter import require_seed
+from sirdar.errors import ArgumentError, require_positive_integer, require_seed
 from sirdar.predictive.forecast import require_levels
 
 Matrix = sparse.csr_matrix | sparse.csc_matrix | sparse.csr_array | sparse.csc_array | np.ndarray

@@ -13,10 +13,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.errors import ArgumentError, require_positive_integer, require_seed
 from sirdar.forecasting.checkpoint import Checkpoint
 from sirdar.numerics.adamw import AdamW
-from sirdar.numerics.counter import require_seed
 
 Precision = Literal["fp32", "bf16", "bf16-sr", "bf16-nearest"]
 CHECKS = 20  # of the validation loss, and checkpoints, over a whole training

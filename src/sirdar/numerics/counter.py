@@ -8,7 +8,7 @@ half of the index goes through a 32-bit permutation with the keys mixed in (Well
 
 import numpy as np
 
-from sirdar.errors import ArgumentError
+from sirdar.errors import require_seed as require_seed
 
 MASK_32 = 0xFFFFFFFF
 MASK_64 = 0xFFFFFFFFFFFFFFFF
@@ -21,14 +21,6 @@ def splitmix64(state: int) -> int:
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK_64
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK_64
     return z ^ (z >> 31)
-
-
-def require_seed(seed: object) -> int:
-    """The seed itself, or an `ArgumentError` that names it."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed <= MASK_64:
-        msg = f"seed must be an integer from 0 to 2**64 - 1, got {seed!r}"
-        raise ArgumentError(msg)
-    return int(seed)
 
 
 def child_seed(seed: int, *path: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.errors import ArgumentError, require_positive_integer, require_seed
 from sirdar.predictive.frequency import Frequency
 
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -102,7 +102,7 @@ class Forecast:
     def sample(self, count: int, seed: int = 0) -> Float[np.ndarray, "series horizon sample"]:
         """Sample paths, neighbouring steps joined by a Gaussian copula of lag-one `correlation`."""
         require_positive_integer(count, "count")
-        draws = np.random.default_rng(seed).standard_normal((len(self.ids), self.horizon, count))
+        draws = np.random.default_rng(require_seed(seed)).standard_normal((len(self.ids), self.horizon, count))
         rho = self.correlation
         for step in range(1, self.horizon if rho else 0):
             draws[:, step] = rho * draws[:, step - 1] + np.sqrt(1 - rho * rho) * draws[:, step]

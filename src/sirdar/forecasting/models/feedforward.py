@@ -23,13 +23,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sirdar.errors import ArgumentError, nearest, require_positive_integer
+from sirdar.errors import ArgumentError, nearest, require_positive_integer, require_seed
 from sirdar.forecasting import storage, training
 from sirdar.forecasting.decoding import monotone
 from sirdar.forecasting.features import Features, Pairs, Source, as_features
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.training import Run, Training
-from sirdar.numerics.counter import require_seed
 from sirdar.predictive import DECILES, Forecast
 from sirdar.predictive.forecast import require_levels
 

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.errors import ArgumentError, require_positive_integer, require_seed
 from sirdar.forecasting import storage
 from sirdar.forecasting.features import Features, as_features
 from sirdar.forecasting.forest import QuantileForest
 from sirdar.forecasting.panel import Panel
-from sirdar.numerics.counter import require_seed
 from sirdar.predictive import DECILES, Forecast
 from sirdar.predictive.forecast import require_levels
 
