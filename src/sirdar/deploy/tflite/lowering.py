@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Walks an exported graph once and adds its operators to a `Net`, each by the rule for its name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -174,7 +174,7 @@ class Lowering:
         else:
             raise self.refuse(node)
 
-    def _folded(self, node: fx.Node) -> Tensor:
+    def _folded(self, node: fx.Node) -> Tensor | Sequence[Tensor]:
         """The result of a node that depends on constants only, or on the shape of others."""
 
         def number(source: fx.Node) -> Any:  # noqa: ANN401
