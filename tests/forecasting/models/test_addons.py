@@ -68,3 +68,12 @@ def test_the_expectation_is_that_of_the_forecast() -> None:
     values = np.sort(np.random.default_rng(0).normal(20, 3, (4, 3, 9)), axis=2).astype(np.float32)
     forecast = Forecast(list("abcd"), np.zeros(4), Frequency("W"), DECILES, values)
     np.testing.assert_allclose(expectation(forecast), forecast.mean(), rtol=5e-3)
+
+
+def test_a_series_alone_is_forecast_as_among_others() -> None:
+    """Whole numbers are what was learned from, not what happens to be shown."""
+    rng = np.random.default_rng(0)
+    panel = panel_of([*rng.poisson(4, (5, 80)).astype(float), *rng.gamma(2.0, 2.0, (5, 80))])
+    model = AddOns(4, around="tsb", origins=2).fit(panel)
+    together, alone = model.predict(panel), model.predict(panel.select(np.array([0])))
+    np.testing.assert_array_equal(together.values[:1], alone.values)

@@ -92,6 +92,7 @@ class AddOns:
         self._engine = DistributionEngine(self.levels, conformal)
         self._lookalikes = LookAlikes(horizon, self.levels)
         self._groups: tuple[str, list[str]] | None = None
+        self._whole = False  # whether all demand learned from was of whole numbers
         self._learned = False
 
     @property
@@ -111,6 +112,8 @@ class AddOns:
         effect = self._effects.of(panel, longest(panel))
         self.around.fit(adjusted(panel, effect))
         self._lookalikes = LookAlikes(self.horizon, self.levels).fit(panel)
+        seen = panel.target[panel.observed]
+        self._whole = bool((seen == np.round(seen)).all())
         self._learned = True
         return self
 
@@ -126,8 +129,7 @@ class AddOns:
             values[known] = self._engine.quantiles(point, scale, floor=floor)
         if not known.all():
             values[~known] = self._lookalikes.quantiles(panel.select(~known))
-        seen = panel.target[panel.observed]
-        if bool((seen == np.round(seen)).all()):
+        if self._whole:
             # Of whole numbers quantiles are whole; an error added to a forecast is not. A bound that holds for them
             # holds when rounded: y <= q and y <= floor(q) are then one.
             values = np.round(values)
@@ -160,6 +162,7 @@ class AddOns:
             "arguments": arguments | {name: getattr(self, name) for name in names},
             "kept": self.kept,
             "groups": self._groups,
+            "whole": self._whole,
             "learned": pack(learned, tensors, "learned"),
         }
         storage.write(Path(path), config, tensors)
@@ -178,6 +181,7 @@ class AddOns:
         )
         model._engine = DistributionEngine.from_state(learned["engine"])
         model._lookalikes = LookAlikes.from_state(learned["lookalikes"])
+        model._whole = config["whole"]
         model._learned = True
         return model
 
