@@ -4,6 +4,7 @@
 import ast
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -120,6 +121,29 @@ def test_the_script_is_python_with_both_forms(made: Migration) -> None:
 def test_a_processor_needs_no_script() -> None:
     with pytest.raises(UnsupportedError, match="graviton3"):
         vendor.script(migrate(Image().eval(), X, chip="graviton3"))
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    others: tuple[torch.Tensor, ...]
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> dict[str, Pair]:
+        return {"pair": Pair(self.layer(x), (x + 1,))}
+
+
+def test_a_file_holds_named_tuples_as_plain_ones(tmp_path: Path) -> None:
+    """torch.export.save refuses a class of the user's own."""
+    files = {row.name: row for row in write_all(migrate(Named().eval(), torch.rand(2, 4), chip="trainium1"), tmp_path)}
+    assert not files["network.pt2"].problem
+    found = opened(tmp_path / "network.pt2").module()(torch.rand(2, 4))
+    assert type(found["pair"]) is tuple
+    assert type(found["pair"][1]) is tuple
 
 
 @pytest.mark.slow
