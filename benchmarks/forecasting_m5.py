@@ -205,13 +205,15 @@ def score(asked: argparse.Namespace) -> None:
     found = measured["contestants"]
     ours = min((found[name]["sql"] for name in ("mq-cnn", "mq-transformer") if name in found), default=np.inf)
     others = [row["sql"] for name, row in rows if name not in {"mq-cnn", "mq-transformer"}]
-    bars = [bar("SQL of the better of MQ-CNN and MQTransformer over the best of all others", ours / min(others), 1.0)]
+    missing = [name for name in (*OURS, *PEERS) if name not in found]
+    without = f" (without {', '.join(missing)}, not run)" if missing else ""
+    bars = [bar(f"SQL of MQ-CNN or MQTransformer over the best of the others{without}", ours / min(others), 1.0)]
     for name in ("mq-cnn", "mq-transformer"):
         if name in found:
             bars.append(bar(f"{name}: peak bytes", found[name]["peak_bytes"], 4 * 2**30))
     bars.append(bar("most CPU-minutes of a contestant", max(row["cpu_s"] for _, row in rows) / 60, MINUTES))
-    measured["not_run"] = [name for name in (*OURS, *PEERS) if name not in found]
-    claim = f"All of M5 at equal CPU time: {', '.join(name for name, _ in rows)}, best first"
+    measured["not_run"] = missing
+    claim = f"All of M5 within 40 CPU-minutes each: {', '.join(name for name, _ in rows)}, best first"
     store("forecasting/m5", claim, "python benchmarks/forecasting_m5.py --data DIR", measured, bars)
 
 
