@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -150,7 +151,9 @@ def _saved(captured: Captured, program: ExportedProgram, path: Path) -> list[Ten
     """Save a program, open it again, and what that puts out for the example."""
     for node in program.graph.nodes:
         node.meta.pop("from_node", None)  # holds addresses in memory, which differ from run to run
-    _plain_tuples(program)
+    signature = program.module_call_graph[0].signature
+    if signature is not None:
+        signature.out_spec = _plain_tuples(signature.out_spec)
     with quiet():
         torch.export.save(program, path)
         again = opened(path)
@@ -160,20 +163,13 @@ def _saved(captured: Captured, program: ExportedProgram, path: Path) -> list[Ten
     return [item for item in pytree.tree_leaves(found) if isinstance(item, Tensor)]
 
 
-def _plain_tuples(program: ExportedProgram) -> None:
-    """Named tuples that the program puts out become plain ones: a file cannot hold a class of the user's own."""
-
-    def plain(item: Any) -> Any:  # noqa: ANN401 - as deep as what a network puts out
-        if isinstance(item, dict):
-            return {key: plain(value) for key, value in item.items()} if type(item) is dict else item
-        if isinstance(item, tuple):
-            return tuple(map(plain, item))
-        return list(map(plain, item)) if type(item) is list else item
-
-    signature = program.module_call_graph[0].signature
-    if signature is not None:
-        spec = signature.out_spec
-        signature.out_spec = pytree.tree_structure(plain(pytree.tree_unflatten(range(spec.num_leaves), spec)))
+def _plain_tuples(spec: pytree.TreeSpec) -> pytree.TreeSpec:
+    """The structure with plain tuples for named ones: a file cannot hold a class of the user's own."""
+    if spec.is_leaf():
+        return spec
+    inner = list(map(_plain_tuples, spec.children()))
+    named = spec.type is namedtuple  # as torch marks them
+    return pytree.TreeSpec(tuple, None, inner) if named else pytree.TreeSpec(spec.type, spec.context, inner)
 
 
 def _onnx(made: Migration, path: Path) -> Artefact:

@@ -13,8 +13,8 @@ from typing import Any, final
 import torch
 from torch.optim import Optimizer
 
-from sirdar.errors import ArgumentError
-from sirdar.numerics.counter import child_seed, require_seed
+from sirdar.errors import ArgumentError, require_seed
+from sirdar.numerics.counter import child_seed
 from sirdar.numerics.rounding import Rounding, quantise
 
 _FORMATS = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}

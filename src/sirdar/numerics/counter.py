@@ -8,8 +8,6 @@ half of the index goes through a 32-bit permutation with the keys mixed in (Well
 
 import numpy as np
 
-from sirdar.errors import require_seed as require_seed
-
 MASK_32 = 0xFFFFFFFF
 MASK_64 = 0xFFFFFFFFFFFFFFFF
 _GOLDEN = 0x9E3779B97F4A7C15

@@ -13,8 +13,8 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from sirdar.errors import ArgumentError
-from sirdar.numerics.counter import child_seed, require_seed
+from sirdar.errors import ArgumentError, require_seed
+from sirdar.numerics.counter import child_seed
 from sirdar.numerics.formats import BlockFormat, Format
 from sirdar.numerics.rounding import Rounding, format_of
 from sirdar.numerics.scaling import Scaling, scaled_rounding

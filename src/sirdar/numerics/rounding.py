@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sirdar.errors import ArgumentError
+from sirdar.errors import ArgumentError, require_seed
 from sirdar.numerics import memory
 from sirdar.numerics.arrays import (
     Values,
@@ -24,7 +24,6 @@ from sirdar.numerics.arrays import (
     require_room,
     returned,
 )
-from sirdar.numerics.counter import require_seed
 from sirdar.numerics.formats import BlockFormat, Format, row_named
 from sirdar.numerics.reference import decode_value
 
