@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,27 @@ def test_what_the_machine_refuses_is_a_sentence_too(
     assert stop.value.code == code
     assert f"sirdar: {sentence}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_is_repeated_until_it_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def deaf(*_: object) -> None:
+        with suppress(KeyboardInterrupt):  # as Python is in `__del__` and in the callbacks of weak references
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(60)
+
+    monkeypatch.setattr("sirdar.recipes.plan.read", deaf)
+    monkeypatch.setattr(cli, "_AGAIN", 0.05)
+    monkeypatch.setattr(sys, "argv", ["sirdar", "backtest", "--out", str(tmp_path / "out")])
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err.endswith("sirdar: interrupted; nothing was written\n")
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 """What a person types: one file per verb, and one place that turns errors into sentences."""
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 import typer
@@ -23,6 +26,7 @@ _VERBS = (
     "rules",
 )
 _BAD_INPUT, _INTERRUPTED = 2, 130
+_AGAIN = 5.0  # seconds after which Ctrl-C is repeated if nobody heard it
 # The root of the parser's errors: Click's ClickException, which newer releases of Typer carry inside themselves.
 _PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -44,8 +48,9 @@ def app() -> typer.Typer:
 def main() -> None:
     """Runs the command line: bad input ends with one sentence and exit code 2, Ctrl-C with 130."""
     try:
-        code = app()(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
-        sys.stdout.flush()
+        with _insistent_interrupt():
+            code = app()(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+            sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except BrokenPipeError:  # the reader of stdout has seen enough
@@ -62,6 +67,29 @@ def main() -> None:
     if code == _INTERRUPTED:
         sys.stderr.write("sirdar: interrupted; nothing was written\n")
     sys.exit(code)
+
+
+@contextmanager
+def _insistent_interrupt() -> Iterator[None]:
+    """Repeats Ctrl-C until it has ended the block.
+
+    Python drops an exception that is raised while a weak reference's callback or `__del__` runs, as it does after each
+    import, and with it the interrupt: the work would go on.
+    """
+
+    def interrupt(*_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+        raise KeyboardInterrupt
+
+    caught = (signal.SIGINT, signal.SIGALRM) if hasattr(signal, "SIGALRM") else ()  # Windows has no alarm
+    before = [signal.signal(number, interrupt) for number in caught]
+    try:
+        yield
+    finally:
+        if caught:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in zip(caught, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _refused(sentence: str) -> int:
