@@ -7,6 +7,7 @@ plain export fails, torch's draft export goes on past the failure, so that one r
 
 import copy
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.export import ExportedProgram
+from torch.export import ExportedProgram, _draft_export
 from torch.fx.experimental.proxy_tensor import _ModuleStackTracer
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.proxy import TracerBase
@@ -218,10 +219,31 @@ def _composed(whole: ExportedProgram, core: ExportedProgram) -> tuple[tuple[str,
 
 
 def _draft(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> ExportedProgram | None:
+    plain = _draft_export.CaptureStructuredTrace
+    _draft_export.CaptureStructuredTrace = _Unwritten
     try:
         return torch.export.draft_export(module, arguments, keywords)
     except Exception:  # noqa: BLE001 - the first failure has been recorded
         return None
+    finally:
+        _draft_export.CaptureStructuredTrace = plain
+
+
+class _Unwritten(_draft_export.CaptureStructuredTrace):
+    """What draft_export records, without the file that it leaves open in the folder for temporary ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream, self._pid = _Nowhere(), os.getpid()
+
+
+class _Nowhere(StringIO):
+    """Takes any text and keeps none."""
+
+    name = os.devnull
+
+    def write(self, text: str, /) -> int:
+        return len(text)
 
 
 def _failure(error: Exception) -> Failure:

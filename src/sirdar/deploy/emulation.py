@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network run in a chip's number formats, operator by operator, beside the same network in fp32.
 
-Factors of matrix products and convolutions are rounded to the format of their layer, sums are kept in fp32, and every
-result is rounded to the format that activations are stored in. 8-bit floats carry one scale for each tensor
+Factors of matrix products and convolutions are rounded to the format of their layer, sums are kept in fp32, and their
+result is a number of two bytes, as torch and the chips' libraries give it. Every result is rounded to the format that
+activations are stored in. 8-bit floats carry one scale for each tensor
 (Micikevicius et al., arXiv 2209.05433, section 3); wider formats carry none, so that a value beyond their range becomes
 infinite here as it would there.
 """
 
+import math
 import operator as python_operator
 import zlib
 from collections.abc import Iterator, Mapping
@@ -35,7 +37,9 @@ MATRIX = ("matmul", "conv", "attention")
 _FACTORS = {"addmm": (1, 2), "addbmm": (1, 2), "baddbmm": (1, 2), "addmv": (1, 2), "convolution": (0, 1)}
 _HALVES = (torch.float16, torch.bfloat16)
 _NARROW = (torch.float8_e4m3fn, torch.float8_e5m2)
-_BLOCKS = frozenset(row.name for row in BLOCK_FORMATS)
+BLOCKS = frozenset(row.name for row in BLOCK_FORMATS)
+_CASTS, _SMALL = {"fp16": torch.float16, "bf16": torch.bfloat16}, 1 << 16
+_RESULTS = {"fp16": "fp16", "bf16": "bf16", "e4m3": "bf16", "e4m3fn": "bf16", "e5m2": "bf16", "e3m4": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -182,9 +186,15 @@ def narrowed(net: Network, node: fx.Node, values: Mapping[fx.Node, Any], formats
         return plain(node, values)
     arguments = filled(node.args, values)
     if is_matrix(node):
-        arguments = factors(node, arguments, formats.of(node.name), net)
-    elif formats.storage != "fp32":  # inputs and weights have not been rounded yet; twice changes nothing
-        arguments = map_aggregate(arguments, lambda item: _stored(item, formats.storage))
+        result = product(net, node, (arguments, filled(node.kwargs, values)), formats.of(node.name))
+        return map_aggregate(result, lambda item: _stored(item, formats.storage))
+    if formats.storage != "fp32":  # inputs and weights have not been rounded yet; twice changes nothing
+        arguments = tuple(
+            _factor(source, item, formats.storage, net)
+            if isinstance(source, fx.Node)
+            else map_aggregate(item, lambda inner: _stored(inner, formats.storage))
+            for source, item in zip(node.args, arguments, strict=True)
+        )
     result = computed(node, arguments, filled(node.kwargs, values))
     return map_aggregate(result, lambda item: _stored(item, formats.storage))
 
@@ -196,16 +206,23 @@ def relative_error(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
     """
     worst = 0.0
     for exact, rounded in pairs:
-        keep = torch.isfinite(exact) & (exact.abs() < 1e30)  # masks of attention are as good as infinite
-        if not bool(keep.any()):
-            continue
-        difference = torch.where(keep, rounded - exact, torch.zeros_like(exact))
-        if not bool(torch.isfinite(difference).all()):
+        difference = rounded - exact
+        keep = exact.abs() < 1e30  # masks of attention are as good as infinite; false for what is not a number
+        if not bool(keep.all()):
+            if not bool(keep.any()):
+                continue
+            difference = torch.where(keep, difference, torch.zeros_like(exact))
+            exact = torch.where(keep, exact, torch.zeros_like(exact))
+        size, gap = _norm(exact), _norm(difference)
+        if not math.isfinite(gap):
             return float("inf")
-        size = torch.where(keep, exact, torch.zeros_like(exact)).double().norm()
-        gap = difference.double().norm()
-        worst = max(worst, float(gap / size) if float(size) > 0 else float(gap > 0))
+        worst = max(worst, gap / size if size > 0 else float(gap > 0))
     return worst
+
+
+def _norm(x: torch.Tensor) -> float:
+    """Root of the sum of squares, added in fp64."""
+    return float(torch.linalg.vector_norm(x, dtype=torch.float64))
 
 
 def is_matrix(node: fx.Node) -> bool:
@@ -219,10 +236,15 @@ def rounded_to(x: torch.Tensor, name: str) -> torch.Tensor:
     """Values in a number format: 8 bits with a scale of the tensor, wider formats as they are."""
     if name == "fp32" or not x.numel():
         return x
-    row = None if name in _BLOCKS else format_named(name)
-    if row is None or row.bits <= 8:
+    if name in _CASTS and x.numel() < _SMALL:  # the same bits; `quantise` is the faster one for many values
+        return x.to(_CASTS[name]).float()
+    if name in BLOCKS:
         return scaled_rounding(x, name, scaling="tensor")
-    return quantise(x, name, overflow="ieee")
+    order = sorted(range(x.ndim), key=lambda axis: -x.stride(axis))
+    lying = x.permute(order)  # as it lies in memory: a transposed weight need not be copied first
+    scaled = format_named(name).bits <= 8
+    found = scaled_rounding(lying, name, scaling="tensor") if scaled else quantise(lying, name, overflow="ieee")
+    return found.permute([order.index(axis) for axis in range(x.ndim)])
 
 
 def computed(node: fx.Node, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -231,8 +253,8 @@ def computed(node: fx.Node, arguments: tuple[Any, ...], keywords: dict[str, Any]
     Raises:
         UnsupportedError: torch cannot compute it.
     """
-    arguments = tuple(torch.float32 if item in _HALVES else item for item in _listed(arguments))
-    keywords = {key: torch.float32 if value in _HALVES else value for key, value in keywords.items() if key != "device"}
+    arguments = tuple(map(_wide, _listed(arguments)))
+    keywords = {key: _wide(value) for key, value in keywords.items() if key != "device"}
     target: Any = node.target
     if name_of(node) in ("view", "_unsafe_view"):  # rounded values lie in memory as they are, not as was recorded
         target = torch.reshape
@@ -244,6 +266,11 @@ def computed(node: fx.Node, arguments: tuple[Any, ...], keywords: dict[str, Any]
         raise UnsupportedError(msg) from error
 
 
+def _wide(item: Any) -> Any:  # noqa: ANN401
+    """fp32 for a type of two bytes; everything else as it is."""
+    return torch.float32 if isinstance(item, torch.dtype) and item in _HALVES else item
+
+
 def _draws(node: fx.Node) -> AbstractContextManager[None]:
     """An operator that draws does so alike in every run, and otherwise than all others."""
     return drawn_alike(zlib.crc32(node.name.encode())) if draws(node) else nullcontext()
@@ -251,6 +278,13 @@ def _draws(node: fx.Node) -> AbstractContextManager[None]:
 
 def _listed(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(list(item) if isinstance(item, immutable_list) else item for item in arguments)
+
+
+def product(net: Network, node: fx.Node, given: tuple[Any, dict[str, Any]], name: str) -> Any:  # noqa: ANN401
+    """A matrix operator with its factors in a format, and its result in the type of two bytes that casts to it give."""
+    arguments, keywords = given
+    result = computed(node, factors(node, arguments, name, net), keywords)
+    return _stored(result, _RESULTS.get(name, "fp32"))
 
 
 def factors(node: fx.Node, arguments: Any, name: str, net: Network) -> tuple[Any, ...]:  # noqa: ANN401

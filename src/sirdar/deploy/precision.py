@@ -7,12 +7,12 @@ output by the network's own derivative: with v drawn from a standard normal, the
 so their squares add. Choosing one format per layer at the least latency under a bound on that sum is a multiple-choice
 knapsack; a Lagrange multiplier solves it up to one layer (Sinha and Zoltners, 1979). Every plan is then run as a whole
 and the bound moved until the measured error, not the predicted one, meets the tolerance. The search starts from the
-cheapest single format that does, so no plan is slower.
+cheapest single format that does, so no plan is slower, and is spared where that one is as good as the cheapest of all.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,22 +20,26 @@ from torch import fx
 from torch.fx.node import map_aggregate
 
 from sirdar.deploy.emulation import (
+    BLOCKS,
     Formats,
     Network,
     computed,
-    factors,
     filled,
     is_matrix,
     outputs,
+    product,
     relative_error,
     run,
 )
 from sirdar.deploy.findings import Location, location_of
 from sirdar.deploy.nodes import name_of
+from sirdar.numerics.formats import format_named
 
 _MANY, _FEW = 32, 4  # draws, for small networks and for large ones
 _LARGE = 5_000_000  # parameters
 _TRIES = 4
+_NEAR = 0.995  # a plan this close to the least cost that any can have is not searched further
+_AIM = 0.95  # of the tolerance: the rest is for what a real run adds in another order
 
 
 @dataclass(frozen=True)
@@ -154,10 +158,17 @@ def plan(
     if not names:
         return examined(net, Formats(storage=storages[-1]), tolerance, "the network has no matrix products")
     choices = tuple(next(iter(costs.values())))
-    tables = Tables(names, choices, costs, variances(net, choices, seed=seed), outputs(net))
+    tables = Tables(names, choices, costs, {}, outputs(net))
+    least = math.fsum(min(costs[name].values()) for name in names)
+    aim = _AIM * tolerance
     best: Plan | None = None
     for storage in storages:
-        found = _searched(net, tables, storage, tolerance)
+        found = _uniform(net, tables, storage, aim)
+        if found.met and found.latency_s * _NEAR > least:
+            known = tables.variance or variances(net, choices, seed=seed)
+            tables = replace(tables, variance=known)
+            found = _searched(net, tables, found, aim)
+        found = replace(found, tolerance=tolerance)
         if best is None or (found.met, -found.latency_s) > (best.met, -best.latency_s):
             best = found if best is None or found.met or found.error < best.error else best
         if best.met:
@@ -175,6 +186,7 @@ def variances(net: Network, choices: Sequence[str], *, seed: int) -> dict[str, d
             name: {choice: float(gap.square().sum()) for choice, gap in row.items()} for name, row in errors.items()
         }
     totals = {name: dict.fromkeys(choices, 0.0) for name in errors}
+    sizes = {name: {choice: _dot(gap, gap) for choice, gap in row.items()} for name, row in errors.items()}
     generator = torch.Generator().manual_seed(seed)
     size = sum(value.numel() for value in net.values.values() if isinstance(value, torch.Tensor))
     count = _FEW if size > _LARGE else _MANY
@@ -182,23 +194,35 @@ def variances(net: Network, choices: Sequence[str], *, seed: int) -> dict[str, d
         draws = [torch.randn(value.shape, generator=generator) for value in made]
         gradients = _gradients(made, list(kept.values()), draws)
         for (name, value), gradient in zip(kept.items(), gradients, strict=True):
-            for choice, gap in errors[name].items():
-                if gradient is None:  # no derivative: as if the layer stood at the end, in proportion
-                    share = gap.norm() / value.detach().norm().clamp(min=1e-30)
-                    totals[name][choice] += float(share.square()) * scale / count
-                else:
-                    totals[name][choice] += _carried(gradient, gap) / count
+            shares = _carried(gradient, errors[name], sizes[name])
+            if gradient is None:  # no derivative: as if the layer stood at the end, in proportion
+                whole = max(_dot(value.detach(), value.detach()), 1e-30)
+                shares = {choice: size / whole * scale for choice, size in sizes[name].items()}
+            for choice, share in shares.items():
+                totals[name][choice] += share / count
     return {name: {choice: value / scale for choice, value in row.items()} for name, row in totals.items()}
 
 
-def _carried(gradient: torch.Tensor, gap: torch.Tensor) -> float:
+def _carried(
+    gradient: torch.Tensor | None, gaps: Mapping[str, torch.Tensor], sizes: Mapping[str, float]
+) -> dict[str, float]:
     """Squared error at the output: as it came out, and as it would on average over errors of the same size.
 
     The first has few samples and the second assumes that errors know nothing of the derivative; their mean errs less.
     """
-    drawn = float((gradient * gap).sum().double().square())
-    average = float(gradient.double().square().sum() * gap.double().square().sum()) / max(1, gap.numel())
-    return (drawn + average) / 2
+    if gradient is None or gradient.ndim == 0:  # a sum that nothing reads has no derivative, but a zero
+        one = 0.0 if gradient is None else float(gradient)
+        return {choice: (one * float(gap.sum())) ** 2 for choice, gap in gaps.items()}
+    power = _dot(gradient, gradient)
+    found = {}
+    for choice, gap in gaps.items():
+        drawn = _dot(gradient, gap) ** 2 if sizes[choice] else 0.0
+        found[choice] = (drawn + power * sizes[choice] / max(1, gap.numel())) / 2
+    return found
+
+
+def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(torch.dot(a.reshape(-1).float(), b.reshape(-1).float()))
 
 
 def allocated(tables: Tables, budget: float) -> dict[str, str]:
@@ -238,18 +262,18 @@ def _spent(tables: Tables, chosen: Mapping[str, str]) -> float:
     return sum(tables.variance[name][choice] for name, choice in chosen.items())
 
 
-def _searched(net: Network, tables: Tables, storage: str, tolerance: float) -> Plan:
-    """The cheapest plan with one storage format; the most exact one where none is within the tolerance."""
-    best = _uniform(net, tables, storage, tolerance)
-    if not best.met:
-        return best
+def _searched(net: Network, tables: Tables, best: Plan, tolerance: float) -> Plan:
+    """The cheapest plan that is found from one that is within the tolerance, in the same storage."""
+    storage = best.formats.storage
     cheapest = _cheapest(tables, 0.0)
     budget = tolerance**2
+    tried: Plan | None = None
     for _ in range(_TRIES):
         chosen = allocated(tables, budget)
         if _seconds(tables, chosen) >= best.latency_s:
             break
-        tried = _measured(net, tables, chosen, storage, tolerance)
+        if tried is None or chosen != tried.formats.layers:  # a smaller budget may choose the same
+            tried = _measured(net, tables, chosen, storage, tolerance)
         if tried.met:
             best = tried
             if chosen == cheapest:
@@ -263,21 +287,26 @@ def _searched(net: Network, tables: Tables, storage: str, tolerance: float) -> P
 
 def _uniform(net: Network, tables: Tables, storage: str, tolerance: float) -> Plan:
     """One format for all layers: the cheapest that meets the tolerance, otherwise the most exact."""
-
-    def everywhere(choice: str) -> dict[str, str]:
-        return dict.fromkeys(tables.names, choice)
-
-    widest = min(tables.choices, key=lambda choice: _spent(tables, everywhere(choice)))
-    best = _measured(net, tables, everywhere(widest), storage, tolerance)
-    if not best.met:
-        return best
-    for choice in sorted(tables.choices, key=lambda choice: _seconds(tables, everywhere(choice))):
-        if choice == widest:
-            break
-        tried = _measured(net, tables, everywhere(choice), storage, tolerance)
-        if tried.met:
+    rows = [dict.fromkeys(tables.names, choice) for choice in tables.choices]
+    rows.sort(key=lambda row: _seconds(tables, row))
+    finest = max(rows, key=lambda row: _fraction(row[tables.names[0]]))
+    early = rows[:2]  # where both fail, the finest says whether going on is of use
+    order = early if finest in early else [*early, finest]
+    tries = []
+    for row in (*order, *(row for row in rows if row not in order)):
+        tried = _measured(net, tables, row, storage, tolerance)
+        tries.append(tried)
+        if tried.met and (row is not finest or row in early):
             return tried
-    return best
+        if row is finest and not tried.met:
+            break
+    met = [row for row in tries if row.met]
+    return min(met, key=lambda row: row.latency_s) if met else min(tries, key=lambda row: row.error)
+
+
+def _fraction(name: str) -> int:
+    """Bits that a format keeps of a number's fraction."""
+    return 0 if name in BLOCKS else format_named(name).mantissa
 
 
 def _seconds(tables: Tables, chosen: Mapping[str, str]) -> float:
@@ -292,17 +321,22 @@ def _measured(net: Network, tables: Tables, chosen: Mapping[str, str], storage: 
 
 
 def _layer(node: fx.Node, exact: torch.Tensor, rounded: torch.Tensor, formats: Formats) -> Layer:
-    finite = torch.isfinite(exact)
-    lost = finite & ~torch.isfinite(rounded)
     place = location_of(node)
+    low, high = (float(end) for end in torch.aminmax(exact)) if exact.numel() else (math.inf, math.inf)
+    largest, lost = max(-low, high), 0.0
+    error = relative_error([(exact, rounded)])
+    if not (math.isfinite(largest) and math.isfinite(error)):
+        finite = torch.isfinite(exact)
+        largest = float(exact[finite].abs().max()) if bool(finite.any()) else math.inf
+        lost = float((finite & ~torch.isfinite(rounded)).float().mean()) if exact.numel() else 0.0
     return Layer(
         name=node.name,
         operator=name_of(node),
         module="" if place is None else place.module,
         format=formats.of(node.name),
-        error=relative_error([(exact, rounded)]),
-        largest=float(exact[finite].abs().max()) if bool(finite.any()) else math.inf,
-        overflow=float(lost.float().mean()) if exact.numel() else 0.0,
+        error=error,
+        largest=largest,
+        overflow=lost,
         location=place,
     )
 
@@ -340,7 +374,7 @@ def _gaps(
             choice: torch.zeros(())
             if choice == "fp32"
             # Two bytes are enough for an error, and all layers' errors in all formats are alive at once.
-            else (computed(node, factors(node, plain, choice, net), keywords) - exact).to(torch.bfloat16)
+            else (product(net, node, (plain, keywords), choice) - exact).to(torch.bfloat16)
             for choice in choices
         }
 
