@@ -57,6 +57,22 @@ def test_the_program_opens_and_computes_the_same(made: Migration, tmp_path: Path
     assert any(traced)
 
 
+def test_an_onnx_file_as_exact_as_torch_is_kept_and_a_wrong_one_is_not(
+    made: Migration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the fixed bound a file is compared in fp64, where it may be no further off than torch's own fp32."""
+    from sirdar.deploy import artefacts
+
+    run = artefacts.run_onnx
+    monkeypatch.setattr(artefacts, "_ONNX_TOLERANCE", 0.0)
+    monkeypatch.setattr(artefacts, "_AS_EXACT", 20.0)  # of two tiny errors either may be the larger
+    files = {row.name: row for row in write_all(made, tmp_path)}
+    assert "from the network in fp64" in files["network.onnx"].check
+    monkeypatch.setattr(artefacts, "run_onnx", lambda *given: [item * 1.001 for item in run(*given)])
+    files = {row.name: row for row in write_all(made, tmp_path)}
+    assert "differs from the network by" in files["network.onnx"].problem
+
+
 def test_a_broken_exporter_leaves_no_file(made: Migration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sirdar.deploy import artefacts
 

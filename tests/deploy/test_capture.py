@@ -2,6 +2,8 @@
 """Networks are seen as torch.export sees them, and failures are data."""
 
 import logging
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +24,13 @@ def test_failures_have_a_kind_a_reason_and_a_line(capsys: pytest.CaptureFixture[
     printed = capsys.readouterr()
     assert printed.out + printed.err == ""
     assert logging.root.manager.disable == 0
+
+
+def test_a_failed_export_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's draft export writes a trace into the folder of temporary files, and leaves it open."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert capture(Branch(), torch.ones(3)).failures
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_modes_are_restored_and_reported() -> None:

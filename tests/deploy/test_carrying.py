@@ -81,6 +81,37 @@ def test_each_layer_has_its_own_type_and_each_weight_is_kept_once() -> None:
     assert casts_of(found.program) <= 6
 
 
+class Rotary(nn.Module):
+    """Asserts, once exported, what type a buffer has: an assertion that a cast of the buffer would break."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("rates", torch.arange(1.0, 9.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(x @ (self.rates.to(device=x.device, dtype=torch.float) / 8).diag())
+
+
+def test_what_torch_asserts_of_types_is_not_carried_over() -> None:
+    captured = capture(Rotary(), torch.randn(4, 8, generator=torch.Generator().manual_seed(0)))
+    assert captured.program is not None
+    assert any("_assert_tensor_metadata" in str(node.target) for node in captured.program.graph.nodes)
+    assert error_of(captured, Formats(default="bf16", storage="bf16")) < 0.02
+
+
+def test_results_of_a_narrow_layer_are_narrow_in_torch_and_emulated() -> None:
+    """Storage in fp32 with a product in bf16: torch gives the product as bf16, and so must the emulation."""
+    torch.manual_seed(0)
+    layers = [part for _ in range(12) for part in (nn.Linear(32, 32), nn.Hardtanh())]
+    captured = capture(nn.Sequential(*layers).eval(), torch.randn(64, 32))
+    formats = Formats(default="bf16", storage="fp32")
+    net = network(captured)
+    with torch.no_grad():
+        (rounded,) = emulated(net, formats)
+        expected = relative_error(list(zip(emulated(net), [rounded], strict=True)))
+    assert error_of(captured, formats) == pytest.approx(expected, rel=0.1)
+
+
 def test_nothing_is_written_where_the_plan_changes_nothing() -> None:
     assert not changes_anything(Formats())
     assert not changes_anything(Formats(default="tf32"))

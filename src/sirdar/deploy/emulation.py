@@ -33,7 +33,7 @@ from sirdar.numerics.scaling import scaled_rounding
 from sirdar.workload.counting import is_check, kind_of
 
 MATRIX = ("matmul", "conv", "attention")
-# Places of the factors; all others (biases) are added in fp32.
+# Places of the factors.
 _FACTORS = {"addmm": (1, 2), "addbmm": (1, 2), "baddbmm": (1, 2), "addmv": (1, 2), "convolution": (0, 1)}
 _HALVES = (torch.float16, torch.bfloat16)
 _NARROW = (torch.float8_e4m3fn, torch.float8_e5m2)
@@ -288,10 +288,11 @@ def product(net: Network, node: fx.Node, given: tuple[Any, dict[str, Any]], name
 
 
 def factors(node: fx.Node, arguments: Any, name: str, net: Network) -> tuple[Any, ...]:  # noqa: ANN401
-    """The arguments of a matrix operator with its factors in a format."""
+    """The arguments of a matrix operator with its factors in a format, and biases in that of the result."""
     places = _FACTORS.get(name_of(node), (0, 1, 2) if kind_of(node) == "attention" else (0, 1))
     return tuple(
-        _factor(node.args[place], item, name, net) if place in places else item for place, item in enumerate(arguments)
+        _factor(node.args[place], item, name if place in places else _RESULTS.get(name, "fp32"), net)
+        for place, item in enumerate(arguments)
     )
 
 
