@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sirdar.errors import ArgumentError
+from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.numerics.adamw import AdamW
 
 
@@ -89,8 +89,8 @@ def test_closures_and_weights_without_gradient() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"lr": -1.0}, "lr must not be negative, got -1.0"),
-        ({"betas": (0.9, 1.0)}, r"betas must lie from 0 to below 1, got \(0.9, 1.0\)"),
+        ({"lr": -1.0}, "lr must be a finite number >= 0, got -1.0"),
+        ({"betas": (0.9, 1.0)}, r"betas must be two numbers from 0 to below 1, got \(0.9, 1.0\)"),
         ({"seed": -1}, "seed must be"),
     ],
 )
@@ -102,3 +102,33 @@ def test_what_is_refused(options: dict[str, object], sentence: str) -> None:
 def test_weights_of_another_type_are_refused() -> None:
     with pytest.raises(ArgumentError, match=r"got torch.float64"):
         AdamW([nn.Parameter(torch.ones(3, dtype=torch.float64))])
+
+
+def test_groups_added_later_are_checked_as_the_first_ones() -> None:
+    optimiser = AdamW([nn.Parameter(torch.ones(3))])
+    for wrong, sentence in (
+        ({"params": [nn.Parameter(torch.ones(3, dtype=torch.float64))]}, "got torch.float64"),
+        ({"params": [nn.Parameter(torch.ones(3))], "lr": -1.0}, "lr must be a finite number >= 0, got -1.0"),
+        ({"params": [nn.Parameter(torch.ones(3))], "rounding": "up"}, "'nearest' or 'stochastic', got 'up'"),
+    ):
+        with pytest.raises(ArgumentError, match=sentence):
+            optimiser.add_param_group(wrong)
+    assert len(optimiser.param_groups) == 1
+
+
+def test_sparse_gradients_are_refused_before_any_weight_moves() -> None:
+    table, other = nn.Embedding(10, 4, sparse=True), nn.Parameter(torch.ones(4))
+    optimiser = AdamW([other, *table.parameters()])
+    (table(torch.tensor([1, 2])) * other).sum().backward()
+    with pytest.raises(UnsupportedError, match=r"sparse_coo for a weight of shape \(10, 4\): embeddings need sparse"):
+        optimiser.step()
+    assert torch.equal(other, torch.ones(4))
+
+
+def test_the_state_of_another_optimiser_is_refused() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    weight.grad = torch.ones(3)
+    torchs = torch.optim.AdamW([weight])
+    torchs.step()
+    with pytest.raises(ArgumentError, match="step, first and second for each weight, got step, exp_avg, exp_avg_sq"):
+        AdamW([weight]).load_state_dict(torchs.state_dict())

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Microscaling formats against gfloat and the exact reference."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -86,3 +88,24 @@ def test_tensors_and_what_is_refused() -> None:
         quantise(np.array(1.0, np.float32), "mxint8")
     with pytest.raises(ArgumentError, match="bfloat16 cannot hold every value of mxint8"):
         quantise(x.bfloat16(), "mxint8")
+
+
+@pytest.mark.parametrize(
+    ("codes", "scales", "sentence"),
+    [
+        ((2, 40), np.zeros((2, 1), np.uint8), r"uint8 of shape \(2, 2\), one for each 32, got uint8 of \(2, 1\)"),
+        ((2, 40), np.zeros((2, 3), np.uint8), r"got uint8 of \(2, 3\)"),
+        ((2, 40), np.zeros((2, 2), np.float64), r"got float64 of \(2, 2\)"),
+        ((), np.zeros((), np.uint8), "must be those of one axis or more"),
+    ],
+)
+def test_scales_that_are_not_one_for_each_block_are_refused(
+    codes: tuple[int, ...], scales: np.ndarray, sentence: str
+) -> None:
+    with pytest.raises(ArgumentError, match=sentence):
+        decode_blocks(np.zeros(codes, np.uint8), scales, "mxint8")
+
+
+def test_what_is_no_format_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="name such as 'mxfp8_e4m3' or a row of block formats, got 5"):
+        inspect.unwrap(encode_blocks)(np.ones(4, np.float32), 5)

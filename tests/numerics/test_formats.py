@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Formats against the definition of a floating-point number, torch.finfo, and the published largest values."""
 
+import inspect
+
 import pytest
 import torch
 
@@ -121,11 +123,15 @@ def test_cfp8_with_a_bias_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("name", "bias", "sentence"),
-    [("bf16", 3, "only e5m2, e4m3, e3m4 take a bias, got 'bf16'"), ("e4m3", 500, "between -112 and 124, .* got 500")],
+    [
+        ("bf16", 3, "only e5m2, e4m3, e3m4 take a bias, got 'bf16'"),
+        ("e4m3", 500, "between -112 and 124, .* got 500"),
+        ("e4m3", 3.5, "bias of e4m3 must be an integer, got 3.5"),
+    ],
 )
-def test_biases_that_are_refused(name: str, bias: int, sentence: str) -> None:
+def test_biases_that_are_refused(name: str, bias: float, sentence: str) -> None:
     with pytest.raises(ArgumentError, match=sentence):
-        cfp8(name, bias)
+        inspect.unwrap(cfp8)(name, bias)
 
 
 def test_every_name_has_a_row_and_plain_elements() -> None:

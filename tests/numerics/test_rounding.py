@@ -158,6 +158,14 @@ def test_strided_empty_and_scalar_arrays() -> None:
     assert quantise(np.empty((0, 3), np.float32), "e5m2").shape == (0, 3)
     assert quantise(np.array(1.1, np.float32), "e2m1") == 1.0
     assert quantise(np.array(1.1, np.float32), "e2m1").shape == ()
+    for name in ("e2m1", "bf16"):
+        assert decode(encode(torch.tensor(1.0), name), name).shape == ()
+
+
+def test_an_offset_of_numpy_is_that_of_python() -> None:
+    x, options = np.linspace(1, 2, 9, dtype=np.float32), {"rounding": "stochastic", "seed": 7}
+    expected = quantise(x, "e2m1", offset=40, **options)
+    np.testing.assert_array_equal(inspect.unwrap(quantise)(x, "e2m1", offset=np.int64(40), **options), expected)
 
 
 def test_out_is_filled_and_may_be_the_input() -> None:
@@ -175,6 +183,7 @@ def test_out_is_filled_and_may_be_the_input() -> None:
 
 
 X = np.ones(3, np.float32)
+LONG = np.ones(6, np.float32)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +198,12 @@ X = np.ones(3, np.float32)
         ({"x": X, "format": "bf16", "rounding": "stochastic", "seed": -1}, "seed must be .* got -1"),
         ({"x": X, "format": "bf16", "overflow": "wrap"}, "'saturate' or 'ieee', got 'wrap'"),
         ({"x": X, "format": "bf16", "offset": -1}, "offset must be an integer from 0 on, got -1"),
+        ({"x": X, "format": "bf16", "offset": 1.5}, "offset must be an integer from 0 on, got 1.5"),
+        ({"x": X, "format": 16}, "format must be a name such as 'bf16' or a row of formats, got 16"),
+        ({"x": X, "format": "bf16", "out": [1.0]}, "type and shape of x and both float32, got 'list'"),
+        ({"x": X, "format": "bf16", "out": np.frombuffer(bytes(12), np.float32)}, "out must be writable"),
+        ({"x": LONG[:-1], "format": "bf16", "out": LONG[1:]}, "out must be x itself or lie apart from it"),
+        ({"x": torch.ones(3).to_sparse(), "format": "bf16"}, r"dense tensor, got one of layout torch.sparse_coo"),
         ({"x": X, "format": "bf16", "out": np.ones(2, np.float32)}, r"got float32 \(2,\)"),
         ({"x": X, "format": "bf16", "out": np.ones(6, np.float32)[::2]}, "contiguous"),
         ({"x": np.ones(3, np.float16), "format": "bf16"}, "float16 cannot hold every value of bf16"),

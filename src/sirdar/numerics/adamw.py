@@ -13,7 +13,7 @@ from typing import Any, final
 import torch
 from torch.optim import Optimizer
 
-from sirdar.errors import ArgumentError, require_seed
+from sirdar.errors import ArgumentError, UnsupportedError, require_seed
 from sirdar.numerics.counter import child_seed
 from sirdar.numerics.rounding import Rounding, quantise
 
@@ -48,33 +48,41 @@ class AdamW(Optimizer):
         rounding: Rounding = "stochastic",
         seed: int = 0,
     ) -> None:
-        for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
-            if not 0 <= value < math.inf:
-                msg = f"{name} must not be negative, got {value!r}"
-                raise ArgumentError(msg)
-        if not all(0 <= beta < 1 for beta in betas):
-            msg = f"betas must lie from 0 to below 1, got {betas!r}"
-            raise ArgumentError(msg)
-        if rounding not in ("nearest", "stochastic"):
-            msg = f"rounding must be 'nearest' or 'stochastic', got {rounding!r}"
-            raise ArgumentError(msg)
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults | {"rounding": rounding, "seed": require_seed(seed)})
-        for weight in self._weights():
-            if weight.dtype not in _FORMATS:
-                msg = f"weights must be float32, bfloat16 or float16, got {weight.dtype}"
-                raise ArgumentError(msg)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of weights, with options of its own or those of the rest.
+
+        Raises:
+            ArgumentError: a number is out of its range, or a parameter has another type; the group is not added then.
+        """
+        super().add_param_group(param_group)
+        try:
+            _require_able(self.param_groups[-1])
+        except ArgumentError:
+            self.param_groups.pop()
+            raise
 
     def _weights(self) -> list[torch.Tensor]:
         return [weight for group in self.param_groups for weight in group["params"]]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # noqa: ANN401  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One update of every weight that has a gradient."""
+        """One update of every weight that has a gradient.
+
+        Raises:
+            UnsupportedError: a gradient is sparse; no weight is updated then.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        for weight in self._weights():
+            if weight.grad is not None and weight.grad.layout is not torch.strided:
+                got = f"{weight.grad.layout} for a weight of shape {tuple(weight.shape)}"
+                msg = f"gradients must be dense, got one of layout {got}: embeddings need sparse=False"
+                raise UnsupportedError(msg)
         place = {id(weight): i for i, weight in enumerate(self._weights())}
         for group in self.param_groups:
             for weight in group["params"]:
@@ -103,7 +111,15 @@ class AdamW(Optimizer):
             weight.copy_(quantise(new, name, rounding=group["rounding"], overflow="ieee", seed=seed))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up a saved state; moments stay in fp32, where torch would cast them to the type of the weights."""
+        """Take up a saved state; moments stay in fp32, where torch would cast them to the type of the weights.
+
+        Raises:
+            ArgumentError: the state is that of another optimiser.
+        """
+        for row in state_dict["state"].values():
+            if not {"step", "first", "second"} <= set(row):
+                msg = f"the state must hold step, first and second for each weight, got {', '.join(row)}"
+                raise ArgumentError(msg)
         super().load_state_dict(state_dict)
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
         for weight, index in zip(self._weights(), saved, strict=True):
@@ -111,3 +127,23 @@ class AdamW(Optimizer):
                 if index in state_dict["state"]:
                     moment = state_dict["state"][index][name]
                     self.state[weight][name] = moment.detach().clone().to(weight.device)
+
+
+def _require_able(group: dict[str, Any]) -> None:
+    for name in ("lr", "eps", "weight_decay"):
+        value = group[name]
+        if not (isinstance(value, int | float | torch.Tensor) and 0 <= value < math.inf):
+            msg = f"{name} must be a finite number >= 0, got {value!r}"
+            raise ArgumentError(msg)
+    betas = group["betas"]
+    if not (isinstance(betas, tuple | list) and len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
+        msg = f"betas must be two numbers from 0 to below 1, got {betas!r}"
+        raise ArgumentError(msg)
+    if group["rounding"] not in ("nearest", "stochastic"):
+        msg = f"rounding must be 'nearest' or 'stochastic', got {group['rounding']!r}"
+        raise ArgumentError(msg)
+    require_seed(group["seed"])
+    for weight in group["params"]:
+        if weight.dtype not in _FORMATS:
+            msg = f"weights must be float32, bfloat16 or float16, got {weight.dtype}"
+            raise ArgumentError(msg)

@@ -65,7 +65,15 @@ def require_no_gradient(x: Any) -> None:  # noqa: ANN401
         raise ArgumentError(msg)
 
 
+def require_dense(x: Any) -> None:  # noqa: ANN401
+    """Refuse sparse tensors, whose memory is not that of their values."""
+    if is_tensor(x) and x.layout is not sys.modules["torch"].strided:
+        msg = f"x must be a dense tensor, got one of layout {x.layout}: pass x.to_dense()"
+        raise ArgumentError(msg)
+
+
 def _tensor_array(x: "torch.Tensor", *, widen: bool) -> np.ndarray:
+    require_dense(x)
     require_no_gradient(x)
     if on_device(x):
         msg = f"x stands on {x.device}; only quantise works there: pass x.cpu()"

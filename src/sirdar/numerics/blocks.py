@@ -7,6 +7,7 @@ the largest magnitude of the block, divided by that of the element format. A blo
 
 import numpy as np
 
+from sirdar.errors import ArgumentError
 from sirdar.numerics.arrays import Values, host_array, narrowed
 from sirdar.numerics.formats import BlockFormat, block_format_named
 from sirdar.numerics.rounding import Rounding, Saturation, as_given, decode, draw_seed, host_codes
@@ -36,8 +37,8 @@ def encode_blocks(
     """
     from sirdar.numerics import engine
 
-    row = block_format_named(format) if isinstance(format, str) else format
-    draw = draw_seed(rounding, overflow, seed, offset)
+    row = _block_format(format)
+    draw, offset = draw_seed(rounding, overflow, seed, offset)
     values = narrowed(host_array(x), row, draw, offset)
     elements = np.empty_like(values)
     scales = engine.round_block_array(values, elements, row, overflow, seed=draw, offset=offset, scaled=False)
@@ -55,12 +56,26 @@ def decode_blocks(codes: Values, scales: Values, format: str | BlockFormat) -> V
         format: a name such as "mxfp8_e4m3", or a row.
 
     Raises:
-        ArgumentError: a code has more bits than the element format.
+        ArgumentError: a code has more bits than the element format, or scales are no bytes or not one for each block.
     """
-    row = block_format_named(format) if isinstance(format, str) else format
-    host = host_codes(scales)
+    row = _block_format(format)
+    host, shape = host_codes(scales), tuple(np.shape(codes))
+    wanted = (*shape[:-1], -(-shape[-1] // row.block)) if shape else None
+    if host.dtype != np.uint8 or host.shape != wanted:
+        needed = f"uint8 of shape {wanted}, one for each {row.block}" if wanted else "those of one axis or more"
+        msg = f"scales for codes of shape {shape} must be {needed}, got {host.dtype} of {host.shape}"
+        raise ArgumentError(msg)
     powers = np.where(host == 255, np.nan, np.ldexp(1.0, host.astype(np.int32) - 127)).astype(np.float32)
     array = decode(host_codes(codes), row.element)
     spread = np.repeat(powers, row.block, axis=-1)[..., : array.shape[-1]]
     with np.errstate(over="ignore", invalid="ignore"):  # an infinity is stored with the largest scale, and comes back
         return as_given(array * spread, codes)
+
+
+def _block_format(format: object) -> BlockFormat:  # noqa: A002
+    if isinstance(format, BlockFormat):
+        return format
+    if not isinstance(format, str):
+        msg = f"format must be a name such as 'mxfp8_e4m3' or a row of block formats, got {format!r}"
+        raise ArgumentError(msg)
+    return block_format_named(format)

@@ -9,6 +9,7 @@ adjustable bias); NVIDIA A100 white paper (tf32).
 
 import math
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Literal
 
 from sirdar.errors import ArgumentError, nearest
@@ -189,12 +190,17 @@ def cfp8(name: str, bias: int) -> Format:
     """Amazon's configurable 8-bit float: e5m2, e4m3 or e3m4 with a bias of one's own; +1 halves every value.
 
     Raises:
-        ArgumentError: the format is not one of the three, or some value would leave the normal range of fp32.
+        ArgumentError: the format is not one of the three, the bias is no integer, or some value would leave the normal
+            range of fp32.
     """
     if name not in _CFP8:
         msg = f"only {', '.join(_CFP8)} take a bias, got {name!r}.{nearest(name, _CFP8)}"
         raise ArgumentError(msg)
     row = _BY_NAME[name]
+    if isinstance(bias, bool) or not isinstance(bias, Integral):
+        msg = f"bias of {name} must be an integer, got {bias!r}"
+        raise ArgumentError(msg)
+    bias = int(bias)
     moved = row.largest_exponent + row.bias - bias, 1 - bias - row.mantissa
     if moved[0] > 126 or moved[1] < -126:  # outside, fp32 could not hold both a value and its reciprocal
         low, high = row.largest_exponent + row.bias - 126, 127 - row.mantissa

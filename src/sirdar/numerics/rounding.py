@@ -7,6 +7,7 @@ Every value is rounded with random bits of its own index, so results depend neit
 
 import sys
 from functools import lru_cache
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from sirdar.numerics.arrays import (
     is_tensor,
     narrowed,
     on_device,
+    require_dense,
     require_no_gradient,
     require_room,
     returned,
@@ -60,12 +62,13 @@ def quantise(
         UnsupportedError: x stands on a device without a kernel.
     """
     row = format_of(format)
-    draw = draw_seed(rounding, overflow, seed, offset)
+    draw, offset = draw_seed(rounding, overflow, seed, offset)
+    require_dense(x)
     if on_device(x):
         return _on_device(x, row, overflow, (draw, offset), out)
     values = host_array(x)
     require_room(x, row)
-    result = memory.empty(values.shape) if out is None else _target(out, x)
+    result = memory.empty(values.shape) if out is None else _target(out, x, values)
     _round(narrowed(values, row, draw, offset), result, row, overflow, (draw, offset))
     return returned(result, x) if out is None else out
 
@@ -135,13 +138,14 @@ def encode(
     if isinstance(row, BlockFormat):
         msg = f"{row.name} stores scales beside its elements: use encode_blocks"
         raise ArgumentError(msg)
-    draw = draw_seed(rounding, overflow, seed, offset)
+    draw, offset = draw_seed(rounding, overflow, seed, offset)
     values = narrowed(host_array(x), row, draw, offset)
     codes = np.empty(values.shape, engine.code_type(row)) if out is None else host_codes(out)
     if codes.shape != values.shape or codes.dtype != engine.code_type(row) or not codes.flags.c_contiguous:
         wanted = f"contiguous {engine.code_type(row).__name__} of shape {values.shape}"
         msg = f"out must be {wanted}, got {codes.dtype} of {codes.shape}"
         raise ArgumentError(msg)
+    require_apart(codes, values)
     engine.encode_array(values, codes, row, overflow, seed=draw, offset=offset)
     return as_given(codes, x) if out is None else out
 
@@ -171,7 +175,7 @@ def decode(codes: Values, format: str | Format) -> Values:  # noqa: A002
         values = (array.astype(np.uint32) << np.uint32(32 - row.bits)).view(np.float32)
     else:
         values = _table(row)[array]
-    return as_given(values, codes)
+    return as_given(np.asarray(values), codes)  # a single code gives a scalar of numpy
 
 
 def host_codes(codes: Any) -> np.ndarray:  # noqa: ANN401
@@ -191,42 +195,60 @@ def as_given(array: np.ndarray, x: Any) -> Any:  # noqa: ANN401 - an array or a 
     return sys.modules["torch"].from_numpy(array)
 
 
-def format_of(format: str | Format | BlockFormat) -> Format | BlockFormat:  # noqa: A002
+def format_of(format: Any) -> Format | BlockFormat:  # noqa: A002, ANN401 - what is neither is refused here
     """The row of a name, or the row itself.
 
     Raises:
-        ArgumentError: no format is called so; the sentence lists those that are.
+        ArgumentError: no format is called so; the sentence lists those that are. Or it is neither name nor row.
     """
-    return row_named(format) if isinstance(format, str) else format
+    if isinstance(format, Format | BlockFormat):
+        return format
+    if not isinstance(format, str):
+        msg = f"format must be a name such as 'bf16' or a row of formats, got {format!r}"
+        raise ArgumentError(msg)
+    return row_named(format)
 
 
-def draw_seed(rounding: str, overflow: str, seed: int | None, offset: int) -> int | None:
-    """The seed if rounding is stochastic, otherwise None."""
+def draw_seed(rounding: str, overflow: str, seed: int | None, offset: object) -> tuple[int | None, int]:
+    """The seed if rounding is stochastic, otherwise None; and the offset as a plain int."""
     if overflow not in ("saturate", "ieee"):
         msg = f"overflow must be 'saturate' or 'ieee', got {overflow!r}"
         raise ArgumentError(msg)
-    if isinstance(offset, bool) or offset < 0:
+    if isinstance(offset, bool) or not isinstance(offset, Integral) or offset < 0:
         msg = f"offset must be an integer from 0 on, got {offset!r}"
         raise ArgumentError(msg)
     if rounding == "nearest":
-        return None
+        return None, int(offset)
     if rounding != "stochastic":
         msg = f"rounding must be 'nearest' or 'stochastic', got {rounding!r}"
         raise ArgumentError(msg)
     if seed is None:
         msg = "rounding 'stochastic' needs a seed, got None: pass seed=0, and another seed on every step of a training"
         raise ArgumentError(msg)
-    return require_seed(seed)
+    return require_seed(seed), int(offset)
 
 
-def _target(out: Values, x: Values) -> np.ndarray:
+def _target(out: Any, x: Any, values: np.ndarray) -> np.ndarray:  # noqa: ANN401 - what is no array is refused here
     """The memory of `out`, or an `ArgumentError`."""
     same = type(out) is type(x) and out.shape == x.shape
     if not same or dtype_name(out) != "float32" or dtype_name(x) != "float32":
-        msg = f"out must be of the type and shape of x and both float32, got {dtype_name(out)} {tuple(out.shape)}"
+        got = f"{dtype_name(out)} {tuple(out.shape)}" if hasattr(out, "dtype") else repr(type(out).__name__)
+        msg = f"out must be of the type and shape of x and both float32, got {got}"
         raise ArgumentError(msg)
     contiguous = out.flags.c_contiguous if isinstance(out, np.ndarray) else out.is_contiguous()
     if not contiguous:
         msg = "out must be contiguous, got a strided view"
         raise ArgumentError(msg)
-    return host_array(out)
+    target = host_array(out)
+    require_apart(target, values)
+    return target
+
+
+def require_apart(out: np.ndarray, x: np.ndarray) -> None:
+    """Refuse an `out` that cannot be written, or that overlaps x without being x: later values would be read anew."""
+    if not out.flags.writeable:
+        msg = "out must be writable, got a read-only array"
+        raise ArgumentError(msg)
+    if np.may_share_memory(out, x) and (out.ctypes.data, out.dtype) != (x.ctypes.data, x.dtype):
+        msg = "out must be x itself or lie apart from it, got a view that overlaps x"
+        raise ArgumentError(msg)
