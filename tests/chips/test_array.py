@@ -81,8 +81,11 @@ def test_products_of_operators_have_their_multiply_accumulates() -> None:
     q = spec(2, 4, 10, 16, name="q")
     attention = Operator("a", "attention", (q,), (spec(2, 4, 10, 16, name="o"),), macs=2 * 4 * 10 * 10 * 32)
     assert list(products(attention)) == [Product(10, 16, 10, 8), Product(10, 10, 16, 8)]
+    mask, roles = spec(10, 10, name="m"), {"query": (2, 4, 10, 16), "key": (2, 4, 10, 16), "value": (2, 4, 10, 16)}
+    masked = replace(attention, inputs=(q, mask), attributes=roles)  # the mask stands where another key would
+    assert list(products(masked)) == list(products(attention))
     plain = Operator("m", "matmul", (spec(3, 5, name="a"),), (spec(3, 7, name="b"),), macs=105)
     assert list(products(plain)) == [Product(3, 5, 7)]
-    for operator in (conv, back, attention, plain):
+    for operator in (conv, back, attention, masked, plain):
         assert math.fsum(work.macs for work in products(operator)) == operator.macs
     assert not list(products(Operator("e", "elementwise", (x,), (spec(2, 8, 6, 6, name="r"),), flops=1)))

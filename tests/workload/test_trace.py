@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from sirdar.chips.array import Product, products
 from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.workload.graph import Graph
 from sirdar.workload.trace import _arguments, trace
@@ -223,3 +224,41 @@ def test_fused_attention_that_is_viewed_as_one_matrix_is_traced() -> None:
     graph = trace(Heads(), torch.randn(2, 5, 16))
     # Three projections in one, two products of two batches of four heads, and the last product.
     assert graph.macs == 10 * 16 * 48 + 2 * (2 * 4 * 5 * 5 * 4) + 10 * 16 * 48
+
+
+class Standardised(nn.Conv2d):
+    """Its weight is computed, so that an operator reads it as an activation, beside a bias that is a parameter."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        spread = torch.linalg.vector_norm(self.weight, dim=(1, 2, 3), keepdim=True)
+        return self._conv_forward(x, self.weight / spread, self.bias)
+
+
+class OfABuffer(nn.Module):
+    """Everything that its convolution reads is stored with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("image", torch.zeros(1, 8, 6, 6))
+        self.kernel = nn.Parameter(torch.zeros(4, 8, 3, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + nn.functional.conv2d(self.image, self.kernel)
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "product"),
+    [  # rows are positions, depth is kernel times channels, columns are channels of the result
+        (Standardised(8, 16, 3, padding=1), (2, 8, 10, 10), Product(200, 72, 16)),
+        (OfABuffer(), (1, 4, 4, 4), Product(16, 72, 4)),
+        (nn.ConvTranspose2d(6, 4, 4, stride=2, groups=2), (2, 6, 5, 5), Product(50, 3, 32, 2)),
+    ],
+)
+def test_convolutions_are_the_same_products_wherever_their_weight_comes_from(
+    module: nn.Module, shape: tuple[int, ...], product: Product
+) -> None:
+    graph = trace(module, torch.zeros(shape))
+    (convolution,) = (operator for operator in graph.operators if operator.kind == "conv")
+    assert list(products(convolution)) == [product]
+    assert product.macs == convolution.macs
+    assert not graph.unknown

@@ -139,18 +139,22 @@ def _multiplication(operator: Operator) -> Product:
 
 
 def _convolution(operator: Operator) -> Product:
+    """A graph written by hand may lack the shape of the weight, which is that of the first one then."""
     groups = int(operator.attributes.get("groups", 1))
-    kernel = (operator.weights or operator.inputs[1:])[0].shape
-    data, out = operator.inputs[0].shape, operator.outputs[0].shape
+    stated = operator.attributes.get("weight")
+    kernel = tuple(stated) if stated else (operator.weights or operator.inputs[1:])[0].shape
+    rows = operator.macs // math.prod(kernel)
     if operator.attributes.get("transposed"):
-        return Product(data[0] * math.prod(data[2:]), kernel[0] // groups, math.prod(kernel[1:]), groups)
-    return Product(out[0] * math.prod(out[2:]), math.prod(kernel[1:]), kernel[0] // groups, groups)
+        return Product(rows, kernel[0] // groups, math.prod(kernel[1:]), groups)
+    return Product(rows, math.prod(kernel[1:]), kernel[0] // groups, groups)
 
 
 def _attention(operator: Operator) -> Iterator[Product]:
-    """The same tensor in several roles is listed once; what follows the values is a mask."""
+    """Without attributes, by inputs: the same tensor in several roles is listed once; what follows is a mask."""
     shapes = [spec.shape for spec in operator.inputs]
-    query, key, value = shapes[0], shapes[min(1, len(shapes) - 1)], shapes[min(2, len(shapes) - 1)]
+    by_place = (shapes[min(place, len(shapes) - 1)] for place in range(3)) if shapes else ((),) * 3
+    roles = zip(("query", "key", "value"), by_place, strict=True)
+    query, key, value = (tuple(operator.attributes.get(role, shape)) for role, shape in roles)
     heads = math.prod(query[:-2])
     yield Product(query[-2], query[-1], key[-2], heads)
     yield Product(query[-2], key[-2], value[-1], heads)

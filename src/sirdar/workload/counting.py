@@ -33,9 +33,10 @@ _KINDS = {
     "norm": "native_layer_norm native_group_norm _native_batch_norm_legit_no_training _native_batch_norm_legit "
     "native_batch_norm _fused_rms_norm",
     "pool": "avg_pool1d avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d "
-    "max_pool2d_with_indices max_pool3d_with_indices upsample_bilinear2d upsample_linear1d",
-    "reduction": "all amax amin any argmax argmin cumprod cumsum logsumexp max mean min prod std std_mean sum var "
-    "var_mean",
+    "adaptive_max_pool2d adaptive_max_pool3d max_pool2d_with_indices max_pool3d_with_indices upsample_bilinear2d "
+    "upsample_linear1d",
+    "reduction": "all amax amin any argmax argmin cumprod cumsum linalg_vector_norm logsumexp max mean min prod std "
+    "std_mean sum var var_mean",
     "softmax": "_log_softmax _softmax _safe_softmax",
     "view": "alias as_strided chunk detach diagonal expand permute real select slice split split_with_sizes squeeze t "
     "transpose unbind unfold unsqueeze view _unsafe_view",
@@ -86,12 +87,19 @@ def flops_of(node: fx.Node, kind: str) -> int:
 
 
 def attributes_of(node: fx.Node, kind: str) -> dict[str, Any]:
-    """Strides, padding, dilation and groups of a convolution; rows, columns and depth of a matrix multiplication."""
+    """What shapes of inputs and outputs do not say.
+
+    Strides, padding, dilation and groups of a convolution, and the shape of its weight, which may be computed and so
+    stand among the inputs; rows, columns and depth of a matrix multiplication; the three factors of attention.
+    """
+    if kind == "attention":
+        roles = zip(("query", "key", "value"), node.args[:3], strict=True)
+        return {role: list(_shape(argument)) for role, argument in roles}
     if kind == "conv":
         names = ("stride", "padding", "dilation", "transposed", "output_padding", "groups")
         values = [list(value) if isinstance(value, Sequence) else value for value in node.args[3:9]]
-        kernel = list(_shape(node.args[1])[2:])
-        return {"kernel": kernel, **dict(zip(names, values, strict=True))}
+        weight = list(_shape(node.args[1]))
+        return {"weight": weight, "kernel": weight[2:], **dict(zip(names, values, strict=True))}
     macs = macs_of(node) if kind == "matmul" else 0
     if not macs:
         return {}
