@@ -38,6 +38,7 @@ def compositions() -> dict[Any, Callable[..., Any]]:
         aten.logaddexp.default: lambda x, y: torch.maximum(x, y) + _bend(x - y),
         aten.mish.default: lambda x: x * torch.tanh(_softplus(x)),
         aten.pixel_shuffle.default: _pixel_shuffle,
+        aten.rms_norm.default: _rms_norm,
         aten.scaled_dot_product_attention.default: _attention,
         aten.selu.default: lambda x: _elu(x, 1.6732632423543772, 1.0507009873554805),
         aten.silu.default: lambda x: x * torch.sigmoid(x),
@@ -78,6 +79,13 @@ def _layer_norm(
     scaled = centred * torch.rsqrt(variance + eps)
     scaled = scaled if weight is None else scaled * weight
     return scaled if bias is None else scaled + bias
+
+
+def _rms_norm(x: Tensor, shape: list[int], weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    axes = list(range(x.ndim - len(shape), x.ndim))
+    least = torch.finfo(x.dtype).eps if eps is None else eps
+    scaled = x * torch.rsqrt((x * x).mean(axes, keepdim=True) + least)
+    return scaled if weight is None else scaled * weight
 
 
 def _group_norm(

@@ -105,9 +105,9 @@ class Lowering:
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         path, kind = stack[-1] if stack else ("", self.title)
         kind = kind if isinstance(kind, str) else kind.__name__
-        where = f"layer {path!r} ({kind.rsplit('.', 1)[-1]})" if path else self.title
+        where = f"layer {path!r} ({kind.rsplit('.', 1)[-1]}) of {self.title}" if path else self.title
         reason = f": {why}" if why else ""
-        sentence = f"{where} of {self.title} uses {node.target}, not covered by int8 TFLite{reason}"
+        sentence = f"{where} uses {node.target}, not covered by int8 TFLite{reason}"
         return RefusedError(sentence, location_of(node))
 
     def _input(self, node: fx.Node) -> None:
