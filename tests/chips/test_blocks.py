@@ -82,6 +82,8 @@ def test_peaks_follow_from_the_parts(tmp_path: Path) -> None:
     [
         ("value = 2e12", "value = 1e12", "'blocks.sram.bandwidth_bytes_per_s' gives 1e.12 bytes a second"),
         ("value = 4194304", "value = 65536", "'blocks.sram.bytes' holds 6.554e.04, but the tiles"),
+        ("value = 8589934592", "value = 1e6", "'blocks.dram.bytes' holds 2e.06, less than the 4.194e.06 of sram"),
+        ("value = 8589934592", "value = 8", "'blocks.dram.bytes' must be from 100 to 1e.15, .* got 8: it may be in"),
         ("value = 3e10", "value = 3e11", "'blocks.link.bandwidth_bytes_per_s' is 3e.11 .* faster than"),
         ("value = 40 ", "value = 30 ", r"'blocks.budget.area_mm2' allows 30, but the blocks take 32"),
         ("value = 20 }", "value = 17 }", "'blocks.budget.power_w' allows 17, but the blocks take 18"),

@@ -179,6 +179,7 @@ def test_an_unknown_name_lists_those_there_are() -> None:
         ),
         ("value = 1e9", "value = 820", "key 'bandwidth_bytes_per_s' must be from 100000 to .* got 820: it may be in"),
         ("value = 0,", "value = 5.0,", "key 'overhead_s' must be from 0 to 1, .* got 5: it may be in another unit"),
+        ('vendor = "us"', 'vendor = "us"\nsram_bytes = 3', r"'sram_bytes' must be a table such as { value = .* got 3"),
         ('vendor = "us"', 'vendor = "us"\nper_core = 3', "key 'per_core' must be a table, got 3"),
     ],
 )

@@ -7,8 +7,10 @@ import pytest
 
 from sirdar.chips import Roofline, Tiled, layers, load
 from sirdar.chips.calibration import Calibration
+from sirdar.chips.reading import names
 from sirdar.chips.tiled import ideal
 from sirdar.testing.chips import EstimatorChecks, example_graph
+from sirdar.workload.graph import Graph, Operator, TensorSpec
 
 
 class TestTiled(EstimatorChecks):
@@ -63,3 +65,20 @@ def test_block_formats_run_where_a_chip_has_them_and_give_way_elsewhere() -> Non
     fast, slow = (Tiled().estimate(graph, new, dtype).latency_s for dtype in ("mxfp4_e2m1", "bf16"))
     assert fast < slow
     assert [row.dtype for row in layers(graph, new, "mxfp8_e5m2")] == ["mxfp8_e5m2"] * 3
+
+
+@pytest.mark.parametrize("name", names())
+def test_nothing_is_read_faster_than_memory_gives_it(name: str) -> None:
+    # One example through wide layers, whose weights fit in no on-chip memory, and one wide sum: bound by memory alone.
+    graph, chip = example_graph(1, 50_000), load(name)
+    dtype = chip.usable_dtype("bf16")
+    least = graph.parameter_bytes(dtype) / chip.bandwidth_bytes_per_s.value
+    assert Tiled().estimate(graph, chip, "bf16").latency_s >= least
+    x, y = (TensorSpec((1 << 30,), "fp32", edge) for edge in ("x", "y"))
+    plus = Graph((Operator("add", "elementwise", (x,), (y,), flops=1 << 30),), (x,), ("y",))
+    least = 2 * x.bytes(dtype) / chip.bandwidth_bytes_per_s.value
+    (row,) = Tiled().breakdown(plus, chip, "bf16")
+    assert row.cost.latency_s >= least
+    assert row.cost.latency_s == pytest.approx(
+        row.overhead_s + (row.compute_s + row.memory_s if chip.fitted else max(row.compute_s, row.memory_s))
+    )

@@ -17,6 +17,8 @@ def small():
     return torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU()), torch.zeros(2, 64)
 def empty():
     return torch.nn.Linear(4, 4), torch.zeros(0, 4)
+def wide():
+    return torch.nn.Linear(200000, 200000, device="meta"), torch.zeros(1, 200000, device="meta")
 def torn():
     return torch.nn.Linear(4, 5), torch.zeros(2, 3)
 """
@@ -50,6 +52,8 @@ def test_estimate_of_a_factory(here: Path, capsys: pytest.CaptureFixture[str], m
         assert low < mid < high
     assert run([*words, "--layers", "1"], monkeypatch) == 0
     assert "slowest layers" in capsys.readouterr().out
+    assert run(["estimate", "advised_here:wide", "--chip", "t4"], monkeypatch) == 0
+    assert "% of the memory of t4." in " ".join(capsys.readouterr().out.split())
 
 
 def test_advice_for_a_service(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +80,8 @@ def test_advice_for_a_saved_forecaster(
     (option,) = json.loads(capsys.readouterr().out)["options"]
     assert option["chip"] == "t4"
     assert option["seconds"] == pytest.approx(4e8 / 64 * option["latency_s"])
+    assert run(words[:-1], monkeypatch) == 0
+    assert "time" in capsys.readouterr().out.split("latency")[0]  # how long the night's work takes
 
 
 @pytest.mark.usefixtures("here")
@@ -84,10 +90,11 @@ def test_advice_for_a_saved_forecaster(
     [
         (["advise", "advised_here:small"], "one of --volume and --per-second must be given, got None and None"),
         (["advise", "advised_here:small", "--volume", "1", "--chip", "tpu"], "no chip is called 'tpu'"),
-        (["advise", "advised_here:small", "--volume", "-1"], "per_day must be a finite number > 0, got -1.0"),
+        (["advise", "advised_here:small", "--volume", "-1"], "--volume must be a finite number > 0, got -1.0"),
         (["advise", "advised_here:smal", "--volume", "1"], "Did you mean 'small'"),
         (["advise", "advised_here:small", "--volume", "1", "--current", "x1"], "instance 'x1' is not among"),
         (["estimate", "advised_here:small", "--batch", "0"], "batch must be a positive integer, got 0"),
+        (["estimate", "advised_here:small", "--layers", "-1"], "Invalid value for '--layers'"),
         (["estimate", "advised_here:empty", "--batch", "8"], "input of advised_here:empty is empty, of shape (0, 4)"),
         (
             ["estimate", "advised_here:torn"],

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks by name: every forecaster that is one is counted whole, operator by operator."""
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,15 @@ def test_an_npu_that_is_named_is_ranked_by_its_compiler() -> None:
     assert npu.latency_s == estimate(camera(), "ethos-u85-512", "bf16").cost.latency_s
     assert "time and memory are estimated by Vela" in npu.notes
     assert npu.energy_j < ranking.best.energy_j
+
+
+def test_a_sheet_of_the_user_s_own_is_estimated_by_its_own_numbers_whatever_its_name(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    sheet = (files("sirdar.chips") / "catalogue" / "t4.toml").read_text(encoding="utf-8")
+    own.write_text(sheet.replace('name = "t4"', 'name = "ethos-u55-256"'))
+    assert estimate(camera(), str(own), "fp16").cost == estimate(camera(), "t4", "fp16").cost
+    (row,) = advise(camera(), chips=[str(own)], per_s=10, dtype="fp16").options
+    assert (row.chip, row.dtype) == ("ethos-u55-256", "fp16")
 
 
 def test_an_npu_that_cannot_run_a_network_is_left_out_in_a_sentence() -> None:

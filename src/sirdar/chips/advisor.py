@@ -86,7 +86,7 @@ def advise(
         raise ArgumentError(msg)
     for value, name in ((per_day, "per_day"), (per_s, "per_s"), (latency_s, "latency_s")):
         if value is not None:
-            _require_positive(value, name)
+            require_positive(value, name)
     every_chip = [_estimated(chip, dtype) for chip in (_all(dtype) if chips is None else chips)]
     if not every_chip:
         msg = "chips must name at least one chip, got none"
@@ -256,8 +256,9 @@ def _assumptions(work: _Work) -> tuple[str, ...]:
         waiting = " Chips that wait draw their static share."
     sentences = [
         job,
-        "Time is an analytic estimate over operators, one after another: whole tiles on arrays that are known, "
-        "shares of the peaks as fitted or published, a start for each. Nothing was measured on these chips.",
+        "Time, where a row does not say otherwise, is an analytic estimate over operators, one after another: whole "
+        "tiles on arrays that are known, shares of the peaks as fitted or published, a start for each. Nothing was "
+        "measured on these chips.",
         "Price is the on-demand rate for the seconds of computing; starting machines and moving data are not in it.",
         f"Energy is the power of the chips under load times their time, without hosts and cooling.{waiting}",
         f"Carbon is {intensity.value:g} g CO2e per kWh in {work.region} ({intensity.source}, {intensity.date}).",
@@ -278,7 +279,12 @@ def _least(options: Iterable[Option], quantity: Callable[[Option], float]) -> st
     return None if best is None else best.chip
 
 
-def _require_positive(value: float | int, name: str) -> None:
+def require_positive(value: object, name: str) -> None:
+    """Refuse what is no finite number above zero, by name.
+
+    Raises:
+        ArgumentError: the value is none; the sentence has both.
+    """
     real = isinstance(value, int | float) and not isinstance(value, bool)
     if not real or not math.isfinite(value) or value <= 0:
         msg = f"{name} must be a finite number > 0, got {value!r}"

@@ -150,7 +150,7 @@ class Blocks:
             yield "blocks.sram.bytes", f"holds {sram.total('bytes'):.4g}, but the tiles of the array take {need:.4g}"
 
     def _speeds(self) -> Iterator[tuple[str, str]]:
-        """Memory further away must not be the faster one."""
+        """Memory further away must not be the faster one, nor the smaller."""
         chain = [kind for kind in ("sram", "dram", "link") if kind in self.parts]
         for near, far in pairwise(chain):
             fast, slow = (self.parts[kind].total("bandwidth_bytes_per_s") for kind in (near, far))
@@ -158,6 +158,13 @@ class Blocks:
                 yield (
                     f"blocks.{far}.bandwidth_bytes_per_s",
                     f"is {slow:.4g} bytes a second, faster than the {fast:.4g} of {near}, which could not take it",
+                )
+        if "sram" in self.parts and "dram" in self.parts:
+            near_bytes, far_bytes = (self.parts[kind].total("bytes") for kind in ("sram", "dram"))
+            if far_bytes < near_bytes:
+                yield (
+                    "blocks.dram.bytes",
+                    f"holds {far_bytes:.4g}, less than the {near_bytes:.4g} of sram in front of it",
                 )
 
 

@@ -49,6 +49,7 @@ _PLAUSIBLE = {  # from a microcontroller to a rack, with room: beyond it, a figu
     "flops_per_s": (1e6, 1e19),
     "vector_flops_per_s": (1e6, 1e18),
     "memory_bytes": (1e3, 1e15),
+    "bytes": (1e2, 1e15),
     "bandwidth_bytes_per_s": (1e5, 1e16),
     "clock_hz": (1e5, 1e11),
     "overhead_s": (0.0, 1.0),
@@ -306,6 +307,10 @@ class Sheet:
 
     def number(self, key: str, unit: str = "") -> Number:
         """A number with its source and date; `unit` is a key of `_PLAUSIBLE` where the number's own is none."""
+        bare = self.table[key]
+        if not isinstance(bare, Mapping):
+            shape = '{ value = ..., source = "...", date = 2026-08-21 }'
+            raise self.wrong(key, f"must be a table such as {shape}, got {bare!r}")
         sheet = self.child(key)
         required = ("value", "source", "date")
         sheet.only((*required, "low", "high", "alternatives"), required=required)

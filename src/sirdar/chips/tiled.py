@@ -4,7 +4,8 @@
 The arithmetic of matrix products takes the cycles of `sirdar.chips.array`, in which widths are rounded up to the
 parallelism of the array; everything else is as in the roofline (`sirdar.chips.analytic`). Where the sheet has shares
 that were fitted to measurements (`sirdar.chips.calibration`), times are the fitted sum instead of the roofline's
-maximum. A chip without an array is estimated by the roofline.
+maximum; such shares lie below 1 where compilers fuse operators, so the sum is never taken below what memory needs for
+weights and for what the caller passes in or gets back. A chip without an array is estimated by the roofline.
 """
 
 import math
@@ -41,15 +42,16 @@ class Tiled:
         used = chip.usable_dtype(dtype)
         shares = self.calibration or (fitted(chip) if chip.fitted else None)
         live = graph.live_bytes(element_named(used).name)
+        least = _least_seconds(graph, chip, used)
         rows: list[OperatorCost] = []
         starts = 1.0
-        for (operator, parts), alive in zip(ideal_times(graph, chip, used), live, strict=True):
+        for (operator, parts), alive, floor_s in zip(ideal_times(graph, chip, used), live, least, strict=True):
             if shares is None:
                 seconds = _roofline(parts, chip)
             else:
                 parts += Parts(runs=starts if parts.operators else 0.0)
                 starts = 0.0 if parts.operators else starts
-                seconds = _sum(parts, shares)
+                seconds = _sum(parts, shares, floor_s)
             rows.append(_row(operator, chip, used, seconds, alive, total=shares is not None))
         return tuple(rows)
 
@@ -99,10 +101,29 @@ def _roofline(parts: Parts, chip: Chip) -> tuple[float, float, float]:
     return compute_s, memory_s, parts.operators * chip.overhead_s.value
 
 
-def _sum(parts: Parts, shares: Calibration) -> tuple[float, float, float]:
+def _sum(parts: Parts, shares: Calibration, floor_s: float) -> tuple[float, float, float]:
     compute_s = parts.array * shares.array + parts.vector * shares.vector
     memory_s = parts.weights * shares.weights + parts.activations * shares.activations
-    return compute_s, memory_s, parts.operators * shares.start_s + parts.runs * shares.run_s
+    return compute_s, max(memory_s, floor_s - compute_s), parts.operators * shares.start_s + parts.runs * shares.run_s
+
+
+def _least_seconds(graph: Graph, chip: Chip, dtype: str) -> list[float]:
+    """For every operator, the traffic that no fusion avoids at the peak of memory: each graph input and output once."""
+    owner, stored = graph.storage(), element_named(dtype).name
+    outside = {owner[name] for name in (*(spec.name for spec in graph.inputs), *graph.outputs) if name in owner}
+    seconds: list[float] = []
+    for operator, weights, _ in traffic(graph, chip, dtype):
+        passed = 0
+        for spec in () if operator.kind in FREE else (*operator.inputs, *operator.outputs):
+            if owner[spec.name] in outside:
+                outside.remove(owner[spec.name])
+                passed += spec.bytes(stored)
+        if operator.kind in FREE:
+            weights = 0
+        elif operator.kind == "gather":  # rows of a table, and not all of it
+            weights = min(weights, sum(spec.bytes(stored) for spec in operator.outputs))
+        seconds.append((passed + weights) / chip.bandwidth_bytes_per_s.value)
+    return seconds
 
 
 def _row(

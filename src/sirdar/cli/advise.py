@@ -38,6 +38,7 @@ def advise(  # noqa: PLR0913 - one argument per option
         sirdar advise mypackage.models:bert --per-second 1000 --batch 8 --latency 0.1 --json
     """
     from sirdar.chips import load
+    from sirdar.chips.advisor import require_positive
     from sirdar.errors import ArgumentError
     from sirdar.recipes import advise as recipe
     from sirdar.recipes.files import finite, output_folder, write_json
@@ -45,7 +46,10 @@ def advise(  # noqa: PLR0913 - one argument per option
     if (volume is None) == (per_second is None):
         msg = f"one of --volume and --per-second must be given, got {volume} and {per_second}"
         raise ArgumentError(msg)
-    for name in chip or ():  # a slip is refused before the network is traced
+    for value, option in ((volume, "--volume"), (per_second, "--per-second"), (latency, "--latency")):
+        if value is not None:  # a slip is refused before the network is traced
+            require_positive(value, option)
+    for name in chip or ():
         load(name)
     graph = recipe.network(model, batch)
     ranking = recipe.advise(
@@ -59,17 +63,17 @@ def advise(  # noqa: PLR0913 - one argument per option
     if as_json:
         options.print_json(content)
         return
-    _show(ranking, content["saving"])
+    _show(ranking, content["saving"], per_second)
 
 
-def _show(ranking, saving: dict | None) -> None:  # noqa: ANN001 - its type would load the chips for --help
+def _show(ranking, saving: dict | None, per_second: float | None) -> None:  # noqa: ANN001 - its type would load the chips for --help
     from sirdar.report.plan import duration, number
 
     rows = [
         [
             row.chip,
             row.instance or "–",
-            f"{row.machines}",
+            duration(row.seconds) if per_second is None else f"{row.machines}",
             row.dtype,
             "–" if row.price_usd is None else f"${number(row.price_usd)}",
             number(row.energy_j / 3.6e6),
@@ -79,12 +83,17 @@ def _show(ranking, saving: dict | None) -> None:  # noqa: ANN001 - its type woul
         ]
         for row in ranking.options
     ]
-    columns = ["chip", "instance", "machines", "dtype", "price", "kWh", "latency", "front", "why not"]
+    held = "time" if per_second is None else "machines"
+    columns = ["chip", "instance", held, "dtype", "price", "kWh", "latency", "front", "why not"]
     options.print_table("Chips, best first (estimates)", columns, rows)
     if saving:
         sys.stdout.write(
             f"{saving['to']} instead of {saving['instance']} saves {saving['price']:.0%} of the price "
             f"(${saving['price_usd']:.2f}), {saving['energy']:.0%} of the energy.\n"
         )
+    for row in ranking.options:
+        for note in row.notes:
+            if "estimated by" in note:
+                sys.stdout.write(f"* {row.chip}: {note}.\n")
     for sentence in ranking.assumptions:
         sys.stdout.write(f"* {sentence}\n")

@@ -17,7 +17,7 @@ def estimate(
     chip: Annotated[list[str] | None, typer.Option(help="Name or TOML file of a chip, repeated.")] = None,
     dtype: Annotated[str, typer.Option(help="Number format; a chip without it takes the next one it has.")] = "bf16",
     batch: Annotated[int | None, typer.Option(help="Examples in one run; as in the example inputs if omitted.")] = None,
-    layers: Annotated[int, typer.Option(help="How many of the slowest layers to list.")] = 0,
+    layers: Annotated[int, typer.Option(min=0, help="How many of the slowest layers to list.")] = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for estimate.json with every layer; none if omitted.")
     ] = None,
@@ -48,6 +48,8 @@ def estimate(
         return
     _show(graph.name, made, layers)
     for row in made:
+        if not row.fits:
+            sys.stdout.write(f"* {row.fit}.\n")
         if row.least_peak_bytes < row.cost.peak_bytes:
             share = row.least_peak_bytes / row.cost.peak_bytes
             sys.stdout.write(f"* In another order of operators, activations take {share:.1%} of that on {row.chip}.\n")

@@ -127,7 +127,7 @@ def estimate(graph: Graph, chip_name: str, dtype: str) -> Estimate:
     """
     chip = load(chip_name)
     estimator: Estimator = Tiled()
-    if chip.name in npu_names():
+    if chip_name in npu_names():  # by what was asked for: a user's own sheet may bear the same name
         estimator, dtype = _compiler(graph, chip), "int8"
     cost = estimator.estimate(graph, chip, dtype)
     room, sentence = fits(cost, chip)
@@ -175,9 +175,9 @@ def advise(graph: Graph, *, chips: Iterable[str] | None = None, **work: Any) -> 
         return replace(ranking, assumptions=(*ranking.assumptions, _NO_NPU))
     able: list[Chip | advisor.Estimated] = []
     left: list[str] = []
-    for chip in map(load, chips):
+    for name, chip in ((name, load(name)) for name in chips):
         try:
-            own = chip.name in npu_names()
+            own = name in npu_names()
             able.append(advisor.Estimated(chip, _compiler(graph, chip), "int8") if own else chip)
         except UnsupportedError as error:
             left.append(f"{chip.name} is not ranked: {error}.")
