@@ -65,6 +65,13 @@ def camera(batch: int = 1) -> Graph:
     return trace(nn.Sequential(*layers), torch.zeros(batch, 3, 64, 64))
 
 
+def test_an_exported_network_keeps_its_batch_and_is_refused_by_its_own_name(tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(nn.Linear(3, 4), (torch.zeros(2, 3),)), tmp_path / "mine.pt2")
+    assert network(str(tmp_path / "mine.pt2")).macs == 2 * 3 * 4
+    with pytest.raises(UnsupportedError, match=r"torch.export cannot follow mine.pt2.*equal to 2, but got 8"):
+        network(str(tmp_path / "mine.pt2"), 8)
+
+
 def test_an_npu_that_is_named_is_ranked_by_its_compiler() -> None:
     pytest.importorskip("ethosu.vela")
     ranking = advise(camera(), chips=["t4", "ethos-u85-512"], per_s=10)

@@ -76,7 +76,8 @@ def network(model: str, batch: int | None = None) -> Graph:
     if batch is not None:
         require_positive_integer(batch, "batch")
     module, example = _saved(Path(model), batch) if Path(model).is_dir() else _loaded(model, batch)
-    return replace(trace(module, example), name=Path(model).name)
+    file = Path(model).name if model.endswith(".pt2") else None  # its module's class is none of the user's
+    return replace(trace(module, example, file), name=Path(model).name)
 
 
 def _loaded(model: str, batch: int | None) -> tuple[nn.Module, tuple[Tensor, ...]]:

@@ -42,7 +42,7 @@ _DTYPES = {
 }
 
 
-def trace(module: nn.Module, example: Example) -> Graph:
+def trace(module: nn.Module, example: Example, title: str | None = None) -> Graph:
     """The operators of a network for inputs shaped like an example.
 
     The module is traced in evaluation mode and left in the mode it was in; its weights are not touched.
@@ -50,16 +50,17 @@ def trace(module: nn.Module, example: Example) -> Graph:
     Args:
         module: any module that torch.export can follow.
         example: one tensor, a tuple of positional arguments, or a dictionary of keyword arguments.
+        title: what graph and errors call the network; the name of the module's class where None.
 
     Returns:
-        A graph named after the module's class, in the order of its program; `sirdar.workload.order` looks for the one
-        that needs the least memory. Operators that are not covered stand in it as "unknown".
+        A graph in the order of its program; `sirdar.workload.order` looks for the one that needs the least memory.
+        Operators that are not covered stand in it as "unknown".
 
     Raises:
         ArgumentError: the example is none of the three.
         UnsupportedError: torch.export cannot follow the module; the sentence names it and gives torch's reason.
     """
-    title = type(module).__name__
+    title = type(module).__name__ if title is None else title
     return graph_of(_exported(module, example, title), title)
 
 
