@@ -73,6 +73,27 @@ def test_an_onnx_file_as_exact_as_torch_is_kept_and_a_wrong_one_is_not(
     assert "differs from the network by" in files["network.onnx"].problem
 
 
+def test_onnx_files_of_halves_and_of_complex_outputs_are_compared_as_what_they_are(tmp_path: Path) -> None:
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = nn.Linear(8, 8).half()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x.half()).float()
+
+    class Complex(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.view_as_complex(x.reshape(2, 4, 2) * 2)
+
+    for module in (Halves(), Complex()):
+        x = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+        files = {row.name: row for row in write_all(migrate(module.eval(), x, chip="h100"), tmp_path)}
+        assert not files["network.onnx"].problem
+        assert files["network.onnx"].difference is not None
+
+
 def test_a_broken_exporter_leaves_no_file(made: Migration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sirdar.deploy import artefacts
 

@@ -3,6 +3,7 @@
 
 import logging
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,22 @@ def test_a_failed_export_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert capture(Branch(), torch.ones(3)).failures
     assert list(tmp_path.iterdir()) == []
+
+
+@dataclass
+class Answer:
+    scores: torch.Tensor
+
+
+class Answering(nn.Module):
+    def forward(self, x: torch.Tensor) -> Answer:
+        return Answer(x * 2)
+
+
+def test_a_class_of_the_users_own_is_named_with_the_way_out() -> None:
+    (failure,) = capture(Answering(), torch.ones(3)).failures
+    assert "register_dataclass(Answer)" in failure.reason
+    assert "output" in failure.reason
 
 
 def test_modes_are_restored_and_reported() -> None:

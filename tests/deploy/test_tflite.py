@@ -91,6 +91,13 @@ def root_norms() -> nn.Module:
     return nn.Sequential(nn.Linear(20, 64), nn.RMSNorm(64, eps=1e-5), nn.GELU(), nn.Linear(64, 32), nn.RMSNorm(32))
 
 
+class Total(nn.Module):
+    """A sum over everything beside what it sums."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.sum()
+
+
 def vgg() -> nn.Module:
     first = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AvgPool2d(2)]
     return nn.Sequential(*first, nn.Flatten(), nn.Linear(8 * 3 * 3, 10), nn.Sigmoid())
@@ -101,6 +108,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "segmenter": (Segmenter, (1, 3, 32, 32)),
     "perceptron": (perceptron, (2, 20)),
     "attention": (Attention, (1, 6, 12)),
+    "total": (Total, (1, 20)),
     "root norms": (root_norms, (2, 20)),
     "vgg": (vgg, (1, 3, 16, 16)),
 }

@@ -8,6 +8,7 @@ plain export fails, torch's draft export goes on past the failure, so that one r
 import copy
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -252,7 +253,17 @@ def _failure(error: Exception) -> Failure:
         if isinstance(cause, GuardOnDataDependentSymNode) or "data-dependent" in str(cause).lower():
             return Failure("data-dependent", _sentence(cause), location_of_error(cause) or location_of_error(error))
         cause = cause.__cause__
-    return Failure("other", _sentence(error), location_of_error(error))
+    return Failure("other", _of_a_class(str(error)) or _sentence(error), location_of_error(error))
+
+
+def _of_a_class(said: str) -> str:
+    """A sentence where the network takes or returns a class of the user's own; empty for every other error."""
+    found = re.search(r"Found <class '([^']+)'> in (\w+), which is not a known type", said)
+    if found is None:
+        return ""
+    name = found[1].rsplit(".", 1)[-1]
+    way = f"register it by torch.export.register_dataclass({name}) or use a tuple or dictionary in its place"
+    return f"its {found[2]} is a {found[1]}, which torch.export cannot take apart: {way}"
 
 
 def _sentence(error: BaseException) -> str:

@@ -43,6 +43,7 @@ def compositions() -> dict[Any, Callable[..., Any]]:
         aten.selu.default: lambda x: _elu(x, 1.6732632423543772, 1.0507009873554805),
         aten.silu.default: lambda x: x * torch.sigmoid(x),
         aten.softplus.default: _softplus,
+        aten.sum.default: lambda x, dtype=None: _sum(x, None, dtype=dtype),
         aten.sum.dim_IntList: _sum,
     }
 

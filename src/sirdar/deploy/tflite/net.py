@@ -185,4 +185,4 @@ def scale_of(low: float, high: float) -> Scale:
 def quantised(values: np.ndarray, scale: Scale) -> np.ndarray:
     """Real values as int8."""
     step, zero = scale
-    return np.clip(np.rint(np.asarray(values, dtype=np.float64) / step) + zero, -128, 127).astype(np.int8)
+    return np.asarray(np.clip(np.rint(np.asarray(values, dtype=np.float64) / step) + zero, -128, 127), dtype=np.int8)
