@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from sirdar.errors import ArgumentError
+from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.numerics import quantise
 from sirdar.numerics.layers import Precision, QuantisedLayer, quantised, rounded
 from sirdar.numerics.scaling import rescale, scale_of, scaled_rounding
@@ -129,3 +129,46 @@ def test_what_is_refused() -> None:
         quantised(nn.Sequential(nn.Linear(2, 2)), EXACT, skip=("7",))
     with pytest.raises(ArgumentError, match="mxint8 carries its own scales"):
         rescale(normal(3), torch.ones(()), source="mxint8")
+
+
+class Own(nn.Linear):
+    """A layer whose forward pass is not that of its class."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight.softmax(-1).T
+
+
+@pytest.mark.parametrize(
+    ("layer", "example"),
+    [
+        (nn.MultiheadAttention(4, 2, batch_first=True), 3 * (torch.ones(1, 3, 4),)),
+        (nn.LSTM(4, 4, batch_first=True), (torch.ones(1, 3, 4),)),
+        (nn.ConvTranspose1d(3, 2, 2), (torch.ones(1, 3, 4),)),
+        (Own(4, 4), (torch.ones(3, 4),)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_layers_that_multiply_in_another_way_are_named_and_not_left_out_in_silence(
+    layer: nn.Module, example: tuple[torch.Tensor, ...]
+) -> None:
+    net = nn.ModuleDict({"mix": layer, "out": nn.Linear(4, 4)})
+    with pytest.raises(UnsupportedError, match=rf"layer 'mix' is a {type(layer).__name__}, .* name it in skip"):
+        quantised(net, Precision())
+    left = quantised(net, Precision(), skip=("mix",))
+    assert isinstance(left["out"], QuantisedLayer)
+    expected, got = layer(*example), left["mix"](*example)
+    assert torch.equal(*(value[0] if isinstance(value, tuple) else value for value in (expected, got)))
+
+
+@pytest.mark.parametrize(
+    ("field", "word", "sentence"),
+    [
+        ("scaling", "row", "scaling must be 'none', 'tensor' or 'channel', got 'row'"),
+        ("gradient_rounding", "up", "rounding must be 'nearest' or 'stochastic', got 'up'"),
+    ],
+)
+def test_words_of_a_precision_are_checked_when_it_is_made(field: str, word: str, sentence: str) -> None:
+    precision = Precision()
+    object.__setattr__(precision, field, word)  # the type checks of the tests would come first
+    with pytest.raises(ArgumentError, match=sentence):
+        precision.__post_init__()

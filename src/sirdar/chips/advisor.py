@@ -279,7 +279,7 @@ def _least(options: Iterable[Option], quantity: Callable[[Option], float]) -> st
     return None if best is None else best.chip
 
 
-def require_positive(value: object, name: str) -> None:
+def require_positive(value: float | int, name: str) -> None:
     """Refuse what is no finite number above zero, by name.
 
     Raises:

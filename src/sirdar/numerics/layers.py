@@ -13,13 +13,23 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from sirdar.errors import ArgumentError, require_seed
+from sirdar.errors import ArgumentError, UnsupportedError, require_seed
 from sirdar.numerics.counter import child_seed
 from sirdar.numerics.formats import BlockFormat, Format
 from sirdar.numerics.rounding import Rounding, format_of
 from sirdar.numerics.scaling import Scaling, scaled_rounding
 
 _WEIGHT, _ACTIVATION, _GRADIENT = range(3)
+_KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_OTHERS = (
+    nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.Bilinear,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,13 @@ class Precision:
 
     def __post_init__(self) -> None:
         require_seed(self.seed)
+        if self.scaling not in ("none", "tensor", "channel"):
+            msg = f"scaling must be 'none', 'tensor' or 'channel', got {self.scaling!r}"
+            raise ArgumentError(msg)
+        for word in (self.rounding, self.gradient_rounding):
+            if word not in ("nearest", "stochastic"):
+                msg = f"rounding must be 'nearest' or 'stochastic', got {word!r}"
+                raise ArgumentError(msg)
         for name in (self.weight, self.activation, self.gradient):
             if name is not None:
                 format_of(name)
@@ -104,7 +121,7 @@ class QuantisedLayer(nn.Module):
 
     def __init__(self, inner: nn.Module, precision: Precision, layer: int = 0) -> None:
         super().__init__()
-        if not isinstance(inner, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        if not isinstance(inner, _KINDS):
             msg = f"only Linear, Conv1d, Conv2d and Conv3d can be quantised, got {type(inner).__name__}"
             raise ArgumentError(msg)
         self.inner = inner
@@ -154,21 +171,36 @@ def quantised(module: nn.Module, precision: Precision, *, skip: tuple[str, ...] 
         skip: names of layers to leave as they are, as `named_modules` has them.
 
     Raises:
-        ArgumentError: a name in `skip` is not that of a layer that would be replaced.
+        ArgumentError: a name in `skip` is not that of a layer with products.
+        UnsupportedError: a layer multiplies by weights of its own in another way, such as a recurrent one, a
+            transposed convolution or multi-head attention, and is not named in `skip`.
     """
-    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     result = copy.deepcopy(module)
-    names = [name for name, part in result.named_modules() if isinstance(part, kinds)]
+    parts = dict(result.named_modules())
+    names = [name for name, part in parts.items() if isinstance(part, _KINDS)]
+    others = [name for name, part in parts.items() if _multiplies_itself(part)]
     for name in skip:
-        if name not in names:
+        if name not in names and name not in others:
             msg = f"skip names {name!r}, which is no linear or convolution layer; there are {', '.join(names)}"
             raise ArgumentError(msg)
+    for name in others:
+        if name not in skip:
+            kind = type(parts[name]).__name__
+            msg = f"layer {name!r} is a {kind}, which is not computed in narrow formats: name it in skip to leave it so"
+            raise UnsupportedError(msg)
     for layer, name in enumerate(names):
-        if name in skip:
+        if any(name == left or name.startswith(f"{left}.") for left in skip):
             continue
-        wrapper = QuantisedLayer(result.get_submodule(name), precision, layer)
+        wrapper = QuantisedLayer(parts[name], precision, layer)
         if not name:
             return wrapper
         parent, _, own = name.rpartition(".")
         setattr(result.get_submodule(parent), own, wrapper)
     return result
+
+
+def _multiplies_itself(part: nn.Module) -> bool:
+    """Whether a module reads weights without calling a layer for it, or calls a layer's weights in a way of its own."""
+    if isinstance(part, _KINDS):
+        return not any(type(part).forward is kind.forward for kind in _KINDS)
+    return isinstance(part, _OTHERS)
