@@ -9,7 +9,7 @@ multiples of the parallelism - are applied to the baseline without any search an
 
 A first search, under 256 KiB, of 10 trainings of 150 steps judged on 2,000 images, lost 3.2 points of test top-1. This
 one has more room, more and longer trainings, a less noisy choice and four candidates of an engineer, who narrowed what
-sets the peak (the first stage inside) and the weights (the last one's blocks); nothing was changed after its score.
+sets the peak (the first stage inside) and the weights (the last one's blocks).
 
     python benchmarks/search_classification.py --data DIR --runs RUNS   (goes on where it was killed)
 """

@@ -32,7 +32,7 @@ from sirdar.search.study import Options, Study, search
 from sirdar.search.task import Report
 
 CHIPS = {"trainium1": 4096, "ethos-u85-512": 1, "this-cpu": 1024}
-HORIZON, SERIES, STEPS, TRIALS, SEEDS = 4, 5000, 100, 6, 3
+HORIZON, SERIES, STEPS, TRIALS, SEEDS = 4, 5000, 100, 14, 3
 SPACE = mqcnn()
 
 

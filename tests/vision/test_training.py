@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A killed training ends as an unbroken one; the schedule by its definition; averages by a loop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sirdar.errors import ArgumentError, DataError
 from sirdar.vision.checkpoint import load_network, read_tensors, save_network
-from sirdar.vision.training import Schedule, seeded, share_of_peak, train
+from sirdar.vision.training import Optimiser, Precision, Schedule, seeded, share_of_peak, train
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ def _network() -> nn.Module:
 SHORT = Schedule(steps=30, batch=8, learning_rate=0.02, weight_decay=0.0, average=0.9)
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
-def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path, optimiser: str) -> None:
-    from dataclasses import replace
-
-    schedule = replace(SHORT, optimiser=optimiser)
+@pytest.mark.parametrize(("optimiser", "precision"), [("sgd", "fp32"), ("adamw", "fp32"), ("adamw", "bf16-sr")])
+def test_a_killed_training_goes_on_to_the_same_weights(
+    tmp_path: Path, optimiser: Optimiser, precision: Precision
+) -> None:
+    schedule = replace(SHORT, optimiser=optimiser, precision=precision)
     whole = train(_network(), Line(), schedule, watch_every=10)
     path = tmp_path / "run.safetensors"
 
@@ -71,10 +71,30 @@ def test_training_learns_stops_on_demand_and_leaves_evaluation_mode() -> None:
     assert stopped == [5, 10]
 
 
-def test_watching_changes_nothing() -> None:
-    plain = train(_network(), Line(), SHORT)
+def test_stochastic_rounding_learns_in_steps_that_nearest_rounding_loses() -> None:
+    # Weights of about a half move in bf16 by 2^-9 at least, a hundred times the learning rate.
+    steps = Schedule(steps=400, batch=16, learning_rate=2e-5, weight_decay=0.0, average=0.0)
+    start = _network().state_dict()["0.weight"].to(torch.bfloat16).float()
+    moved = {}
+    for precision in ("fp32", "bf16-sr", "bf16-nearest"):
+        weight = train(_network(), Line(), replace(steps, precision=precision)).state_dict()["0.weight"]
+        moved[precision] = (weight - start).abs().mean().item()
+        if precision != "fp32":
+            assert torch.equal(weight, weight.to(torch.bfloat16).float())
+    assert moved["bf16-nearest"] < 0.2 * moved["fp32"] < moved["bf16-sr"]
+
+
+def test_weights_in_bf16_alone_need_adamw() -> None:
+    with pytest.raises(ArgumentError, match="'bf16-sr' needs the optimiser adamw, got 'sgd'"):
+        Schedule(optimiser="sgd", precision="bf16-sr")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16-sr"])
+def test_watching_changes_nothing(precision: Precision) -> None:
+    schedule = replace(SHORT, precision=precision)
+    plain = train(_network(), Line(), schedule)
     watched = train(
-        _network(), Line(), SHORT, watch=lambda _s, n: bool(n(torch.ones(1, 3, 4, 4)).sum() > 1e9), watch_every=7
+        _network(), Line(), schedule, watch=lambda _s, n: bool(n(torch.ones(1, 3, 4, 4)).sum() > 1e9), watch_every=7
     )
     for one, other in zip(plain.state_dict().values(), watched.state_dict().values(), strict=True):
         assert torch.equal(one, other)

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.numerics.adamw import AdamW
 from sirdar.vision.checkpoint import Checkpoint
 
 Optimiser = Literal["sgd", "adamw"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "bf16-sr", "bf16-nearest"]
+_NARROW = ("bf16-sr", "bf16-nearest")
 _WARM_UP = 0.05
 _CLIP = 10.0
 
@@ -50,7 +52,9 @@ class Schedule:
         weight_decay: on weights, not on biases and batch normalisation.
         average: decay of the moving average of weights that is kept (Polyak); it warms up with the steps.
         seed: of initial order, batches and augmentation.
-        precision: "bf16" runs convolutions in bf16 and keeps weights in fp32.
+        precision: "bf16" runs convolutions in bf16 and keeps weights in fp32; "bf16-sr" keeps weights but those of
+            normalisation in bf16 alone, updated by AdamW with stochastic rounding (`numerics.AdamW`); "bf16-nearest"
+            likewise, to see what it loses.
 
     Raises:
         ArgumentError: a value is out of its range.
@@ -70,9 +74,12 @@ class Schedule:
         require_positive_integer(self.batch, "batch")
         if self.optimiser not in get_args(Optimiser) or self.precision not in get_args(Precision):
             msg = (
-                "optimiser must be sgd or adamw and precision fp32 or bf16, "
+                f"optimiser must be sgd or adamw and precision one of {', '.join(get_args(Precision))}, "
                 f"got {self.optimiser!r} and {self.precision!r}"
             )
+            raise ArgumentError(msg)
+        if self.precision in _NARROW and self.optimiser != "adamw":
+            msg = f"precision {self.precision!r} needs the optimiser adamw, got {self.optimiser!r}"
             raise ArgumentError(msg)
         if not (0 < self.learning_rate < math.inf and self.weight_decay >= 0 and 0 <= self.average < 1):
             msg = (
@@ -123,6 +130,9 @@ def train(
         DataError: the checkpoint is of another training.
     """
     require_positive_integer(watch_every, "watch_every")
+    if schedule.precision in _NARROW:
+        for weight in network.parameters():
+            weight.data = weight.data.to(torch.bfloat16) if weight.ndim > 1 else weight.data
     average = _Average(network, schedule.average)
     optimiser = _optimiser(network, schedule)
     place = Checkpoint(network, average.tensors, optimiser, checkpoint)
@@ -133,12 +143,15 @@ def train(
         average.follow(step)
         if (step + 1) % watch_every == 0 and step + 1 < schedule.steps:
             place.write(step + 1)
-            if watch is not None and watch(step + 1, average.put_into(network)):
-                break
+            if watch is not None:
+                with _casts(network, half=schedule.precision in _NARROW):
+                    stop = watch(step + 1, average.put_into(network))
+                if stop:
+                    break
             average.take_back(network)
     average.put_into(network)
     place.finish()
-    return network
+    return network.float()
 
 
 def _optimiser(network: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -148,24 +161,31 @@ def _optimiser(network: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     rate = schedule.learning_rate
     if schedule.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
+    if schedule.precision in _NARROW:
+        rounding = "stochastic" if schedule.precision == "bf16-sr" else "nearest"
+        return AdamW(groups, lr=rate, rounding=rounding, seed=schedule.seed)
     return torch.optim.AdamW(groups, lr=rate)
 
 
 def _update(network: nn.Module, task: Task, optimiser: torch.optim.Optimizer, schedule: Schedule, step: int) -> None:
     for group in optimiser.param_groups:
         group["lr"] = schedule.learning_rate * share_of_peak(step / schedule.steps)
-    device = next(network.parameters()).device
-    generator = torch.Generator(device)
+    generator = torch.Generator(next(network.parameters()).device)
     generator.manual_seed(schedule.seed * 1_000_003 + step)
     images, targets = task.batch(generator, schedule.batch)
-    half = schedule.precision == "bf16"
-    with torch.autocast(device.type, dtype=torch.bfloat16) if half else nullcontext():
+    with _casts(network, half=schedule.precision != "fp32"):
         outputs = network(images.contiguous(memory_format=torch.channels_last))
     loss = task.loss(outputs, targets)
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
     optimiser.step()
+
+
+def _casts(network: nn.Module, *, half: bool) -> torch.autocast | nullcontext[None]:
+    """Within it convolutions run in bf16 if `half`."""
+    device = next(network.parameters()).device.type
+    return torch.autocast(device, dtype=torch.bfloat16) if half else nullcontext()
 
 
 class _Average:
@@ -175,12 +195,14 @@ class _Average:
         self._decay = decay
         state = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
         self._live = list(state.values())  # they share memory with the network, which changes them in place
-        self.tensors = {name: value.detach().clone() for name, value in state.items()}
+        # In fp32 whatever the weights are: small steps towards them would be lost to rounding.
+        self.tensors = {name: value.detach().float().clone() for name, value in state.items()}
         self._own: list[Tensor] = []
 
     def follow(self, step: int) -> None:
         decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.tensors.values()), self._live, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+        live = [tensor.float() for tensor in self._live]
+        torch._foreach_lerp_(list(self.tensors.values()), live, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     def put_into(self, network: nn.Module) -> nn.Module:
         self._own = [tensor.clone() for tensor in self._live]
