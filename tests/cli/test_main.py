@@ -186,7 +186,7 @@ def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
     assert process.stderr.readline() == "backtest ...\n"
     time.sleep(0.5)  # into the first model
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert (out, err) == ("", "sirdar: interrupted; nothing was written\n")
     assert list(tmp_path.iterdir()) == [path]
