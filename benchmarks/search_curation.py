@@ -113,7 +113,12 @@ def graph_of(widths: tuple[int, ...]) -> Graph:
     for old in graph.operators:
         parts = {role: tuple(map(spec, getattr(old, role))) for role in ("inputs", "outputs", "weights")}
         facts = {
-            key: marked.get(value, value) if isinstance(value, int) else value for key, value in old.attributes.items()
+            key: [marked.get(axis, axis) for axis in value]
+            if key == "weight"
+            else marked.get(value, value)
+            if isinstance(value, int)
+            else value
+            for key, value in old.attributes.items()
         }
         work = {role: scaled(getattr(old, role), marked) for role in ("macs", "flops")}
         operators.append(replace(old, **parts, attributes=facts, **work))

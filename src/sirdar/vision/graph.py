@@ -136,7 +136,8 @@ def _attributes(target: str, args: tuple[Any, ...], made: Tensor, macs: int) -> 
     found: dict[str, Any] = {"target": _TARGETS.get(target, f"aten.{target}.default")}
     if target == "convolution":
         values = [list(value) if isinstance(value, list | tuple) else value for value in args[3:9]]
-        found |= {"kernel": list(args[1].shape[2:]), **dict(zip(_CONVOLUTION, values, strict=True))}
+        weight = list(args[1].shape)
+        found |= {"weight": weight, "kernel": weight[2:], **dict(zip(_CONVOLUTION, values, strict=True))}
     if target == "addmm":
         rows, columns = made.shape
         found |= {"batch": 1, "rows": rows, "columns": columns, "depth": macs // made.numel()}
