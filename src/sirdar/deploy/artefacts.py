@@ -220,7 +220,7 @@ def _step(program: ExportedProgram) -> float:
 
 
 def _as_exact(captured: Captured, exact: list[Tensor], made: list[Tensor]) -> str:
-    """A clause where a file is no further from the network in fp64 than torch's own fp32 is; otherwise nothing.
+    """A clause where a file is at most twice as far from the network in fp64 as torch's own fp32; otherwise nothing.
 
     A deep network may magnify the last bit of a sum until two orders of adding differ by more than any fixed bound.
     """

@@ -80,9 +80,7 @@ class Checkpoint:
         state: dict[int, dict[str, Any]] = {}
         for name, tensor in _named(tensors, "moment.").items():
             place, moment = name.split(".", 1)
-            # Our own AdamW counts its steps with an integer, torch's with a tensor.
-            whole = tensor.dtype == torch.int64 and tensor.ndim == 0
-            state.setdefault(int(place), {})[moment] = int(tensor) if whole else tensor
+            state.setdefault(int(place), {})[moment] = tensor
         self._optimiser.load_state_dict({"state": state, "param_groups": groups})
         return int(facts["step"])
 

@@ -113,6 +113,8 @@ class AdamW(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a saved state; moments stay in fp32, where torch would cast them to the type of the weights.
 
+        The number of steps may be a tensor, as files that hold nothing else give it.
+
         Raises:
             ArgumentError: the state is that of another optimiser.
         """
@@ -123,10 +125,12 @@ class AdamW(Optimizer):
         super().load_state_dict(state_dict)
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
         for weight, index in zip(self._weights(), saved, strict=True):
+            if index not in state_dict["state"]:
+                continue
+            self.state[weight]["step"] = int(state_dict["state"][index]["step"])
             for name in ("first", "second"):
-                if index in state_dict["state"]:
-                    moment = state_dict["state"][index][name]
-                    self.state[weight][name] = moment.detach().clone().to(weight.device)
+                moment = state_dict["state"][index][name]
+                self.state[weight][name] = moment.detach().clone().to(weight.device)
 
 
 def _require_able(group: dict[str, Any]) -> None:

@@ -131,9 +131,7 @@ class Checkpoint:
         state: dict[int, dict[str, Any]] = {}
         for name, value in _named(tensors, "moment.").items():
             place, moment = name.split(".", 1)
-            # Our own AdamW counts its steps with an integer, torch's with a tensor.
-            whole = value.dtype == torch.int64 and value.ndim == 0
-            state.setdefault(int(place), {})[moment] = int(value) if whole else value
+            state.setdefault(int(place), {})[moment] = value
         groups = self._optimiser.state_dict()["param_groups"]
         self._optimiser.load_state_dict({"state": state, "param_groups": groups})
         return int(facts["step"])
