@@ -53,7 +53,7 @@ def test_it_picks_the_rung_that_is_right() -> None:
         found.predict(panel).values, Textbook(6, "seasonal-naive").fit(panel).predict(panel).values
     )
     why = found.why()
-    assert "validated on 12 forecasts at 1 origin;" in why
+    assert "validated on 36 forecasts at 3 origins;" in why
     assert "tsb: loss" in why
     assert "left out" in why
     assert "seasonal-naive alone: no average was better" in why
@@ -66,6 +66,14 @@ def test_it_is_the_weighted_mean_of_its_rungs() -> None:
     assert sum(found.weights.values()) == pytest.approx(1)
     parts = [weight * Textbook(3, name).predict(panel).values for name, weight in found.weights.items()]
     np.testing.assert_allclose(found.predict(panel).values, np.sum(parts, axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("series", "steps", "windows"), [(600, 90, 1), (300, 90, 2), (20, 90, 3), (20, 50, 2), (20, 9, 1)]
+)
+def test_few_series_are_judged_at_more_origins_where_histories_are_long(series: int, steps: int, windows: int) -> None:
+    panel = panel_of(np.ones((series, steps)))
+    assert Ladder(12, ["tsb"])._windows(panel) == windows
 
 
 def test_validation_sees_nothing_of_the_future(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +119,7 @@ def test_too_little_history_to_validate_makes_all_equal(monkeypatch: pytest.Monk
 
 def test_a_killed_fit_goes_on_to_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     panel, names = noisy(), ["tsb", "theta", "seasonal-naive"]
-    whole = Ladder(3, names).fit(panel)
+    whole = Ladder(3, names, windows=2).fit(panel)
 
     class Killed(BaseException):
         pass
@@ -122,18 +130,18 @@ def test_a_killed_fit_goes_on_to_the_same_result(tmp_path: Path, monkeypatch: py
     with monkeypatch.context() as patch:
         patched(patch, **{"seasonal-naive": kill})
         with pytest.raises(Killed):
-            Ladder(3, names, checkpoint=tmp_path / "kept").fit(panel)
+            Ladder(3, names, windows=2, checkpoint=tmp_path / "kept").fit(panel)
     kept = sorted(path.name.rsplit("-", 1)[0] for path in (tmp_path / "kept").iterdir())
-    assert kept == ["theta", "tsb"]
+    assert kept == ["theta", "theta", "tsb", "tsb"]
     made: list[int] = []
     predict = Textbook.predict
     monkeypatch.setattr(Textbook, "predict", lambda self, panel: made.append(1) or predict(self, panel))
-    again = Ladder(3, names, checkpoint=tmp_path / "kept").fit(panel)
-    assert len(made) == 1  # the one that was missing
+    again = Ladder(3, names, windows=2, checkpoint=tmp_path / "kept").fit(panel)
+    assert len(made) == 2  # those that were missing
     assert again.weights == whole.weights
     assert again.reasons == whole.reasons
-    Ladder(3, names, checkpoint=tmp_path / "kept").fit(panel.cut(1))
-    assert len(made) == 4  # another panel: nothing of it is kept
+    Ladder(3, names, windows=1, checkpoint=tmp_path / "kept").fit(panel.cut(1))
+    assert len(made) == 5  # another panel: nothing of it is kept
 
 
 def test_it_is_stored_with_its_reasons(tmp_path: Path) -> None:

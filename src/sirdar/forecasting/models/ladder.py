@@ -8,6 +8,7 @@ alike. The chosen rungs are then trained again on all history.
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from sirdar.predictive.forecast import require_levels
 from sirdar.predictive.scores import seasonal_scale
 
 _SLOW = "auto-arima"
+_FORECASTS = 500  # that are enough to choose by
+_MOST = 3  # windows
 
 
 class Ladder:
@@ -37,7 +40,8 @@ class Ladder:
         rungs: names known to `forecasting.ladder`; all but auto-arima, which is slow, when None. A rung that fails on
             the panel is left out, and `reasons` says so.
         levels: quantile levels.
-        windows: validation origins, a horizon apart, the last one a horizon before the end of history.
+        windows: validation origins, a horizon apart, the last one a horizon before the end of history. When None as
+            many as it takes to judge 500 forecasts, at most three, in the later half of a typical history.
         seed: of everything random.
         progress: called with the share of work done.
         checkpoint: a folder that keeps the validation forecasts of finished rungs, so that a killed fit goes on
@@ -50,7 +54,7 @@ class Ladder:
         rungs: Sequence[str] | None = None,
         *,
         levels: Sequence[float] = DECILES,
-        windows: int = 1,
+        windows: int | None = None,
         seed: int = 0,
         progress: Callable[[float], None] | None = None,
         checkpoint: str | Path | None = None,
@@ -62,7 +66,7 @@ class Ladder:
             msg = f"a ladder cannot be a rung of itself, got {self.rungs}"
             raise ArgumentError(msg)
         self.levels = require_levels(levels)
-        self.windows = require_positive_integer(windows, "windows")
+        self.windows = None if windows is None else require_positive_integer(windows, "windows")
         self.seed, self.progress = seed, progress
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.ensemble: Ensemble | None = None
@@ -168,12 +172,18 @@ class Ladder:
     def _pasts(self, panel: Panel) -> list[Panel]:
         """The panel at each validation origin, oldest first, with the series that can be judged there."""
         pasts = []
-        for window in range(self.windows, 0, -1):
+        for window in range(self._windows(panel) if self.windows is None else self.windows, 0, -1):
             past = panel.cut(window * self.horizon)
             after = np.isfinite(_after(past, panel, self.horizon)).any(axis=1)
             past = past.select((past.observations() > 0) & after)
             pasts += [past] if len(past) else []
         return pasts
+
+    def _windows(self, panel: Panel) -> int:
+        """One window says little of which rung is better when few series stand in it."""
+        wanted = math.ceil(_FORECASTS / len(panel))
+        possible = int(np.median(panel.history)) // (2 * self.horizon)
+        return max(1, min(wanted, possible, _MOST))
 
     def _validation(self, panel: Panel, pasts: list[Panel], naive: np.ndarray) -> Validation:
         row = {name: number for number, name in enumerate(panel.ids)}
