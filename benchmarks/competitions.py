@@ -46,6 +46,8 @@ def read(task: Task, folder: Path) -> Panel:
     frame = pl.read_parquet(path)
     if task.freq == "M":
         frame = frame.filter(pl.col("freq") == 12).with_columns(ds=_months(frame.filter(pl.col("freq") == 12)))
+    elif task.freq == "h":  # nor have the hours
+        frame = frame.with_columns(ds=pl.datetime(1970, 1, 4) + pl.duration(hours=pl.col("t")))
     else:  # the weeks of M4 have no dates: all series are said to begin on one Sunday
         frame = frame.with_columns(ds=pl.date(1970, 1, 4) + pl.duration(weeks=pl.col("t")))
     return Panel.read(frame.select("unique_id", "ds", "y"), freq=task.freq)

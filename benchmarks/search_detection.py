@@ -17,7 +17,7 @@ import vision_data
 import vision_report as vr
 from store import bar, store
 from torch import Tensor, nn
-from vision_runs import Arm, Plan, Studies, finished
+from vision_runs import Arm, Plan, PlayOff, Studies, finished
 
 from sirdar.recipes import detection
 from sirdar.search.objectives import Objective, Objectives
@@ -51,7 +51,7 @@ def arms(base: Mapping[str, float]) -> tuple[Arm, ...]:
     )
 
 
-def roles(studies: Studies) -> dict[str, Candidate]:
+def roles(studies: Studies, _play_off: PlayOff) -> dict[str, Candidate]:
     """The published rows: of each search the candidate with the best validation mAP."""
     goal = Objectives((Objective("map", "maximise"),))
     best = {name: goal.best(trials) for name, (_, _, trials) in studies.items()}

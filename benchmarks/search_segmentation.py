@@ -19,7 +19,7 @@ import vision_data
 import vision_report as vr
 from store import bar, store
 from torch import Tensor, nn
-from vision_runs import Arm, Plan, Studies, finished
+from vision_runs import Arm, Plan, PlayOff, Studies, finished
 
 from sirdar.recipes import segmentation
 from sirdar.search.objectives import Objective, Objectives, undominated
@@ -50,7 +50,7 @@ def arms(base: Mapping[str, float]) -> tuple[Arm, ...]:
     )
 
 
-def roles(studies: Studies) -> dict[str, Candidate]:
+def roles(studies: Studies, _play_off: PlayOff) -> dict[str, Candidate]:
     """The baseline and five candidates along the front of all trials, slowest first; the best under the limit joins."""
     trials = [trial for _, _, tried in studies.values() for trial in tried if trial.usable]
     goal = Objectives((Objective("miou", "maximise"), Objective("latency_s")))

@@ -117,7 +117,9 @@ def facts_of(runs: Runs, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
         "rows": rows,
         "searches": runs.bills(),
         "rules_found": [str(rule) for rule in find_rules(tried)],
-        "cpu_hours_of_searches": sum(bill["spent"]["cpu_hours"] for bill in runs.bills().values()),
+        "play_off": [dict(row, choices=candidate.as_dict()) for candidate, row in runs.play_off().items()],
+        "cpu_hours_of_searches": sum(bill["spent"]["cpu_hours"] for bill in runs.bills().values())
+        + sum(row["cpu_s"] for row in runs.play_off().values()) / 3600,
         "cpu_hours_of_final_trainings": sum(seconds.values()) / 3600,
         "search_schedule": vars(runs.plan.product.schedule),
         "final_schedule": vars(runs.plan.schedule),

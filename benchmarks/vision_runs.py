@@ -30,6 +30,7 @@ from sirdar.vision.checkpoint import load_network, save_network
 from sirdar.vision.training import Schedule
 
 Studies = dict[str, tuple[SearchSpace, Objectives, tuple[Trial, ...]]]
+PlayOff = dict[Candidate, float]  # validation score after a training as long as the final ones
 Score = Callable[[Candidate, nn.Module], Mapping[str, float]]
 _WAIT_S = 3.0
 
@@ -57,9 +58,10 @@ class Plan:
         final: all development data, likewise; its score is never asked for.
         score: on test data, in floating point and of the int8 file.
         arms: the searches, from the compiled cost of the baseline.
-        roles: the networks that are trained to the end, from what the searches found.
+        roles: the networks that are trained to the end, from what the searches and the play-off found.
         schedule: of the final trainings.
         seeds: of each network.
+        play_off: how many of each search's best are trained as long as the final networks before roles are given.
     """
 
     product: Product
@@ -67,9 +69,10 @@ class Plan:
     final: Callable[[], Data]
     score: Score
     arms: Callable[[Mapping[str, float]], tuple[Arm, ...]]
-    roles: Callable[[Studies], dict[str, Candidate]]
+    roles: Callable[[Studies, PlayOff], dict[str, Candidate]]
     schedule: Schedule
     seeds: int = 3
+    play_off: int = 0
 
 
 class Runs:
@@ -88,7 +91,7 @@ class Runs:
 
     def work(self, until: float) -> bool:
         """Does what is left, in order; False when the clock (`time.monotonic`) reached `until` before the end."""
-        for stage in (self._searches, self._trainings, self._scores):
+        for stage in (self._searches, self._play_offs, self._trainings, self._scores):
             while jobs := {path: job for path, job in stage().items() if not path.exists()}:
                 if time.monotonic() > until:
                     return False
@@ -121,7 +124,11 @@ class Runs:
 
     def roles(self) -> dict[str, Candidate]:
         """The networks that are trained to the end."""
-        return self.plan.roles(self.studies())
+        return self.plan.roles(self.studies(), {c: row["score"] for c, row in self.play_off().items()})
+
+    def play_off(self) -> dict[Candidate, dict[str, float]]:
+        """Validation score and CPU seconds of each search's best, trained as long as the final networks."""
+        return {c: json.loads(path.read_text()) for c, path in self._play_off_paths().items()}
 
     def network(self, candidate: Candidate, seed: int) -> tuple[nn.Module, dict[str, Any]]:
         """A trained network in evaluation mode, and its facts."""
@@ -155,6 +162,27 @@ class Runs:
         )
         settings = {"strategy": arm.strategy, "trials": arm.trials, "seed": 1, "options": options}
         _write(path, search(arm.space, task, limits=arm.limits or None, **settings).to_dict())
+
+    def _play_off_paths(self) -> dict[Candidate, Path]:
+        """Where they stand; one seed each."""
+        metric, found = self.plan.product.metric, {}
+        for _, _, trials in self.studies().values():
+            ranked = sorted((trial for trial in trials if trial.usable), key=lambda trial: -trial.measures[metric])
+            for trial in ranked[: self.plan.play_off]:
+                name = _hash([trial.candidate.key, asdict(self.plan.schedule)])
+                found[trial.candidate] = self.folder / f"play-off-{name}.json"
+        return found
+
+    def _play_offs(self) -> dict[Path, Callable[[], None]]:
+        return {path: lambda c=c, p=path: self._play(c, p) for c, path in self._play_off_paths().items()}
+
+    def _play(self, candidate: Candidate, path: Path) -> None:
+        data, begin = self.plan.search(), time.process_time()
+        task = ProductTask(self.plan.product, data, self.plan.schedule)
+        network, _ = task.trained(candidate, 0, checkpoint=path.with_suffix(".checkpoint"))
+        facts = {"score": float(data.score(candidate, network)), "cpu_s": time.process_time() - begin}
+        _write(path, facts)
+        print(f"{self.plan.product.name} {path.stem}: {facts}", flush=True)
 
     def _trainings(self) -> dict[Path, Callable[[], None]]:
         return {

@@ -53,6 +53,14 @@ def test_the_experts_rules_leave_no_depthwise_convolution_and_even_channels() ->
     assert classification.by_rules(ruled)["stage1.channels"] == ruled["stage1.channels"]
 
 
+def test_a_fused_first_block_lowers_the_peak_and_the_others_stay_bottlenecks() -> None:
+    led = classification.SPACE.candidate(classification.BASELINE.as_dict() | {"stage1.kind": "fused-first"})
+    kinds = [[block.kind for block in classification._stage_for(led, name, 2)] for name in ("stage1", "stage2")]
+    assert kinds == [["fused", "ibn"], ["ibn"] * 3]
+    cost = compiled_cost(classification.PRODUCT)
+    assert cost(led).peak_bytes < 0.8 * cost(classification.BASELINE).peak_bytes
+
+
 def test_parameter_bytes_are_weights_and_wide_biases() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(5, 2))
     assert parameter_count(network) == 3 * 8 * 9 + 8 + 10 + 2

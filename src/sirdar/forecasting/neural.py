@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sirdar.forecasting.attribution import Attribution
 
 _LONGEST_WINDOW = 256
+_STEPS = 400  # of a training on little data
 _CHUNK = 1024
 
 
@@ -90,7 +91,7 @@ class NeuralForecaster(ABC):
 
     horizon: int
     levels: tuple[float, ...]
-    steps: int
+    steps: int | None
     width: int
     seed: int
     members: int = 1  # networks whose quantiles are averaged
@@ -112,7 +113,7 @@ class NeuralForecaster(ABC):
         whole = bool((known == np.round(known)).all())
         setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel), whole)
         self.learned = Learned(self._network(setting), encoding, panel.frequency, setting)
-        self._train(panel, self.steps)
+        self._train(panel, self._steps(panel))
         return self
 
     def update(self: Rung, panel: Panel, steps: int | None = None) -> Rung:
@@ -127,7 +128,9 @@ class NeuralForecaster(ABC):
         """
         self._require_frequency(panel)
         _require_observations(panel)
-        self._train(panel, max(1, self.steps // 4) if steps is None else require_positive_integer(steps, "steps"))
+        self._train(
+            panel, max(1, self._steps(panel) // 4) if steps is None else require_positive_integer(steps, "steps")
+        )
         return self
 
     def predict(self, panel: Panel) -> Forecast:
@@ -215,6 +218,9 @@ class NeuralForecaster(ABC):
     def _windows(self, panel: Panel) -> Windows:
         learned = self._fitted()
         return Windows(panel, learned.encoding, learned.length, self.horizon)
+
+    def _steps(self, panel: Panel) -> int:
+        return training.steps_for(int(panel.observed.sum()), _STEPS) if self.steps is None else self.steps
 
     def _train(self, panel: Panel, steps: int) -> None:
         learned, options = self._fitted(), self.training

@@ -18,6 +18,7 @@ from sirdar.forecasting.checkpoint import Checkpoint
 from sirdar.numerics.adamw import AdamW
 
 Precision = Literal["fp32", "bf16", "bf16-sr", "bf16-nearest"]
+_LITTLE = 400_000  # observations: 400 steps see each of them about twice
 CHECKS = 20  # of the validation loss, and checkpoints, over a whole training
 _WARM_UP = 0.2
 _WEIGHT_DECAY = 1e-2
@@ -81,6 +82,11 @@ def quantile_loss(
     loss = 2 * torch.maximum(level * gap, (level - 1) * gap).mean(dim=-1)
     weight = known * (scale / torch.sqrt(scale if error is None else error))[..., None]
     return (loss * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def steps_for(observations: int, least: int) -> int:
+    """Optimiser steps for so much data: `least` up to 400,000 observations, from there on with the root of their number."""
+    return round(least * math.sqrt(max(1.0, observations / _LITTLE)))
 
 
 @contextmanager

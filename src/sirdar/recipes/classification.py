@@ -2,7 +2,10 @@
 """Camera classification within a byte budget: parameters and peak activation memory together, at the same accuracy.
 
 The baseline is a small MobileNetV2 for thumbnails. The space decides, for each of three stages, what its blocks are,
-how many, how wide, and by how much they expand. `by_rules` applies the rules that winners share, without any search.
+how many, how wide, and by how much they expand. "fused-first" is an inverted bottleneck whose first block, which halves
+the resolution, is fused: what it expands never stands in memory at the full resolution, where activations peak (the
+fused blocks of EfficientNetV2, Tan and Le 2021, stand at the front for their speed). `by_rules` applies the rules that
+winners share, without any search.
 """
 
 from dataclasses import replace
@@ -14,6 +17,7 @@ from torch import nn
 
 from sirdar.recipes.vision_product import Data, Product, folder_of, searched, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
+from sirdar.vision.blocks import Block
 from sirdar.vision.classification import ClassificationTask, Classifier, classified_by, top1
 from sirdar.vision.images import Labelled, read_labelled
 from sirdar.vision.training import Schedule
@@ -26,12 +30,13 @@ _CHANNELS = ((16, 24, 32), (32, 40, 48, 64), (64, 80, 96, 112, 128))
 _COUNTS = ((1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4))
 _STRIDES = (2, 2, 1)
 _NAMES = ("stage1", "stage2", "stage3")
+_EXPANDING = ("fused", "ibn", "fused-first")
 
 
 def _stage(name: str, channels: tuple[int, ...], counts: tuple[int, ...]) -> tuple[Choice, ...]:
     return (
-        Choice(f"{name}.kind", ("standard", "fused", "ibn")),
-        Choice(f"{name}.expansion", (1, 2, 4, 6), f"{name}.kind", ("fused", "ibn")),
+        Choice(f"{name}.kind", ("standard", *_EXPANDING)),
+        Choice(f"{name}.expansion", (1, 2, 4, 6), f"{name}.kind", _EXPANDING),
         Choice(f"{name}.channels", channels),
         Choice(f"{name}.blocks", counts),
     )
@@ -81,19 +86,19 @@ def build(candidate: Candidate) -> nn.Module:
 
 def build_for(candidate: Candidate, classes: int) -> nn.Module:
     """The classifier of a candidate for a number of classes."""
-    stages = [
-        stage_of(
-            int(candidate[f"{name}.blocks"]),
-            stride,
-            {
-                "kind": candidate[f"{name}.kind"],
-                "channels": candidate[f"{name}.channels"],
-                "expansion": candidate.get(f"{name}.expansion", 1),
-            },
-        )
-        for name, stride in zip(_NAMES, _STRIDES, strict=True)
-    ]
+    stages = [_stage_for(candidate, name, stride) for name, stride in zip(_NAMES, _STRIDES, strict=True)]
     return Classifier(int(candidate["stem.channels"]), stages, int(candidate["top.channels"]), classes)
+
+
+def _stage_for(candidate: Candidate, name: str, stride: int) -> list[Block]:
+    kind = str(candidate[f"{name}.kind"])
+    row = {
+        "kind": "ibn" if kind == "fused-first" else kind,
+        "channels": candidate[f"{name}.channels"],
+        "expansion": candidate.get(f"{name}.expansion", 1),
+    }
+    first, *others = stage_of(int(candidate[f"{name}.blocks"]), stride, row)
+    return [replace(first, kind="fused") if kind == "fused-first" else first, *others]
 
 
 PRODUCT = Product(

@@ -35,6 +35,7 @@ from sirdar.predictive.forecast import require_levels
 if TYPE_CHECKING:
     from sirdar.forecasting.attribution import Attribution
 
+_STEPS = 1000  # of a training on little data
 _CHUNK = 1024  # series forecast at a time: bounds memory
 _TRIED = 4096  # pairs that say how far each feature spreads
 _FRESH = 0.03  # of all pairs: a series that is about to begin
@@ -131,7 +132,7 @@ class FeedForward:
     Args:
         horizon: steps to forecast.
         levels: quantile levels.
-        steps: optimiser steps.
+        steps: optimiser steps; when None, 1,000, and more for a panel of many observations.
         width: of the layers over each step.
         seed: of initial weights, dropout and batches; the same seed gives the same forecast.
         training: batch, learning rate, early stopping, precision and checkpoints.
@@ -143,7 +144,7 @@ class FeedForward:
         horizon: int,
         *,
         levels: Sequence[float] = DECILES,
-        steps: int = 1000,
+        steps: int | None = None,
         width: int = 64,
         seed: int = 0,
         training: Training | None = None,
@@ -151,7 +152,7 @@ class FeedForward:
     ) -> None:
         self.horizon = require_positive_integer(horizon, "horizon")
         self.levels = require_levels(levels)
-        self.steps = require_positive_integer(steps, "steps")
+        self.steps = None if steps is None else require_positive_integer(steps, "steps")
         self.width = require_positive_integer(width, "width")
         self.seed, self.progress = require_seed(seed), progress
         self.training = Training() if training is None else training
@@ -167,7 +168,7 @@ class FeedForward:
         network.measure(examples)
         known = panel.target[panel.observed]
         self.learned = _Learned(network, features, panel.counts, bool((known == np.round(known)).all()))
-        self._train(panel, self.steps)
+        self._train(panel, self._steps(panel))
         return self
 
     def update(self, panel: Panel, steps: int | None = None) -> "FeedForward":
@@ -182,7 +183,9 @@ class FeedForward:
         """
         self._fitted().features.require(panel)
         _require_observations(panel)
-        self._train(panel, max(1, self.steps // 4) if steps is None else require_positive_integer(steps, "steps"))
+        self._train(
+            panel, max(1, self._steps(panel) // 4) if steps is None else require_positive_integer(steps, "steps")
+        )
         return self
 
     def predict(self, panel: Panel) -> Forecast:
@@ -289,6 +292,9 @@ class FeedForward:
     def _network(self, shared: int, own: int, *, counts: bool) -> FeedForwardNetwork:
         with training.seeded(self.seed):
             return FeedForwardNetwork(shared, own, len(self.levels), width=self.width, counts=counts)
+
+    def _steps(self, panel: Panel) -> int:
+        return training.steps_for(int(panel.observed.sum()), _STEPS) if self.steps is None else self.steps
 
     def _train(self, panel: Panel, steps: int) -> None:
         learned, options = self._fitted(), self.training

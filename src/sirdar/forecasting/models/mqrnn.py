@@ -76,7 +76,7 @@ class MQRNN(NeuralForecaster):
     Args:
         horizon: steps to forecast.
         levels: quantile levels.
-        steps: optimiser steps of each member.
+        steps: optimiser steps of each member; when None, 400, and more for a panel of many observations.
         width: state of the LSTM.
         seed: of initial weights, dropout and batches; the same seed gives the same forecast.
         members: networks whose quantiles are averaged.
@@ -91,7 +91,7 @@ class MQRNN(NeuralForecaster):
         horizon: int,
         *,
         levels: Sequence[float] = DECILES,
-        steps: int = 400,
+        steps: int | None = None,
         width: int = 32,
         seed: int = 0,
         members: int = 1,
@@ -100,7 +100,7 @@ class MQRNN(NeuralForecaster):
     ) -> None:
         self.horizon = require_positive_integer(horizon, "horizon")
         self.levels = require_levels(levels)
-        self.steps = require_positive_integer(steps, "steps")
+        self.steps = None if steps is None else require_positive_integer(steps, "steps")
         self.width = require_positive_integer(width, "width")
         self.members = require_positive_integer(members, "members")
         self.seed, self.progress = seed, progress
