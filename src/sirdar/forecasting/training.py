@@ -85,7 +85,7 @@ def quantile_loss(
 
 
 def steps_for(observations: int, least: int) -> int:
-    """Optimiser steps for so much data: `least` up to 400,000 observations, then growing as the root of their number."""
+    """Optimiser steps for so much data: `least` up to 400,000 observations, then as the root of their number."""
     return round(least * math.sqrt(max(1.0, observations / _LITTLE)))
 
 
