@@ -113,13 +113,10 @@ def graph_of(widths: tuple[int, ...]) -> Graph:
     for old in graph.operators:
         parts = {role: tuple(map(spec, getattr(old, role))) for role in ("inputs", "outputs", "weights")}
         facts = {
-            key: [marked.get(axis, axis) for axis in value]
-            if key == "weight"
-            else marked.get(value, value)
-            if isinstance(value, int)
-            else value
-            for key, value in old.attributes.items()
+            key: marked.get(value, value) if isinstance(value, int) else value for key, value in old.attributes.items()
         }
+        if "weight" in facts:
+            facts["weight"] = [marked.get(axis, axis) for axis in facts["weight"]]
         work = {role: scaled(getattr(old, role), marked) for role in ("macs", "flops")}
         operators.append(replace(old, **parts, attributes=facts, **work))
     return Graph(tuple(operators), tuple(map(spec, graph.inputs)), graph.outputs, graph.name)

@@ -74,7 +74,8 @@ def test_one_cycle_warms_up_and_comes_down_to_nothing() -> None:
 
 @pytest.mark.parametrize(("observed", "steps"), [(1, 400), (400_000, 400), (1_600_000, 800)])
 def test_steps_grow_with_the_root_of_the_observations(observed: int, steps: int) -> None:
-    assert training.steps_for(observed, 400) == steps
+    assert training.steps_for(None, np.arange(1_700_000) < observed, 400) == steps
+    assert training.steps_for(7, np.arange(1_700_000) < observed, 400) == 7
 
 
 def test_training_lowers_the_loss_and_reports_progress() -> None:

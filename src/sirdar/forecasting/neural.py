@@ -113,7 +113,7 @@ class NeuralForecaster(ABC):
         whole = bool((known == np.round(known)).all())
         setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel), whole)
         self.learned = Learned(self._network(setting), encoding, panel.frequency, setting)
-        self._train(panel, self._steps(panel))
+        self._train(panel, training.steps_for(self.steps, panel.observed, _STEPS))
         return self
 
     def update(self: Rung, panel: Panel, steps: int | None = None) -> Rung:
@@ -128,9 +128,8 @@ class NeuralForecaster(ABC):
         """
         self._require_frequency(panel)
         _require_observations(panel)
-        self._train(
-            panel, max(1, self._steps(panel) // 4) if steps is None else require_positive_integer(steps, "steps")
-        )
+        usual = max(1, training.steps_for(self.steps, panel.observed, _STEPS) // 4)
+        self._train(panel, usual if steps is None else require_positive_integer(steps, "steps"))
         return self
 
     def predict(self, panel: Panel) -> Forecast:
@@ -218,9 +217,6 @@ class NeuralForecaster(ABC):
     def _windows(self, panel: Panel) -> Windows:
         learned = self._fitted()
         return Windows(panel, learned.encoding, learned.length, self.horizon)
-
-    def _steps(self, panel: Panel) -> int:
-        return training.steps_for(int(panel.observed.sum()), _STEPS) if self.steps is None else self.steps
 
     def _train(self, panel: Panel, steps: int) -> None:
         learned, options = self._fitted(), self.training

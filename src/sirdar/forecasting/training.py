@@ -84,9 +84,9 @@ def quantile_loss(
     return (loss * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
-def steps_for(observations: int, least: int) -> int:
-    """Optimiser steps for so much data: `least` up to 400,000 observations, then as the root of their number."""
-    return round(least * math.sqrt(max(1.0, observations / _LITTLE)))
+def steps_for(asked: int | None, observed: Bool[np.ndarray, " step"], least: int) -> int:
+    """Optimiser steps as asked for; when None, `least` up to 400,000 observations, then as the root of their number."""
+    return round(least * math.sqrt(max(1.0, int(observed.sum()) / _LITTLE))) if asked is None else asked
 
 
 @contextmanager

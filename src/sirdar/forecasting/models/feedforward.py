@@ -168,7 +168,7 @@ class FeedForward:
         network.measure(examples)
         known = panel.target[panel.observed]
         self.learned = _Learned(network, features, panel.counts, bool((known == np.round(known)).all()))
-        self._train(panel, self._steps(panel))
+        self._train(panel, training.steps_for(self.steps, panel.observed, _STEPS))
         return self
 
     def update(self, panel: Panel, steps: int | None = None) -> "FeedForward":
@@ -183,9 +183,8 @@ class FeedForward:
         """
         self._fitted().features.require(panel)
         _require_observations(panel)
-        self._train(
-            panel, max(1, self._steps(panel) // 4) if steps is None else require_positive_integer(steps, "steps")
-        )
+        usual = max(1, training.steps_for(self.steps, panel.observed, _STEPS) // 4)
+        self._train(panel, usual if steps is None else require_positive_integer(steps, "steps"))
         return self
 
     def predict(self, panel: Panel) -> Forecast:
@@ -292,9 +291,6 @@ class FeedForward:
     def _network(self, shared: int, own: int, *, counts: bool) -> FeedForwardNetwork:
         with training.seeded(self.seed):
             return FeedForwardNetwork(shared, own, len(self.levels), width=self.width, counts=counts)
-
-    def _steps(self, panel: Panel) -> int:
-        return training.steps_for(int(panel.observed.sum()), _STEPS) if self.steps is None else self.steps
 
     def _train(self, panel: Panel, steps: int) -> None:
         learned, options = self._fitted(), self.training
