@@ -228,14 +228,17 @@ def _static(frame: pl.DataFrame, columns: Columns, where: str, *, text: bool) ->
     """One value per series, in the order of the ids; numbers in CSV files where every value is one."""
     result = {}
     codes = frame["id"].to_physical().to_numpy()
-    first = np.flatnonzero(np.diff(codes, prepend=-1))
+    begins = np.flatnonzero(np.diff(codes, prepend=-1))
     for name in columns.static:
         column = frame[covariate(name)]
+        lengths = column.rle().struct.field("len").to_numpy().astype(np.int64)
+        rows = np.union1d(begins, np.cumsum(lengths) - lengths)  # most values repeat the one above, and tell nothing
+        column, first = column.gather(rows), np.searchsorted(rows, begins)
         values = column.cast(pl.Categorical).to_physical() if column.dtype == pl.String else column
         values = values.cast(pl.Float64).to_numpy()
         varying = np.flatnonzero(np.fmin.reduceat(values, first) < np.fmax.reduceat(values, first))
         if len(varying):
-            several = frame.filter(pl.col("id").to_physical() == codes[first[varying[0]]])
+            several = frame.filter(pl.col("id").to_physical() == codes[rows[first[varying[0]]]])
             odd = several[covariate(name)].drop_nulls().unique(maintain_order=True)
             msg = (
                 f"{where}static column {name!r} has {odd[0]!r} and {odd[1]!r} in series {several['id'][0]!r}; "
