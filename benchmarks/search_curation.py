@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Claim: without the channel counts that leave multipliers idle, a search needs a third of the trainings or fewer.
 
-Space: four 3 x 3 convolutions of 8 to 64 channels in steps of 2, on CIFAR-10 at 16 x 16 pixels, for Ethos-U55-256 and
+Space: eight 3 x 3 convolutions of 8 to 64 channels in steps of 2, on CIFAR-10 at 16 x 16 pixels, for Ethos-U55-256 and
 Ethos-U85-512. The grain of both is measured with Arm's compiler; latencies are its estimates, not timings. Accuracy is
 that of a Gaussian process over networks that were trained by search_curation_train.py (--trained FILE); how well it
 tells networks that it has not seen is measured by leaving each tenth out. The same regularised evolution searches both
@@ -9,6 +9,10 @@ spaces, under a limit of the median latency of the whole one, 60 trainings and 2
 candidate never happens in either. For each seed: trainings until the curated search is as good as the other's result
 after all of its own; beside it, how many the other had needed to get there, which only hindsight tells. --cache keeps
 what was searched, and --seconds ends a part of it, to be gone on with.
+
+The first space had four layers, where 60 trainings find the best with or without curation: 1.3 times fewer on U55-256,
+2.3 on U85-512. A classifier is deeper, and each layer more is one more width to get right. What is saved depends on the
+grain: one of 8 wastes about a tenth of a layer of 36 channels, one of 16 a fifth.
 """
 
 import argparse
@@ -23,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import spearmanr
-from search_curation_train import WIDTHS, network
+from search_curation_train import LAYERS, WIDTHS, network
 from store import bar, store
 
 from sirdar.deploy.compiled import Vela, ethos_u
@@ -37,7 +41,7 @@ from sirdar.units import Cost
 from sirdar.workload.graph import Graph, TensorSpec
 from sirdar.workload.trace import trace
 
-SPACE = SearchSpace("four convolutions", tuple(Choice(f"layer{n}.channels", WIDTHS) for n in range(1, 5)))
+SPACE = SearchSpace("convolutions", tuple(Choice(f"layer{n}.channels", WIDTHS) for n in range(1, LAYERS + 1)))
 CHIPS = ("ethos-u55-256", "ethos-u85-512")
 TRAININGS, SEEDS = 60, 20
 
@@ -50,12 +54,13 @@ class Known:
     def __init__(self, rows: list[dict[str, Any]]) -> None:
         self.features = np.log2(np.array([row["widths"] for row in rows], dtype=np.float64))
         self.values = np.array([row["accuracy"] for row in rows])
-        self.process = GaussianProcess(self.features, self.features.sum(axis=1) - 20.0, self.values)
+        self.centre = float(self.features.sum(axis=1).mean())
+        self.process = GaussianProcess(self.features, self.features.sum(axis=1) - self.centre, self.values)
 
     def told(self, widths: np.ndarray) -> np.ndarray:
         """Accuracy of networks of these widths [network, layer]."""
         features = np.log2(widths.astype(np.float64))
-        return self.process.predict(features, features.sum(axis=1) - 20.0)[0]
+        return self.process.predict(features, features.sum(axis=1) - self.centre)[0]
 
     def quality(self) -> dict[str, float]:
         """Correlation and error on networks left out, a tenth at a time."""
@@ -63,7 +68,7 @@ class Known:
         guess = np.zeros(len(order))
         for part in np.array_split(order, 10):
             rest = np.setdiff1d(order, part)
-            trend = self.features.sum(axis=1) - 20.0
+            trend = self.features.sum(axis=1) - self.centre
             process = GaussianProcess(self.features[rest], trend[rest], self.values[rest])
             guess[part] = process.predict(self.features[part], trend[part])[0]
         return {
@@ -83,7 +88,7 @@ class Known:
         return {"accuracy": float(self.told(np.array([[value for _, value in candidate.values]]))[0])}
 
 
-MARKS = (11, 13, 17, 19)  # widths that no other axis has, so that they can be replaced
+MARKS = (11, 13, 17, 19, 23, 29, 31, 37)  # widths that no other axis has, so that they can be replaced
 
 
 @cache

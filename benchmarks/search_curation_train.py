@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small convolutional networks of four widths, trained for `search_curation.py`: widths and accuracy as JSON.
+"""Small convolutional networks of eight widths, trained for `search_curation.py`: widths and accuracy as JSON.
 
 CIFAR-10 at 16 x 16 pixels: 3,000 images of the training part to train on in four passes, 2,000 others of it to judge.
 Minutes of one core; what was trained is kept, and --seconds ends a part of it, to be gone on with.
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 TRAIN, JUDGE, PASSES, BATCH = 3000, 2000, 4, 50
+LAYERS = 8
 WIDTHS = tuple(range(8, 66, 2))
 
 
@@ -34,12 +35,12 @@ def images(folder: Path) -> tuple[Tensor, Tensor]:
 
 
 def network(widths: tuple[int, ...]) -> nn.Sequential:
-    """Four 3 x 3 convolutions, halving the resolution after the second and the third."""
+    """3 x 3 convolutions, halving the resolution after every second one but the last."""
     layers: list[nn.Module] = []
     inputs = 3
     for place, width in enumerate(widths):
         layers += [nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-        layers += [nn.MaxPool2d(2)] if place in (0, 1, 2) else []
+        layers += [nn.MaxPool2d(2)] if place % 2 and place + 1 < len(widths) else []
         inputs = width
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
 
@@ -70,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("search_curation_train.json"))
-    parser.add_argument("--count", type=int, default=150)
+    parser.add_argument("--count", type=int, default=68)
     parser.add_argument("--seconds", type=float, default=1e9)
     options = parser.parse_args()
     if options.data is None:
@@ -80,7 +81,7 @@ def main() -> None:
     rows = json.loads(options.out.read_text()) if options.out.exists() else []
     rng, begin = np.random.default_rng(0), time.monotonic()
     for number in range(options.count):
-        widths = tuple(int(width) for width in rng.choice(WIDTHS, 4))
+        widths = tuple(int(width) for width in rng.choice(WIDTHS, LAYERS))
         if number < len(rows):
             continue
         if time.monotonic() - begin > options.seconds:
