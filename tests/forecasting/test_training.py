@@ -78,13 +78,6 @@ def test_steps_grow_with_the_root_of_the_observations(observed: int, steps: int)
     assert training.steps_for(7, np.arange(1_700_000) < observed, 400) == 7
 
 
-@pytest.mark.parametrize(("observed", "dropout"), [(0, 0.1), (400_000, 0.1), (1_600_000, 0.05)])
-def test_dropout_falls_with_the_root_of_the_observations(observed: int, dropout: float) -> None:
-    network = nn.Sequential(nn.Dropout(0.1), nn.Sequential(nn.Dropout1d(0.1)))
-    training.relax(network, np.arange(1_700_000) < observed)
-    assert [layer.p for layer in network.modules() if hasattr(layer, "p")] == pytest.approx([dropout, dropout])
-
-
 def test_training_lowers_the_loss_and_reports_progress() -> None:
     with training.seeded(0):
         network = nn.Linear(1, 1)

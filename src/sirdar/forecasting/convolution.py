@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sirdar.forecasting.scaling import DEMAND_CHANNELS
-from sirdar.forecasting.training import DROPOUT
 
 
 def depth_of(length: int) -> int:
@@ -29,7 +28,7 @@ class ConvolutionalEncoder(nn.Module):
         super().__init__()
         self.embed = nn.Linear(DEMAND_CHANNELS + sum(channels), width)
         self.convolutions = nn.ModuleList(nn.Conv1d(width, width, 2, dilation=2**layer) for layer in range(depth))
-        self.dropout = nn.Dropout1d(DROPOUT)  # whole channels: neighbouring steps tell the same
+        self.dropout = nn.Dropout1d(0.1)  # whole channels: neighbouring steps tell the same
 
     def forward(self, steps: Float[Tensor, "batch time channel"]) -> Float[Tensor, "batch time width"]:
         """What is known at each step, from it and the steps before."""

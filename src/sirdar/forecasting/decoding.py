@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from sirdar.forecasting.experts import EXPERTS, Experts
 from sirdar.forecasting.scaling import Scaled
-from sirdar.forecasting.training import DROPOUT
 
 # Bound on the link's argument. sinh(3.5) is 17 times the recent spread: without a bound a product that takes off would
 # explode.
@@ -92,7 +91,7 @@ class Decoder(nn.Module):
         self.horizon, self.context, self.reach = horizon, width // 2, reach
         wide = 2 * width
         self.recent = nn.Linear(2 * reach + width, wide)
-        self.block = nn.Sequential(nn.Linear(wide, wide), nn.GELU(), nn.Linear(wide, wide), nn.Dropout(DROPOUT))
+        self.block = nn.Sequential(nn.Linear(wide, wide), nn.GELU(), nn.Linear(wide, wide), nn.Dropout(0.1))
         self.contexts = nn.Sequential(
             nn.Linear(wide + horizon * known, wide), nn.GELU(), nn.Linear(wide, (horizon + 1) * self.context)
         )

@@ -228,7 +228,6 @@ class NeuralForecaster(ABC):
                 msg = f"patience needs series with more than {self.horizon} steps of history, to hold the last ones out"
                 raise ArgumentError(msg)
             validate = _held_out(learned, self._windows(seen), seen.actuals(self.horizon)[rows], rows, self.levels)
-        training.relax(learned.network, panel.observed)
         windows, rows = self._windows(seen), np.flatnonzero(seen.observations() > 0)
         run = Run(
             lambda generator: self._loss(windows, rows, generator),

@@ -19,7 +19,6 @@ from sirdar.numerics.adamw import AdamW
 
 Precision = Literal["fp32", "bf16", "bf16-sr", "bf16-nearest"]
 _LITTLE = 400_000  # observations: 400 steps see each of them about twice
-DROPOUT = 0.1  # on little data
 CHECKS = 20  # of the validation loss, and checkpoints, over a whole training
 _WARM_UP = 0.2
 _WEIGHT_DECAY = 1e-2
@@ -88,14 +87,6 @@ def quantile_loss(
 def steps_for(asked: int | None, observed: Bool[np.ndarray, " step"], least: int) -> int:
     """Optimiser steps as asked for; when None, `least` up to 400,000 observations, then as the root of their number."""
     return round(least * math.sqrt(max(1.0, int(observed.sum()) / _LITTLE))) if asked is None else asked
-
-
-def relax(network: nn.Module, observed: Bool[np.ndarray, " step"]) -> None:
-    """Sets dropout: as built up to 400,000 observations, then less, as the root of their number."""
-    share = math.sqrt(min(1.0, _LITTLE / max(1, int(observed.sum()))))
-    for layer in network.modules():
-        if isinstance(layer, nn.Dropout | nn.Dropout1d):
-            layer.p = DROPOUT * share
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from sirdar.errors import require_positive_integer
 from sirdar.forecasting.decoding import Decoder, joined, monotone, reach_of, steps_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
 from sirdar.forecasting.scaling import DEMAND_CHANNELS, Scaled, scaled
-from sirdar.forecasting.training import DROPOUT, Training
+from sirdar.forecasting.training import Training
 from sirdar.predictive import DECILES
 from sirdar.predictive.forecast import require_levels
 
@@ -48,7 +48,7 @@ class MQRNNNetwork(nn.Module):
         super().__init__()
         self.counts, self.season, self.typical = counts, season, typical
         self.encoder = nn.LSTM(DEMAND_CHANNELS + sum(channels), width, batch_first=True)
-        self.dropout = nn.Dropout(DROPOUT)
+        self.dropout = nn.Dropout(0.1)
         self.decoder = Decoder(width, channels[1], horizon, levels, season=season, reach=reach_of(season, length))
 
     def forward(
