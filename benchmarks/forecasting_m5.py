@@ -34,7 +34,7 @@ from store import bar, store
 from sirdar.predictive import DECILES, scores
 
 OURS = ("mq-cnn", "mq-transformer", "sqrf", "feed-forward")
-PEERS = ("nhits", "tft", "lightgbm")
+PEERS = ("nhits", "tft", "lightgbm", "autogluon")
 MINUTES = 40.0
 _PROBE = 8  # steps
 
@@ -71,6 +71,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--series", type=int, help="a random sample of so many; all when not given")
     parser.add_argument("--rehearse", action="store_true", help="the window before the last; store nothing")
     parser.add_argument("--peer", type=Path, default=Path(sys.executable), help="python that has neuralforecast")
+    parser.add_argument("--autogluon", type=Path, default=Path(sys.executable), help="python that has AutoGluon")
     return parser.parse_args()
 
 
@@ -94,7 +95,7 @@ def everything(asked: argparse.Namespace) -> None:
             if (asked.out / f"{name}.npz").exists():
                 print(f"{name}: its forecast is there already", flush=True)
                 continue
-            python = asked.peer if name in PEERS else sys.executable
+            python = asked.autogluon if name == "autogluon" else asked.peer if name in PEERS else sys.executable
             command = [str(python), __file__, "--run", name, "--out", str(asked.out), *rest]
             done = subprocess.run(command, check=False)
             print(name, "done" if done.returncode == 0 else f"failed ({done.returncode})", flush=True)
@@ -132,6 +133,10 @@ def contestant(name: str, data: Daily, budget: Budget, threads: int) -> tuple[np
         from peers.m5_daily import network as peer
 
         return peer(name, data, budget)
+    if name == "autogluon":
+        from peers.m5_daily import automl
+
+        return automl(data, budget)
     if name == "lightgbm":
         from peers.m5_daily import boosted
 

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The peers of `forecasting_m5.py`: NHITS and TFT of neuralforecast, and LightGBM with one model a quantile.
+"""The peers of `forecasting_m5.py`: neuralforecast's NHITS and TFT, LightGBM with one model a quantile, AutoGluon.
 
 neuralforecast is given the same covariates (events, SNAP, price known ahead; department, category, store and state as
 static one-hot columns; days not on sale masked), eight weeks of input, its own scaler and the multi-quantile loss, and
 as many steps as the budget allows, so that its learning-rate decays where it should. LightGBM is given the feature rows
 of our sparse forest, targets in units of each series' level, and an equal share of the budget for each quantile.
+AutoGluon is given the same covariates and weighs the seasonal naive and those models of its default preset that learn
+from covariates and need nothing from the net, few enough to leave time for each; three quarters of the budget are its
+limit for that, the rest is for the forecast.
 """
 
 import logging
 import sys
+import tempfile
 import time
 import types
 import warnings
@@ -22,6 +26,8 @@ LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 _INPUT = 56
 _PROBE = 12  # steps
 _ROWS = 600_000  # of LightGBM
+_FIT = 0.75  # of the budget for AutoGluon's training
+_AUTOGLUON = ("SeasonalNaive", "RecursiveTabular", "DirectTabular", "TemporalFusionTransformer")
 
 
 def without_ray() -> None:
@@ -212,3 +218,38 @@ def boosted(daily: Daily, budget: Budget, threads: int) -> tuple[np.ndarray, dic
         values.append(model.predict(later.matrix) * later.scale)
     answer = np.sort(np.stack(values, axis=-1), axis=-1).reshape(len(some), HORIZON, len(LEVELS))
     return np.maximum(answer, 0), {"trees": trees, "rows": int(rows.matrix.shape[0])}
+
+
+def automl(daily: Daily, budget: Budget) -> tuple[np.ndarray, dict[str, Any]]:
+    """Quantiles [series, day, level] of AutoGluon's ensemble, and what it is made of."""
+    warnings.filterwarnings("ignore")
+    import pandas as pd
+    from autogluon.timeseries import TimeSeriesDataFrame, TimeSeriesPredictor
+
+    history, _, future = frames(daily)
+    history["target"] = history["y"].where(history["available_mask"] > 0)
+    statics = ("dept_id", "cat_id", "store_id", "state_id")
+    kinds = {name: pd.Categorical(daily.static[name]) for name in statics}
+    static = pd.DataFrame({"unique_id": daily.ids.astype(object)} | kinds)
+    names = {"id_column": "unique_id", "timestamp_column": "ds"}
+    columns = ["unique_id", "ds", "target", *KNOWN]
+    data = TimeSeriesDataFrame.from_data_frame(history[columns], **names, static_features_df=static)
+    ahead = TimeSeriesDataFrame.from_data_frame(future[["unique_id", "ds", *KNOWN]], **names)
+    del history, future
+    with tempfile.TemporaryDirectory() as folder:
+        predictor = TimeSeriesPredictor(
+            prediction_length=HORIZON,
+            freq="D",
+            eval_metric="SQL",
+            known_covariates_names=list(KNOWN),
+            quantile_levels=list(LEVELS),
+            path=folder,
+            verbosity=2,
+        )
+        limit = _FIT * float(budget.left.min())
+        predictor.fit(data, hyperparameters={name: {} for name in _AUTOGLUON}, time_limit=limit, random_seed=0)
+        answer = predictor.predict(data, known_covariates=ahead, random_seed=0)
+        trained = predictor.model_names()
+    columns = [str(level) for level in LEVELS]
+    values = [answer.loc[one, columns].to_numpy() for one in daily.ids]
+    return np.stack(values), {"limit_s": limit, "models": trained, "best": predictor.model_best}
