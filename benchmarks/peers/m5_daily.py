@@ -26,6 +26,7 @@ LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 _INPUT = 56
 _PROBE = 12  # steps
 _ROWS = 600_000  # of LightGBM
+_PART = 2000  # series that it forecasts at a time: all at once took more than 24 GB
 _FIT = 0.75  # of the budget for AutoGluon's training
 _AUTOGLUON = ("SeasonalNaive", "RecursiveTabular", "DirectTabular", "TemporalFusionTransformer")
 
@@ -232,10 +233,15 @@ def automl(daily: Daily, budget: Budget) -> tuple[np.ndarray, dict[str, Any]]:
     kinds = {name: pd.Categorical(daily.static[name]) for name in statics}
     static = pd.DataFrame({"unique_id": daily.ids.astype(object)} | kinds)
     names = {"id_column": "unique_id", "timestamp_column": "ds"}
-    columns = ["unique_id", "ds", "target", *KNOWN]
-    data = TimeSeriesDataFrame.from_data_frame(history[columns], **names, static_features_df=static)
-    ahead = TimeSeriesDataFrame.from_data_frame(future[["unique_id", "ds", *KNOWN]], **names)
-    del history, future
+
+    def told(ids: np.ndarray) -> tuple[Any, Any]:
+        past, later, fixed = (table[table["unique_id"].isin(ids)] for table in (history, future, static))
+        seen = past[["unique_id", "ds", "target", *KNOWN]]
+        return (
+            TimeSeriesDataFrame.from_data_frame(seen, **names, static_features_df=fixed),
+            TimeSeriesDataFrame.from_data_frame(later[["unique_id", "ds", *KNOWN]], **names),
+        )
+
     with tempfile.TemporaryDirectory() as folder:
         predictor = TimeSeriesPredictor(
             prediction_length=HORIZON,
@@ -247,9 +253,12 @@ def automl(daily: Daily, budget: Budget) -> tuple[np.ndarray, dict[str, Any]]:
             verbosity=2,
         )
         limit = _FIT * float(budget.left.min())
-        predictor.fit(data, hyperparameters={name: {} for name in _AUTOGLUON}, time_limit=limit, random_seed=0)
-        answer = predictor.predict(data, known_covariates=ahead, random_seed=0)
+        models = {name: {} for name in _AUTOGLUON}
+        predictor.fit(told(daily.ids)[0], hyperparameters=models, time_limit=limit, random_seed=0)
+        columns, values = [str(level) for level in LEVELS], []
+        for ids in np.array_split(daily.ids, -(-len(daily.ids) // _PART)):
+            data, ahead = told(ids)
+            answer = predictor.predict(data, known_covariates=ahead, random_seed=0)
+            values += [answer.loc[one, columns].to_numpy() for one in ids]
         trained = predictor.model_names()
-    columns = [str(level) for level in LEVELS]
-    values = [answer.loc[one, columns].to_numpy() for one in daily.ids]
     return np.stack(values), {"limit_s": limit, "models": trained, "best": predictor.model_best}
