@@ -26,7 +26,7 @@ LEVELS = tuple(round(0.1 * k, 1) for k in range(1, 10))
 _INPUT = 56
 _PROBE = 12  # steps
 _ROWS = 600_000  # of LightGBM
-_PART = 2000  # series that it forecasts at a time: all at once took more than 24 GB
+_PART = 2000  # series that AutoGluon forecasts at a time: all at once took more than 24 GB
 _FIT = 0.75  # of the budget for AutoGluon's training
 _AUTOGLUON = ("SeasonalNaive", "RecursiveTabular", "DirectTabular", "TemporalFusionTransformer")
 

@@ -238,7 +238,7 @@ def _static(frame: pl.DataFrame, columns: Columns, where: str, *, text: bool) ->
         values = values.cast(pl.Float64).to_numpy()
         varying = np.flatnonzero(np.fmin.reduceat(values, first) < np.fmax.reduceat(values, first))
         if len(varying):
-            several = frame.filter(pl.col("id").to_physical() == codes[rows[first[varying[0]]]])
+            several = frame.filter(pl.col("id").to_physical() == codes[begins[varying[0]]])
             odd = several[covariate(name)].drop_nulls().unique(maintain_order=True)
             msg = (
                 f"{where}static column {name!r} has {odd[0]!r} and {odd[1]!r} in series {several['id'][0]!r}; "
