@@ -12,8 +12,8 @@ what was searched, and --seconds ends a part of it, to be gone on with.
 
 The first space had four layers and missed the bar: 1.3 times fewer on U55-256, 2.3 on U85-512. A classifier is deeper,
 and each layer more is one more width to get right; eight were taken after three seeds with a made-up accuracy, linear
-in the logarithms of widths, had shown a saving on U85-512 and little on U55-256. What is saved depends on the grain: one
-of 8 wastes about a tenth of a layer of 36 channels, one of 16 a fifth.
+in the logarithms of widths, had shown a saving on U85-512 and little on U55-256. What is saved depends on the grain:
+one of 8 wastes about a tenth of a layer of 36 channels, one of 16 a fifth.
 """
 
 import argparse
