@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the experts begin as: textbook methods, on demand for which their answers are known."""
 
+import pytest
 import torch
 
-from sirdar.forecasting.experts import EXPERTS, Experts
+from sirdar.forecasting.experts import EXPERTS, Experts, LongRun
+from sirdar.forecasting.scaling import Scaled
 
 SEASON, REACH, HORIZON = 4, 20, 6
 
@@ -45,3 +47,35 @@ def test_a_season_longer_than_what_is_seen_leaves_the_naive() -> None:
 def test_without_a_season_the_profile_is_the_recent_mean() -> None:
     recent = torch.randn(28, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(answers(recent, season=1)[0, 1], recent.mean())
+
+
+PLAIN = Scaled(*(torch.full((1, 1), value) for value in (3.0, 2.0, 1.0, 0.0)), torch.zeros(1, 1, 0))
+WEEK = torch.tensor([0.0, 2.0, 4.0, 1.0, 5.0, 9.0, 7.0])
+
+
+def demand(scaled: torch.Tensor) -> torch.Tensor:
+    """Back to units."""
+    return torch.sinh(scaled) * PLAIN.spread[0, 0] + PLAIN.location[0, 0]
+
+
+def test_the_long_run_of_a_week_that_repeats_is_its_mean_and_the_week_itself() -> None:
+    long = LongRun(10, 7, 256)  # a level of 14 days: means over 56, 112 and 224, profiles over the last two
+    past = WEEK.repeat(32)[None, None]
+    found = demand(long.candidates(past, torch.ones_like(past), PLAIN)[0, 0])
+    assert found.shape == (10, len(long)) == (10, 5)
+    torch.testing.assert_close(found[:, :3], torch.full((10, 3), 4.0))
+    torch.testing.assert_close(found[:, 3:], WEEK.repeat(2)[:10, None].expand(-1, 2))
+
+
+def test_the_long_run_does_not_count_what_was_not_observed() -> None:
+    long = LongRun(2, 7, 256)
+    past, seen = torch.zeros(1, 1, 224), torch.zeros(1, 1, 224)
+    past[..., -14:], seen[..., -14:] = 6.0, 1.0  # a product of two weeks
+    torch.testing.assert_close(demand(long.candidates(past, seen, PLAIN)[0, 0]), torch.full((2, 5), 6.0))
+
+
+@pytest.mark.parametrize(
+    ("season", "length", "count"), [(12, 144, 0), (24, 256, 0), (52, 159, 0), (52, 160, 3), (1, 160, 3)]
+)
+def test_a_window_without_room_for_the_longest_mean_has_none(season: int, length: int, count: int) -> None:
+    assert len(LongRun(6, season, length)) == count

@@ -23,9 +23,11 @@ from sirdar.testing.forecasters import example_panel
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.mark.parametrize("rung", [MQCNN, MQRNN, MQTransformer])
-def test_the_file_forecasts_what_torch_does_for_any_batch(rung: type[NeuralForecaster], tmp_path: Path) -> None:
-    panel = example_panel()
+@pytest.mark.parametrize(("rung", "length"), [(MQCNN, 40), (MQCNN, 200), (MQRNN, 40), (MQTransformer, 40)])
+def test_the_file_forecasts_what_torch_does_for_any_batch(
+    rung: type[NeuralForecaster], length: int, tmp_path: Path
+) -> None:
+    panel = example_panel(length=length)
     price = np.random.default_rng(1).gamma(9, 1, len(panel.target)).astype(np.float32)
     panel = replace(panel, future={"price": price})
     model = rung(3, steps=4, width=8).fit(panel)

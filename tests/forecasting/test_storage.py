@@ -84,3 +84,8 @@ def test_another_kind_of_forecaster_is_refused(tmp_path: Path) -> None:
     storage.write(tmp_path / "m", {"model": "textbook"}, {})
     with pytest.raises(DataError, match="holds a 'textbook' forecaster, not 'mq-cnn'"):
         storage.read(tmp_path / "m", model="mq-cnn")
+
+
+def test_weights_of_another_network_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"{tmp_path}: its weights are those of another network .* train it again"):
+        storage.fill(torch.nn.Linear(2, 2), WEIGHTS, tmp_path)

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sirdar.forecasting.experts import EXPERTS, Experts
+from sirdar.forecasting.experts import EXPERTS, Experts, LongRun
 from sirdar.forecasting.scaling import Scaled
 
 # Bound on the link's argument. sinh(3.5) is 17 times the recent spread: without a bound a product that takes off would
@@ -74,8 +74,8 @@ class Decoder(nn.Module):
     """Quantiles of each step after each origin, from a context of all steps and one of its own.
 
     The global and the local network of Wen et al. 2017, section 3.1. Beside the encoder's answer they see the demand of
-    the last `reach` steps on the origin's own scale, and the middle quantile begins from a mixture of `Experts` on it:
-    on short smooth series these carry most of what can be known.
+    the last steps (`reach_of`) on the origin's own scale and the means of `LongRun`, and the middle quantile begins
+    from a mixture of `Experts` and of `LongRun`: on short smooth series these carry most of what can be known.
 
     Args:
         width: channels of the encoder.
@@ -83,22 +83,24 @@ class Decoder(nn.Module):
         horizon: steps to forecast.
         levels: number of quantile levels.
         season: steps of the season; 1 for none.
-        reach: recent steps that are seen.
+        length: steps of a window.
     """
 
-    def __init__(self, width: int, known: int, horizon: int, levels: int, *, season: int, reach: int) -> None:
+    def __init__(self, width: int, known: int, horizon: int, levels: int, *, season: int, length: int) -> None:
         super().__init__()
-        self.horizon, self.context, self.reach = horizon, width // 2, reach
-        wide = 2 * width
-        self.recent = nn.Linear(2 * reach + width, wide)
+        self.horizon, self.context, self.reach = horizon, width // 2, reach_of(season, length)
+        self.long = LongRun(horizon, season, length)
+        self.mixed = EXPERTS + len(self.long)
+        self.seen, wide = 2 * self.reach + len(self.long.spans), 2 * width
+        self.recent = nn.Linear(self.seen + width, wide)
         self.block = nn.Sequential(nn.Linear(wide, wide), nn.GELU(), nn.Linear(wide, wide), nn.Dropout(0.1))
         self.contexts = nn.Sequential(
             nn.Linear(wide + horizon * known, wide), nn.GELU(), nn.Linear(wide, (horizon + 1) * self.context)
         )
         self.quantiles = nn.Sequential(
-            nn.Linear(2 * self.context + 2 * known + 1, width), nn.GELU(), nn.Linear(width, levels + EXPERTS)
+            nn.Linear(2 * self.context + 2 * known + 1, width), nn.GELU(), nn.Linear(width, levels + self.mixed)
         )
-        self.experts = Experts(horizon, season, reach)
+        self.experts = Experts(horizon, season, self.reach)
 
     def forward(
         self,
@@ -111,10 +113,12 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "batch origin horizon level"]:
         """Raw answers, for `monotone`; `hidden` and `scale` are those of the origins."""
         batch, count = hidden.shape[:2]
-        seen = self._recent(observed, origins)
-        recent = (self._recent(demand, origins) - scale.location[..., None]) / scale.spread[..., None]
+        past, known_past = self._past(demand * observed, origins), self._past(observed, origins)
+        seen = known_past[..., -self.reach :]
+        recent = (past[..., -self.reach :] - scale.location[..., None]) / scale.spread[..., None]
         recent = torch.asinh(recent) * seen
-        wide = functional.gelu(self.recent(torch.cat([recent, 1 - seen, hidden], dim=-1)))
+        means = self.long.means(past, known_past, scale)
+        wide = functional.gelu(self.recent(torch.cat([recent, 1 - seen, means, hidden], dim=-1)))
         wide = wide + self.block(wide)
         future, now = ahead(known, self.horizon, origins), known[:, steps_of(origins), None]
         decoded = self.contexts(torch.cat([wide, future.flatten(2)], dim=-1))
@@ -122,14 +126,16 @@ class Decoder(nn.Module):
         shared = contexts[:, :, :1].expand(-1, -1, self.horizon, -1)
         step = torch.linspace(0, 1, self.horizon).view(1, 1, -1, 1).expand(batch, count, -1, 1)
         raw = self.quantiles(torch.cat([contexts[:, :, 1:], shared, future, future - now, step.to(hidden)], dim=-1))
-        share = torch.softmax(raw[..., -EXPERTS:], dim=-1)
-        middle = (share * self.experts(recent, scale.drift / scale.spread)).sum(dim=-1, keepdim=True)
-        return torch.cat([raw[..., :1] + middle, raw[..., 1:-EXPERTS]], dim=-1)
+        share = torch.softmax(raw[..., -self.mixed :], dim=-1)
+        near, far = self.experts(recent, scale.drift / scale.spread), self.long.candidates(past, known_past, scale)
+        middle = (share * torch.cat([near, far], dim=-1)).sum(dim=-1, keepdim=True)
+        return torch.cat([raw[..., :1] + middle, raw[..., 1 : -self.mixed]], dim=-1)
 
-    def _recent(self, values: Float[Tensor, "batch time"], origins: range) -> Float[Tensor, "batch origin reach"]:
-        """The last `reach` values of each origin; zero before the window."""
-        begin = origins.start - self.reach + 1
+    def _past(self, values: Float[Tensor, "batch time"], origins: range) -> Float[Tensor, "batch origin past"]:
+        """The last values of each origin, as many as are looked at; zero before the window."""
+        reach = max(self.reach, self.long.reach)
+        begin = origins.start - reach + 1
         padded = functional.pad(values[:, max(begin, 0) : origins.stop], (max(-begin, 0), 0))
         if len(origins) == 1:
             return padded[:, None]
-        return padded.unfold(1, self.reach, origins.step)
+        return padded.unfold(1, reach, origins.step)

@@ -9,9 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sirdar.forecasting.scaling import LONGEST_SEASON, Scaled, level_steps
+
 EXPERTS = 6
 _FARTHEST = 10.0  # sinh of it is farther than a quantile can be
 _NEAR = 3  # steps that make the present level
+_SPANS = (4, 8, 16)  # of a long-run mean, in spans of the recent level
 
 
 class Experts(nn.Module):
@@ -47,6 +50,61 @@ class Experts(nn.Module):
         ahead = torch.arange(1, self.horizon + 1, dtype=drift.dtype, device=drift.device)
         grown = torch.asinh(torch.sinh(candidates[..., -1]) + drift[..., None] * ahead)
         return torch.cat([candidates[..., :-1], grown[..., None]], dim=-1)
+
+
+class LongRun:
+    """Candidates from a longer past, where a window holds it: erratic demand has its level there, not in recent weeks.
+
+    Means over the last 4, 8 and 16 spans of a level, and the season's profile over the last 8 and 16.
+
+    Args:
+        horizon: steps to forecast.
+        season: steps of the season; 1 for none.
+        length: steps of a window.
+    """
+
+    def __init__(self, horizon: int, season: int, length: int) -> None:
+        spans = tuple(times * level_steps(season) for times in _SPANS)
+        self.spans = spans if spans[-1] <= length else ()
+        self.profiles = self.spans[1:] if 1 < season <= LONGEST_SEASON else ()
+        self.season, self.reach = season, max(self.spans, default=0)
+        self.same = [step % season for step in range(horizon)]  # as a step ahead, in a season that ends at the origin
+
+    def __len__(self) -> int:
+        """Number of candidates."""
+        return len(self.spans) + len(self.profiles)
+
+    def means(
+        self, past: Float[Tensor, "batch origin past"], seen: Float[Tensor, "batch origin past"], scale: Scaled
+    ) -> Float[Tensor, "batch origin mean"]:
+        """The means alone, on the scale of the experts.
+
+        Args:
+            past: demand of the last steps in units, zero where not observed.
+            seen: 1 where it was observed, else 0.
+            scale: at the origins.
+        """
+        sums = [(past[..., -span:].sum(dim=-1), seen[..., -span:].sum(dim=-1)) for span in self.spans]
+        each = [_scaled(total / count.clamp(min=1), scale) for total, count in sums]
+        return torch.stack(each, dim=-1) if each else past[..., :0]
+
+    def candidates(
+        self, past: Float[Tensor, "batch origin past"], seen: Float[Tensor, "batch origin past"], scale: Scaled
+    ) -> Float[Tensor, "batch origin horizon candidate"]:
+        """All of them, as `means` has them."""
+        means = self.means(past, seen, scale)[:, :, None].expand(-1, -1, len(self.same), -1)
+        if not self.profiles:
+            return means
+        at = Scaled(*(part[..., None] for part in scale))
+        profiles = []
+        for span in self.profiles:
+            total, count = (each[..., -span:].unflatten(-1, (-1, self.season)).sum(dim=-2) for each in (past, seen))
+            profiles.append(_scaled(total / count.clamp(min=1), at)[..., self.same])
+        return torch.cat([means, torch.stack(profiles, dim=-1)], dim=-1)
+
+
+def _scaled(demand: Tensor, scale: Scaled) -> Tensor:
+    return torch.asinh((demand - scale.location) / scale.spread)
 
 
 def _beginnings(step: int, season: int, reach: int) -> list[Float[Tensor, " reach"]]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _LONGEST_WINDOW = 256
 _STEPS = 400  # of a training on little data
-_CHUNK = 1024
+_CHUNK = 128  # series forecast at a time: more no longer fit the caches, and take twice as long
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class NeuralForecaster(ABC):
         forecaster = cls(**config["arguments"], training=options)  # pyright: ignore[reportCallIssue] - every rung's
         setting = Setting(**config["setting"] | {"channels": tuple(config["setting"]["channels"])})
         network = forecaster._network(setting)
-        network.load_state_dict(weights)
+        storage.fill(network, weights, Path(path))
         encoding, frequency = storage.as_encoding(config["encoding"]), Frequency(**config["frequency"])
         forecaster.learned = Learned(network.eval(), encoding, frequency, setting)
         return forecaster

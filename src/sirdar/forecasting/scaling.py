@@ -15,7 +15,7 @@ from torch.nn import functional
 
 DEMAND_CHANNELS = 11
 _SHORTEST = 10  # steps that make a level, at least
-_LONGEST_SEASON = 24  # a longer season than this is no recent past
+LONGEST_SEASON = 24  # a longer season than this is no recent past
 _DECAY = 0.97  # of the moving average of deviations
 _SEASONS = 5  # that make a profile, at most
 _OLD = 12.0  # steps: beyond this, age would only tell the date, which one year of history cannot teach
@@ -47,8 +47,7 @@ def scaled(
         typical: units of demand of a typical series, the scale of one that has no history.
     """
     demand = demand * observed
-    # Whole seasons, so that the level does not follow the season.
-    span = _SHORTEST if season > _LONGEST_SEASON else season * math.ceil(_SHORTEST / season)
+    span = level_steps(season)
     # The additions keep the level above zero: a product that has not sold for long has one of about a tenth of a unit.
     count = _last(observed, span)
     size = ((_last(demand.abs(), span) + 0.05) / (count + 0.05)).clamp(min=0.1)
@@ -84,6 +83,11 @@ def scaled(
     ]
     # Far below the spread an error is no measure of what can be forecast.
     return Scaled(location, spread, torch.maximum(error, 0.1 * spread), drift, torch.stack(channels, dim=-1))
+
+
+def level_steps(season: int) -> int:
+    """Steps that make a level: whole seasons, so that it does not follow the season."""
+    return _SHORTEST if season > LONGEST_SEASON else season * math.ceil(_SHORTEST / season)
 
 
 def _last(values: Float[Tensor, "batch time"], span: int) -> Float[Tensor, "batch time"]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from sirdar.errors import DataError, OutputError
 from sirdar.forecasting.covariates import Encoding
@@ -64,6 +65,15 @@ def read(path: Path, *, model: str) -> tuple[dict[str, Any], dict[str, torch.Ten
         msg = f"{path}: holds a {kind!r} forecaster, not {model!r}"
         raise DataError(msg)
     return config, weights
+
+
+def fill(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Puts the weights that `read` found at `path` into the network that its config asks for."""
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        msg = f"{path}: its weights are those of another network than this version builds; train it again"
+        raise DataError(msg) from error
 
 
 def _plain(value: object) -> object:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from sirdar.errors import DataError, require_positive_integer
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
-from sirdar.forecasting.decoding import Decoder, joined, monotone, reach_of, steps_of
+from sirdar.forecasting.decoding import Decoder, joined, monotone, steps_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.scaling import DEMAND_CHANNELS, Scaled, scaled
@@ -53,8 +53,8 @@ class ShapedNetwork(nn.Module):
         width, depth = encoder
         self.encoder = ConvolutionalEncoder(setting.channels, width, depth)
         self.narrow = nn.Identity() if width == decoder else nn.Linear(width, decoder)
-        reach = reach_of(setting.season, setting.length)
-        self.decoder = Decoder(decoder, setting.channels[1], horizon, levels, season=setting.season, reach=reach)
+        season, length = setting.season, setting.length
+        self.decoder = Decoder(decoder, setting.channels[1], horizon, levels, season=season, length=length)
 
     def forward(
         self,
@@ -204,7 +204,7 @@ class ForecasterTask:
         network, known = forecaster.build(setting), setting.channels[1]
         shapes = [
             (setting.length, DEMAND_CHANNELS + sum(setting.channels)),
-            (2 * reach_of(setting.season, setting.length),),
+            (network.decoder.seen,),
             (horizon, known),
             (horizon, known + 1),
         ]

@@ -23,9 +23,11 @@ KINDS = (MQCNNNetwork, MQRNNNetwork, MQTransformerNetwork)
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def network(kind: type[nn.Module], seed: int = 0, *, counts: bool = True, spread: float = 1.0) -> nn.Module:
+def network(
+    kind: type[nn.Module], seed: int = 0, *, counts: bool = True, spread: float = 1.0, time: int = TIME
+) -> nn.Module:
     with training.seeded(seed):
-        made = kind(CHANNELS, HORIZON, LEVELS, width=8, counts=counts, season=4, length=TIME, typical=3.0).eval()
+        made = kind(CHANNELS, HORIZON, LEVELS, width=8, counts=counts, season=4, length=time, typical=3.0).eval()
         with torch.no_grad():
             for weight in made.parameters():
                 weight.mul_(spread)
@@ -37,12 +39,12 @@ def parts(answer: tuple[torch.Tensor, Scaled]) -> list[torch.Tensor]:
     return [quantiles, *scale]
 
 
-def inputs(seed: int = 0, batch: int = 3) -> list[torch.Tensor]:
+def inputs(seed: int = 0, batch: int = 3, time: int = TIME) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     past, known, static = CHANNELS
-    demand = torch.poisson(torch.full((batch, TIME), 5.0), generator)
-    observed = (torch.rand(batch, TIME, generator=generator) < 0.8).float()
-    covariates = [(TIME, past), (TIME + HORIZON, known), (static,)]
+    demand = torch.poisson(torch.full((batch, time), 5.0), generator)
+    observed = (torch.rand(batch, time, generator=generator) < 0.8).float()
+    covariates = [(time, past), (time + HORIZON, known), (static,)]
     return [
         demand * observed,
         observed,
@@ -101,6 +103,23 @@ def test_masked_demand_is_ignored(kind: type[nn.Module]) -> None:
     changed = [torch.where(seen[1] > 0, seen[0], torch.tensor(777.0)), *seen[1:]]
     for before, after in zip(parts(model(*seen)), parts(model(*changed)), strict=True):
         assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("kind", [MQCNNNetwork, MQRNNNetwork])
+def test_means_of_a_long_window_tell_each_origin_its_own_past(kind: type[nn.Module]) -> None:
+    time, step = 200, 150
+    model, seen = network(kind, time=time), inputs(time=time)
+    assert len(model.decoder.long) == 5
+    quantiles = model(*seen)[0]
+    torch.testing.assert_close(model(*seen, range(time - 1, time))[0], quantiles[:, -1:], rtol=1e-5, atol=1e-6)
+    later = seen[0].clone()
+    later[:, step + 1 :] = 777.0
+    assert torch.equal(model(later, *seen[1:])[0][:, : step + 1], quantiles[:, : step + 1])
+    hidden = torch.where(seen[1] > 0, seen[0], torch.tensor(777.0))
+    assert torch.equal(model(hidden, *seen[1:])[0], quantiles)
+    older = seen[0].clone()
+    older[:, :20] *= 9  # beyond what the recent steps and the convolutions reach
+    assert not torch.equal(model(older, *seen[1:])[0][:, step], quantiles[:, step])
 
 
 sizes = st.one_of(st.just(0.0), st.floats(2.0**-60, 2.0**60, width=32))

@@ -275,7 +275,7 @@ class FeedForward:
         forecaster = cls(**config["arguments"], training=Training(**config["training"]))
         features = as_features(config["features"], storage.as_encoding(config["features"]["encoding"]))
         network = forecaster._network(*config["sizes"], counts=config["counts"])
-        network.load_state_dict(weights)
+        storage.fill(network, weights, Path(path))
         forecaster.learned = _Learned(network.eval(), features, config["counts"], config["whole"])
         return forecaster
 

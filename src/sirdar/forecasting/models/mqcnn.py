@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sirdar.errors import require_positive_integer
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
-from sirdar.forecasting.decoding import Decoder, joined, monotone, reach_of, steps_of
+from sirdar.forecasting.decoding import Decoder, joined, monotone, steps_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
 from sirdar.forecasting.scaling import Scaled, scaled
 from sirdar.forecasting.training import Training
@@ -53,7 +53,7 @@ class MQCNNNetwork(nn.Module):
         super().__init__()
         self.counts, self.season, self.typical = counts, season, typical
         self.encoder = ConvolutionalEncoder(channels, width, depth_of(length))
-        self.decoder = Decoder(width, channels[1], horizon, levels, season=season, reach=reach_of(season, length))
+        self.decoder = Decoder(width, channels[1], horizon, levels, season=season, length=length)
 
     def forward(
         self,

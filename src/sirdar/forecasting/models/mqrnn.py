@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sirdar.errors import require_positive_integer
-from sirdar.forecasting.decoding import Decoder, joined, monotone, reach_of, steps_of
+from sirdar.forecasting.decoding import Decoder, joined, monotone, steps_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
 from sirdar.forecasting.scaling import DEMAND_CHANNELS, Scaled, scaled
 from sirdar.forecasting.training import Training
@@ -49,7 +49,7 @@ class MQRNNNetwork(nn.Module):
         self.counts, self.season, self.typical = counts, season, typical
         self.encoder = nn.LSTM(DEMAND_CHANNELS + sum(channels), width, batch_first=True)
         self.dropout = nn.Dropout(0.1)
-        self.decoder = Decoder(width, channels[1], horizon, levels, season=season, reach=reach_of(season, length))
+        self.decoder = Decoder(width, channels[1], horizon, levels, season=season, length=length)
 
     def forward(
         self,

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
-from sirdar.forecasting.decoding import Decoder, joined, monotone, reach_of, steps_of
+from sirdar.forecasting.decoding import Decoder, joined, monotone, steps_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
 from sirdar.forecasting.scaling import Scaled, scaled
 from sirdar.forecasting.training import Training
@@ -223,7 +223,7 @@ class MQTransformerNetwork(nn.Module):
         self.attention = HistoryAttention(width, place, length, horizon)
         self.feedback = Feedback(width)
         self.first = nn.Linear(width, levels)
-        self.decoder = Decoder(width, channels[1], horizon, levels, season=season, reach=reach_of(season, length))
+        self.decoder = Decoder(width, channels[1], horizon, levels, season=season, length=length)
         self.merge = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, levels))
 
     def forward(
