@@ -109,10 +109,11 @@ def run(asked: argparse.Namespace) -> None:
     budget = Budget(60 * asked.minutes, 60 * asked.wall)
     begin = time.perf_counter()
     values, facts = contestant(asked.run, daily(asked), budget, asked.threads)
+    own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     facts |= {
-        "cpu_s": time.process_time(),
+        "cpu_s": sum(used.ru_utime + used.ru_stime for used in (own, others)),
         "wall_s": time.perf_counter() - begin,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": max(own.ru_maxrss, others.ru_maxrss) * 1024,
         "threads": asked.threads,
         "minutes": asked.minutes,
     }
