@@ -17,17 +17,21 @@ from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqrnn import MQRNN
 from sirdar.forecasting.models.mqtransformer import MQTransformer
 from sirdar.forecasting.neural import NeuralForecaster
+from sirdar.predictive import Frequency
 from sirdar.testing.forecasters import example_panel
 
 # The exporter warns of its own deprecations, in threads of its own.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.mark.parametrize(("rung", "length"), [(MQCNN, 40), (MQCNN, 200), (MQRNN, 40), (MQTransformer, 40)])
+@pytest.mark.parametrize(
+    ("rung", "length", "unit"),
+    [(MQCNN, 40, "W"), (MQCNN, 240, "D"), (MQRNN, 40, "W"), (MQTransformer, 40, "W")],
+)
 def test_the_file_forecasts_what_torch_does_for_any_batch(
-    rung: type[NeuralForecaster], length: int, tmp_path: Path
+    rung: type[NeuralForecaster], length: int, unit: str, tmp_path: Path
 ) -> None:
-    panel = example_panel(length=length)
+    panel = replace(example_panel(length=length), frequency=Frequency(unit))
     price = np.random.default_rng(1).gamma(9, 1, len(panel.target)).astype(np.float32)
     panel = replace(panel, future={"price": price})
     model = rung(3, steps=4, width=8).fit(panel)

@@ -53,9 +53,10 @@ class Experts(nn.Module):
 
 
 class LongRun:
-    """Candidates from a longer past, where a window holds it: erratic demand has its level there, not in recent weeks.
+    """Candidates from a longer past: the level of erratic demand is not in its recent weeks.
 
-    Means over the last 4, 8 and 16 spans of a level, and the season's profile over the last 8 and 16.
+    Means over the last 4, 8 and 16 spans of a level, and the season's profile over the last 8 and 16. There are none
+    where a window does not hold the longest, without a season, and where the season is longer than a level.
 
     Args:
         horizon: steps to forecast.
@@ -65,14 +66,13 @@ class LongRun:
 
     def __init__(self, horizon: int, season: int, length: int) -> None:
         spans = tuple(times * level_steps(season) for times in _SPANS)
-        self.spans = spans if spans[-1] <= length else ()
-        self.profiles = self.spans[1:] if 1 < season <= LONGEST_SEASON else ()
+        self.spans = spans if 1 < season <= LONGEST_SEASON and spans[-1] <= length else ()
         self.season, self.reach = season, max(self.spans, default=0)
         self.same = [step % season for step in range(horizon)]  # as a step ahead, in a season that ends at the origin
 
     def __len__(self) -> int:
         """Number of candidates."""
-        return len(self.spans) + len(self.profiles)
+        return len(self.spans) + len(self.spans[1:])
 
     def means(
         self, past: Float[Tensor, "batch origin past"], seen: Float[Tensor, "batch origin past"], scale: Scaled
@@ -92,15 +92,12 @@ class LongRun:
         self, past: Float[Tensor, "batch origin past"], seen: Float[Tensor, "batch origin past"], scale: Scaled
     ) -> Float[Tensor, "batch origin horizon candidate"]:
         """All of them, as `means` has them."""
-        means = self.means(past, seen, scale)[:, :, None].expand(-1, -1, len(self.same), -1)
-        if not self.profiles:
-            return means
+        means, profiles = self.means(past, seen, scale)[:, :, None].expand(-1, -1, len(self.same), -1), []
         at = Scaled(*(part[..., None] for part in scale))
-        profiles = []
-        for span in self.profiles:
+        for span in self.spans[1:]:
             total, count = (each[..., -span:].unflatten(-1, (-1, self.season)).sum(dim=-2) for each in (past, seen))
             profiles.append(_scaled(total / count.clamp(min=1), at)[..., self.same])
-        return torch.cat([means, torch.stack(profiles, dim=-1)], dim=-1)
+        return torch.cat([means, torch.stack(profiles, dim=-1)], dim=-1) if profiles else means
 
 
 def _scaled(demand: Tensor, scale: Scaled) -> Tensor:
