@@ -3,9 +3,9 @@
 
 All 30,490 daily series, the 28 days of the validation split, one window, quantiles 0.1 to 0.9. Every contestant runs in
 a process of its own, pinned to some cores, and is given the same covariates: price, events and SNAP days known ahead,
-and statics. Its CPU seconds count from the start of the process to the last forecast. It is trained for as many steps
-as a probe says will fit, and is stopped when its budget for training is spent. Nothing was chosen on this window;
-`--rehearse` runs the window before it.
+and statics. Its CPU seconds count from the start of the process to the last forecast. Our networks train for the time
+that a probe says is left for it, the peers' for as many steps as fit; all are stopped when the budget is spent. Nothing
+was chosen on this window; `--rehearse` runs the window before it.
 
 The loss is fev's SQL: pinball loss over the in-sample error of the seasonal naive, mean over levels, days and series.
 Demand is a count, so all contestants' quantiles are sorted, drawn to zero and brought to whole numbers before they are
@@ -146,21 +146,20 @@ def contestant(name: str, data: Daily, budget: Budget, threads: int) -> tuple[np
 
 
 def network(name: str, data: Daily, budget: Budget) -> tuple[np.ndarray, dict[str, Any]]:
-    """One of our networks at default width, for as many steps as fit."""
+    """One of our networks at default width, for as long as fits."""
     from sirdar.forecasting import ladder
+    from sirdar.forecasting.training import Training
 
     kind, some = ladder.class_of(name), panel(data)
     few = some.select(np.arange(0, len(some), max(1, len(some) // 1024)))
     tried = kind(HORIZON, steps=_PROBE, progress=budget.tell)
-    steps = budget.probe(lambda: tried.fit(some), predict=lambda: tried.predict(few), share=len(few) / len(some))
-    model = kind(HORIZON, steps=steps, progress=budget.tell)
-    done = steps
+    budget.probe(lambda: tried.fit(some), predict=lambda: tried.predict(few), share=len(few) / len(some))
+    model = kind(HORIZON, steps=10**9, training=Training(seconds=budget.seconds), progress=budget.tell)
     try:
         model.fit(some)
     except Spent:
-        done = len(budget.told)
         model.learned.network.float().eval()
-    return model.predict(some).values, {"steps": done, "planned": steps, "width": model.width}
+    return model.predict(some).values, {"steps": len(budget.told), "width": model.width}
 
 
 def forest(data: Daily, threads: int) -> tuple[np.ndarray, dict[str, Any]]:

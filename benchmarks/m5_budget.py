@@ -26,6 +26,7 @@ class Budget:
         self._begin = time.perf_counter()
         self._kept = np.zeros(2)  # for what comes after training
         self.told: list[np.ndarray] = []  # when each step was done
+        self._before, self._each = np.zeros(2), np.ones(2)  # seconds before the first step, and of one
 
     def now(self) -> np.ndarray:
         """Seconds used: of CPUs, and by the clock."""
@@ -35,6 +36,11 @@ class Budget:
     def left(self) -> np.ndarray:
         """Seconds for training: of CPUs, and by the clock."""
         return self._given - self._kept - self.now()
+
+    @property
+    def seconds(self) -> float:
+        """By the clock, for all steps, once `probe` knows what they take."""
+        return float(self._steps() * self._each[1])
 
     def tell(self, done: float) -> None:  # noqa: ARG002 - the shape of `progress`
         """Called after each step; raises `Spent` when nothing is left."""
@@ -55,9 +61,12 @@ class Budget:
         train()
         told, self.told = self.told, []
         half = len(told) // 2
-        each = (told[-1] - told[half]) / (len(told) - 1 - half)
-        before = told[0] - begin
+        self._each = (told[-1] - told[half]) / (len(told) - 1 - half)
+        self._before = told[0] - begin
         begin = self.now()
         predict()
         self._kept = 1.2 * (self.now() - begin) / share
-        return max(1, int(((self.left - before) / each).min()))
+        return max(1, int(self._steps()))
+
+    def _steps(self) -> float:
+        return ((self.left - self._before) / self._each).min()

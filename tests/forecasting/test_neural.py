@@ -305,6 +305,7 @@ def test_a_new_product_is_learned_from_past_launches() -> None:
         ({"batch": 0}, "batch must be a positive integer, got 0"),
         ({"patience": -1}, "patience must be a positive integer, got -1"),
         ({"learning_rate": 0.0}, "learning_rate must be above zero, got 0.0"),
+        ({"seconds": 0.0}, "seconds must be above zero, got 0.0"),
     ],
 )
 def test_training_options_are_checked(arguments: dict[str, object], sentence: str) -> None:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss against a loop and numpy's pinball loss; the schedule and random state by their definitions."""
 
+import itertools
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -92,3 +95,36 @@ def test_training_lowers_the_loss_and_reports_progress() -> None:
     assert loss(np.random.default_rng(1)).item() < first / 2
     assert not network.training
     assert done == pytest.approx(np.arange(1, 201) / 200)
+
+
+def test_a_limit_of_time_ends_training_and_brings_the_rate_down(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    network = nn.Linear(1, 1)
+    rates: list[float] = []
+    done: list[float] = []
+    monkeypatch.setattr(training.time, "monotonic", itertools.count(0.0, 2.0).__next__)  # two seconds a step
+    monkeypatch.setattr(training, "_one_cycle", lambda share: rates.append(share) or 1.0)
+    options = training.Training(seconds=100.0, checkpoint=tmp_path)
+    run = training.Run(lambda _: network(torch.ones(1, 1)).sum(), 10**6, 0, progress=done.append)
+    training.train(network, run, options)
+    assert rates == pytest.approx(np.arange(50) / 50)
+    assert done == pytest.approx(np.arange(1, 51) / 50)
+
+    def kill(share: float) -> None:
+        if share >= 0.5:
+            raise KeyboardInterrupt
+
+    killed = training.Run(run.batch_loss, 10**6, 0, progress=kill)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(network, killed, options)
+    done.clear()
+    training.train(network, run, options)  # what was spent before counts
+    assert done == pytest.approx(np.arange(26, 51) / 50)
+
+
+def test_steps_end_a_training_that_has_time_left() -> None:
+    network, done = nn.Linear(1, 1), list[float]()
+    run = training.Run(lambda _: network(torch.ones(1, 1)).sum(), 4, 0, progress=done.append)
+    training.train(network, run, training.Training(seconds=1e6))
+    assert done == [0.25, 0.5, 0.75, 1.0]

@@ -41,8 +41,8 @@ class Checkpoint:
         else:
             self.stale += 1
 
-    def write(self, step: int) -> None:
-        """Stores all under a temporary name, then renames it."""
+    def write(self, step: int, seconds: float) -> None:
+        """Stores all, and how far training is, under a temporary name, then renames it."""
         if self._path is None:
             return
         tensors = {f"weight.{name}": tensor for name, tensor in self._network.state_dict().items()}
@@ -52,7 +52,7 @@ class Checkpoint:
             for place, state in self._optimiser.state_dict()["state"].items()
             for name, value in state.items()
         }
-        facts = {"step": step, "stale": self.stale, "loss": self._loss}
+        facts = {"step": step, "seconds": seconds, "stale": self.stale, "loss": self._loss}
         part = self._path.with_suffix(".part")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,10 +62,10 @@ class Checkpoint:
             msg = f"{self._path}: the checkpoint cannot be written ({error.strerror})"
             raise OutputError(msg) from error
 
-    def resume(self) -> int:
-        """Takes up what a killed training left; the number of steps it had done."""
+    def resume(self) -> tuple[int, float]:
+        """Takes up what a killed training left; the steps it had done, and the seconds they took."""
         if self._path is None or not self._path.exists():
-            return 0
+            return 0, 0.0
         try:
             with safe_open(self._path, framework="pt") as file:
                 facts = json.loads(file.metadata()["facts"])
@@ -82,7 +82,7 @@ class Checkpoint:
             place, moment = name.split(".", 1)
             state.setdefault(int(place), {})[moment] = tensor
         self._optimiser.load_state_dict({"state": state, "param_groups": groups})
-        return int(facts["step"])
+        return int(facts["step"]), float(facts["seconds"])
 
     def finish(self) -> None:
         """Takes the best weights, if validation chose any, and removes the file."""

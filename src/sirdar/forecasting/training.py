@@ -2,6 +2,7 @@
 """Training of forecasting networks: the loss and the loop, the same for every network."""
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ class Training:
         precision: "fp32"; "bf16": matrix products in bf16, weights in fp32; "bf16-sr": weights in bf16 alone, updated
             with stochastic rounding (`numerics.AdamW`); "bf16-nearest": likewise, to see what it loses.
         checkpoint: a folder; a training that was killed goes on from there, to the same result.
+        seconds: by the clock; a training ends when they are over or the steps are done, and the learning rate comes
+            down by whichever is nearer. The result then depends on how fast the machine was. None: the steps alone.
 
     Raises:
         ArgumentError: a number is out of its range, or the precision has no such name.
@@ -47,14 +50,16 @@ class Training:
     patience: int | None = None
     precision: Precision = "fp32"
     checkpoint: str | Path | None = None
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         require_positive_integer(self.batch, "batch")
         if self.patience is not None:
             require_positive_integer(self.patience, "patience")
-        if not 0 < self.learning_rate < math.inf:
-            msg = f"learning_rate must be above zero, got {self.learning_rate!r}"
-            raise ArgumentError(msg)
+        for name, value in (("learning_rate", self.learning_rate), ("seconds", self.seconds)):
+            if value is not None and not 0 < value < math.inf:
+                msg = f"{name} must be above zero, got {value!r}"
+                raise ArgumentError(msg)
         if self.precision not in get_args(Precision):
             msg = f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}"
             raise ArgumentError(msg)
@@ -132,20 +137,28 @@ def train(network: nn.Module, run: Run, options: Training) -> None:
         network.to(torch.bfloat16)
     optimiser = _optimiser(network, run.seed, options)
     place = Checkpoint(network, optimiser, options.checkpoint, run.key)
-    begin = place.resume()
-    every = max(1, run.steps // CHECKS)
+    step, spent = place.resume()
+    limit, begin = options.seconds or math.inf, time.monotonic() - spent
+    done = max(step / run.steps, spent / limit)
     with seeded(run.seed):
         network.train()
-        for step in range(begin, run.steps):
-            _update(network, optimiser, run, options, step)
-            if (step + 1) % every == 0 or step + 1 == run.steps:
+        while done < 1:
+            _update(network, optimiser, run, options, step, done)
+            step, spent = step + 1, time.monotonic() - begin
+            before, done = done, min(max(step / run.steps, spent / limit), 1.0)
+            if _part(done) > _part(before):
                 if _checked(network, run, options, place):
                     break
-                place.write(step + 1)
+                place.write(step, spent)
             if run.progress is not None:
-                run.progress((step + 1) / run.steps)
+                run.progress(done)
     place.finish()
     network.float().eval()
+
+
+def _part(done: float) -> int:
+    """How many of the checks are due."""
+    return int(done * CHECKS + 1e-9)  # 7 / 20 of the way is 7 checks, rounding aside
 
 
 def autocast(precision: Precision) -> torch.autocast | nullcontext[None]:
@@ -161,8 +174,10 @@ def _optimiser(network: nn.Module, seed: int, options: Training) -> torch.optim.
     return AdamW(network.parameters(), lr=rate, weight_decay=_WEIGHT_DECAY, rounding=rounding, seed=seed)
 
 
-def _update(network: nn.Module, optimiser: torch.optim.Optimizer, run: Run, options: Training, step: int) -> None:
-    rate = options.learning_rate * _one_cycle(step / run.steps)
+def _update(
+    network: nn.Module, optimiser: torch.optim.Optimizer, run: Run, options: Training, step: int, done: float
+) -> None:
+    rate = options.learning_rate * _one_cycle(done)
     for group in optimiser.param_groups:
         group["lr"] = rate
     generator = np.random.default_rng((run.seed, step))
