@@ -3,8 +3,12 @@
 
 The baseline suits a CPU: inverted bottlenecks and an output a quarter of the input's side. Searched on CamVid's 367
 training images, chosen on its 101 validation images, trained again on both with three seeds and judged on the 233 test
-images (11 classes, void ignored, at 180 x 240). Five candidates, A to E, are handed on from the front of validation
-mIoU and compiled latency.
+images (11 classes, void ignored, at 180 x 240). What leads each search is trained for as long as the final networks,
+and five candidates, A to E, are handed on from the front of the mIoU it then has and compiled latency, spread evenly
+over the logarithm of latency.
+
+This is the second result that was scored. The first, without the search over the whole range, without that longer
+training before the choice and with final trainings of 300 steps, had two of its five on the front of test scores.
 
     python benchmarks/search_segmentation.py --data DIR --runs RUNS   (goes on where it was killed)
 """
@@ -30,15 +34,28 @@ from sirdar.vision.segmentation import confusion, counts_by, mean_iou, resized, 
 from sirdar.vision.training import Schedule
 
 PRODUCT = replace(segmentation.PRODUCT, schedule=replace(segmentation.PRODUCT.schedule, precision="bf16"))
-FINAL = Schedule(steps=300, batch=16, learning_rate=0.004, average=0.99, precision="bf16")
+FINAL = Schedule(steps=500, batch=16, learning_rate=0.004, average=0.99, precision="bf16")
 BATCH, SHAPE = 10, (180, 240)
+GOAL = (Objective("miou", "maximise"), Objective("latency_s"))
 LIMIT = 0.48  # of the baseline's latency
-TRIALS = {"fast": 8, "front": 8}
+TRIALS = {"fast": 8, "front": 8, "range": 16}
+PLAY_OFF = 6
 NAMES = "ABCDE"
+# An engineer's, from slow to fast: input, depth multiplier of all, output.
+BY_HAND = (
+    ("144x192", 1.25, 4),
+    ("144x192", 1.0, 4),
+    ("144x192", 0.75, 4),
+    ("128x176", 0.75, 4),
+    ("112x144", 0.75, 4),
+    ("112x144", 0.5, 4),
+    ("80x112", 0.75, 4),
+    ("80x112", 0.5, 8),
+)
 
 
 def arms(base: Mapping[str, float]) -> tuple[Arm, ...]:
-    """One search under a limit on latency, and one that trades mIoU against latency."""
+    """One search under a limit on latency, one that trades mIoU against latency, and one over their whole range."""
     space, start = segmentation.SPACE, segmentation.BASELINE.as_dict()
     first = space.candidate(start | {"stage1.kind": "fused", "input": "112x144", "output": 8})
     whole = space.candidate(start | {"stage1.kind": "fused", "output": 8})
@@ -47,23 +64,31 @@ def arms(base: Mapping[str, float]) -> tuple[Arm, ...]:
     return (
         Arm("fast", space, TRIALS["fast"], limits, (first,)),
         Arm("front", space, TRIALS["front"], {}, (whole,), trade),
+        Arm("range", space, TRIALS["range"], {}, tuple(by_hand(*row) for row in BY_HAND), GOAL, "nsga-ii"),
     )
 
 
-def roles(studies: Studies, _play_off: PlayOff) -> dict[str, Candidate]:
-    """The baseline and five candidates along the front of all trials, slowest first; the best under the limit joins."""
-    trials = [trial for _, _, tried in studies.values() for trial in tried if trial.usable]
-    goal = Objectives((Objective("miou", "maximise"), Objective("latency_s")))
-    best = Objectives((Objective("miou", "maximise"),)).best(studies["fast"][2])
-    assert best is not None
-    chosen: dict[Candidate, Trial] = {best.candidate: best}
-    while len(chosen) < len(NAMES) and len(chosen) < len({trial.candidate for trial in trials}):
-        front = goal.pareto([trial for trial in trials if trial.candidate not in chosen])
-        free = len(NAMES) - len(chosen)  # what dominates the rest fills up where a front has fewer than five
-        for place in np.unique(np.linspace(0, len(front) - 1, min(free, len(front))).round().astype(int)):
-            chosen.setdefault(front[place].candidate, front[place])
-    order = sorted(chosen.values(), key=lambda trial: -trial.measures["latency_s"])
-    found = {name: trial.candidate for name, trial in zip(NAMES, order, strict=False)}
+def by_hand(size: str, deep: float, output: int) -> Candidate:
+    """The baseline with a fused first stage, at another input size, depth multiplier and output."""
+    deeps = {name: deep for name in segmentation.BASELINE.as_dict() if name.endswith(".deep")}
+    changed = deeps | {"input": size, "output": output, "stage1.kind": "fused"}
+    return segmentation.SPACE.candidate(segmentation.BASELINE.as_dict() | changed)
+
+
+def roles(studies: Studies, play_off: PlayOff) -> dict[str, Candidate]:
+    """The baseline and five candidates along the front of the play-off, slowest first; the ends are always among them.
+
+    Of those between, the nearest to evenly spread points.
+    """
+    latency = {trial.candidate: trial.measures["latency_s"] for _, _, tried in studies.values() for trial in tried}
+    measured = [Trial(0, c, {"miou": score, "latency_s": latency[c]}) for c, score in play_off.items()]
+    front = sorted(Objectives(GOAL).pareto(measured), key=lambda trial: -trial.measures["latency_s"])
+    places = np.log([trial.measures["latency_s"] for trial in front])
+    chosen: list[int] = []
+    for point in np.linspace(places[0], places[-1], len(NAMES)):
+        free = [place for place in range(len(front)) if place not in chosen]
+        chosen += sorted(free, key=lambda place: abs(places[place] - point))[:1]
+    found = {name: front[place].candidate for name, place in zip(NAMES, sorted(chosen), strict=False)}
     return {"baseline": segmentation.BASELINE} | found
 
 
@@ -93,7 +118,7 @@ def plan_of(folder: Path) -> tuple[Plan, vr.Calibration]:
         return {"miou": mean_iou(counts_by(network, test, size)), "miou_int8": int8_miou(file, size, test)}
 
     search, final = segmentation.data_of(train, held), segmentation.data_of(whole, held)
-    return Plan(PRODUCT, lambda: search, lambda: final, score, arms, roles, FINAL), calibration
+    return Plan(PRODUCT, lambda: search, lambda: final, score, arms, roles, FINAL, play_off=PLAY_OFF), calibration
 
 
 def main() -> None:

@@ -12,12 +12,13 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -165,10 +166,9 @@ class Runs:
 
     def _play_off_paths(self) -> dict[Candidate, Path]:
         """Where they stand; one seed each."""
-        metric, found = self.plan.product.metric, {}
-        for _, _, trials in self.studies().values():
-            ranked = sorted((trial for trial in trials if trial.usable), key=lambda trial: -trial.measures[metric])
-            for trial in ranked[: self.plan.play_off]:
+        found = {}
+        for _, objectives, trials in self.studies().values():
+            for trial in leaders(objectives, trials, self.plan.play_off):
                 name = _hash([trial.candidate.key, asdict(self.plan.schedule)])
                 found[trial.candidate] = self.folder / f"play-off-{name}.json"
         return found
@@ -208,6 +208,17 @@ class Runs:
         network, facts = self.network(mine[0], seed)
         found = {name: float(value) for name, value in self.plan.score(mine[0], network).items()}
         _write(path.with_suffix(".json"), found | {"cpu_s": facts["cpu_s"]})
+
+
+def leaders(objectives: Objectives, trials: Sequence[Trial], count: int) -> list[Trial]:
+    """The front of some trials, then the front of the rest, and so on; of a front too large, some spread along it."""
+    chosen: list[Trial] = []
+    while len(chosen) < count and (
+        front := objectives.pareto([trial for trial in trials if trial.candidate not in {t.candidate for t in chosen}])
+    ):
+        free = min(count - len(chosen), len(front))
+        chosen += [front[place] for place in np.unique(np.linspace(0, len(front) - 1, free).round().astype(int))]
+    return chosen
 
 
 def _done(path: Path, job: Callable[[], None]) -> bool:
