@@ -9,6 +9,8 @@ import polars as pl
 import pytest
 
 from sirdar import cli
+from sirdar.cli import options
+from sirdar.forecasting import ladder
 
 LEVELS = [f"q0.{place}" for place in range(1, 10)]
 
@@ -135,3 +137,7 @@ def test_order_refuses_what_is_no_forecast(
     assert stop.value.code == 2
     assert sentence in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_help_names_every_rung() -> None:
+    assert tuple(options.RUNGS.split(", ")) == tuple(ladder.RUNGS)

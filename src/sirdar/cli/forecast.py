@@ -13,9 +13,7 @@ from sirdar.cli import options
 def forecast(  # noqa: PLR0913 - one argument per option
     source: options.Input = None,
     out: options.Out = Path("forecast"),
-    model: Annotated[
-        str, typer.Option(help="The rung: seasonal-naive, auto-ets, theta, tsb, croston or mq-cnn.")
-    ] = "mq-cnn",
+    model: Annotated[str, typer.Option(help=f"The rung, one of: {options.RUNGS}.")] = "mq-cnn",
     horizon: options.Horizon = 6,
     freq: options.Freq = None,
     column: options.Columns = None,

@@ -26,12 +26,14 @@ Input = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if missing.")]
 Horizon = Annotated[int, typer.Option(help="Steps to forecast.")]
 Windows = Annotated[int, typer.Option(help="Origins of the backtest.")]
+RUNGS = (  # as `forecasting.ladder` knows them, which is slow to import
+    "seasonal-naive, auto-ets, theta, ces, auto-arima, tsb, croston, adida, "
+    "add-ons, sqrf, feed-forward, mq-rnn, mq-cnn, mq-transformer, ladder"
+)
 Models = Annotated[
     str | None,
     typer.Option(
-        help="Rungs, comma-separated, of: seasonal-naive, auto-ets, theta, ces, auto-arima, tsb, croston, adida, "
-        "add-ons, sqrf, feed-forward, mq-rnn, mq-cnn, mq-transformer, ladder. "
-        "By default seasonal-naive, auto-ets, theta, tsb, croston, mq-cnn."
+        help=f"Rungs, comma-separated, of: {RUNGS}. By default seasonal-naive, auto-ets, theta, tsb, croston, mq-cnn."
     ),
 ]
 Seed = Annotated[int, typer.Option(callback=_seed, help="Of everything random; the same seed gives the same files.")]
