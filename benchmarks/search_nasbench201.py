@@ -11,8 +11,11 @@ kept in --cache, since 6,466 networks take half an hour of one core; --seconds e
 
 The latency limit is kept with an estimator learned from 200 measured networks; only the result is looked up in the
 measurements, and compared with the front at its own true latency. There, cells that compute the same share the mean of
-their accuracies. The only 200-epoch accuracy on hand is that of test images, so which of ten finalists a full training
-would have picked can only be told with them: this is a figure of its own beside the one that sees no test image.
+their accuracies. The ten best of a search are trained once more, for 12 epochs on CIFAR-100, and the sum of both
+validation accuracies chooses one. This was taken because it regrets less among ten than CIFAR-10's alone (.118 and .141
+points) by the 200-epoch validation accuracy of the staged cells, of which 60 at random were drawn 2,000 times; what it
+chose without it stands beside it. The only 200-epoch accuracy of all cells is that of test images, so which of the ten
+a full training would have picked can only be told with them: this is a figure of its own, which sees test images.
 """
 
 import argparse
@@ -43,6 +46,7 @@ from sirdar.search.zeroshot import combined, score
 
 SPACE = nasbench201()
 WANTED = objectives_of("val", higher_is_better=True, priced=False)
+FINALISTS = 10
 STAGED = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")  # operations of the staged scores
 STAGED_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
 PUBLISHED = {"random": 93.70, "evolution": 93.92, "reinforce": 93.85}
@@ -52,6 +56,7 @@ class Row(NamedTuple):
     """What the tables say of a cell."""
 
     val: float
+    second: float
     test: float
     same: int
     index: int
@@ -61,7 +66,8 @@ class Row(NamedTuple):
 def table(folder: Path) -> dict[Candidate, Row]:
     """Every cell of the benchmark."""
     frame = pl.read_parquet(folder / "nas" / "nasbench201.parquet")
-    names = ("acc12ep_cifar10-val", "acc200ep_cifar10_test_mean", "rep_arch_idx", "arch_idx", "lat_ms_raspi4")
+    accuracies = ("acc12ep_cifar10-val", "acc12ep_cifar100-val", "acc200ep_cifar10_test_mean")
+    names = (*accuracies, "rep_arch_idx", "arch_idx", "lat_ms_raspi4")
     cells = [SPACE.candidate(parse_cell(text)) for text in frame["cellstr"]]
     return dict(zip(cells, map(Row._make, frame.select(names).rows()), strict=True))
 
@@ -175,7 +181,7 @@ def limited(
     rows = averaged(rows)
     truth = np.array([[row.latency, row.test, row.val] for row in rows.values()])
     limits = np.quantile(truth[:, 0], np.arange(0.1, 1.01, 0.1))
-    gaps, finals, floors, over, qualities = [], [], [], [], []
+    gaps, firsts, finals, floors, over, qualities = [], [], [], [], [], []
     for seed in range(count):
         predicted, quality = latency_model(rows, 200, seed)
         qualities.append(quality)
@@ -185,10 +191,12 @@ def limited(
                 return cell in rows and rows[cell].index == rows[cell].same and known.get(cell, np.inf) <= bound
 
             picked = _one(rows, found, feasible, seed, trainings)
-            gaps.append(front(truth, rows[picked[0]].latency) - rows[picked[0]].test)
-            final = max(picked[:10], key=lambda cell: rows[cell].test)
+            firsts.append(front(truth, rows[picked[0]].latency) - rows[picked[0]].test)
+            chosen = max(picked[:FINALISTS], key=lambda cell: rows[cell].val + rows[cell].second)
+            gaps.append(front(truth, rows[chosen].latency) - rows[chosen].test)
+            final = max(picked[:FINALISTS], key=lambda cell: rows[cell].test)
             finals.append(front(truth, rows[final].latency) - rows[final].test)
-            over.append(rows[picked[0]].latency > limit * 1.05)
+            over.append(rows[chosen].latency > limit * 1.05)
             inside = truth[truth[:, 0] <= limit]
             best = inside[np.argmax(inside[:, 2])]
             floors.append(front(truth, best[0]) - best[1])
@@ -197,6 +205,7 @@ def limited(
         "trainings": trainings,
         "runs": len(gaps),
         "gap_to_front": float(np.mean(gaps)),
+        "gap_to_front_by_one_training": float(np.mean(firsts)),
         "gap_to_front_of_best_of_10_finalists_by_test": float(np.mean(finals)),
         "gap_of_a_perfect_search_with_true_latency": float(np.mean(floors)),
         "share_over_the_limit_by_5_percent": float(np.mean(over)),
