@@ -3,20 +3,19 @@
 
 The budget is 276 KiB for int8 parameters and peak SRAM together; the baseline, a small MobileNetV2 for thumbnails,
 breaks it. Searched on 45,000 CIFAR-10 training images; the six best of each search on 5,000 others of them are trained
-for as long as the final networks, and the best of these is chosen. It is trained again on all 50,000 with five seeds
-and judged on the 10,000 test images. The expert's rules - no depthwise convolution, even channels in multiples of the
-parallelism - are applied to the baseline without any search and trained alike. Trainings are short (1.3 passes over the
-images): what is compared are networks at equal, small effort.
+for as long as the final networks, and the best of these is chosen. It is trained again on all 50,000 with five seeds and judged on
+the 10,000 test images. The expert's rules - no depthwise convolution, even channels in multiples of the parallelism -
+are applied to the baseline without any search and trained alike. Trainings are short (1.3 passes over the images): what
+is compared are networks at equal, small effort.
 
-This is the fourth search whose result was scored. The first, under 256 KiB, of 10 trainings of 150 steps judged on
-2,000 images, lost 3.2 points of test top-1; the second, of 24 trainings of 200 steps under 276 KiB with four candidates
-of an engineer, 1.9. What was new in the third: "fused-first" stages, since the winner's peak was the first block's
-expansion at full resolution, and the play-off, since 200 steps do not tell what 500 will. The first candidate by hand
-had already been trained for 500 steps and judged on the validation images. The play-off was to be of four, and was
-widened to six after its first result; the winner was among the four. Three seeds put it 1.1 points below the baseline,
-with intervals of +-2.8; two more seeds of all three networks were then added to narrow them, at 1.2 points below. What
-is new in the fourth: six candidates that are fused in front or throughout, with room for more channels, beside all
-those before.
+This is the fourth search whose result was scored. The first, under 256 KiB, of 10 trainings of 150 steps judged on 2,000
+images, lost 3.2 points of test top-1; the second, of 24 trainings of 200 steps under 276 KiB with four candidates of an
+engineer, 1.9. What was new in the third: "fused-first" stages, since the winner's peak was the first block's expansion
+at full resolution, and the play-off, since 200 steps do not tell what 500 will. The first candidate by hand had already
+been trained for 500 steps and judged on the validation images. The play-off was to be of four, and was widened to six
+after its first result; the winner was among the four. Three seeds put it 1.1 points below the baseline, with intervals
+of +-2.8; two more seeds of all three networks were then added to narrow them, at 1.2 points below. What is new in the
+fourth: six candidates that are fused in front or throughout, with room for more channels, beside all those before.
 
     python benchmarks/search_classification.py --data DIR --runs RUNS   (goes on where it was killed)
 """
