@@ -19,6 +19,7 @@ from sirdar.search.space import Candidate, SearchSpace
 from sirdar.search.surrogate import GaussianProcess, expected_improvement
 from sirdar.search.task import Trial
 
+_MANY, _AGAIN = 40, 10  # trainings, from which on the process's shape is looked for at every tenth
 Scoring = Callable[[Sequence[Candidate]], Sequence[Mapping[str, float]]]
 """Zero-shot scores of candidates, by name."""
 Ranking = Callable[[View, Sequence[Candidate]], np.ndarray]
@@ -67,6 +68,7 @@ class Hybrid:
         self.start = require_positive_integer(start, "start")
         self.scoring, self.ranking = scoring, ranking
         self._known: _Pool | None = None
+        self._shape: tuple[tuple[bytes, bytes], tuple[float, float, float]] | None = None
 
     def propose(self, view: View) -> Candidate:
         """The next in rank at first, then the one that promises the largest improvement."""
@@ -87,9 +89,20 @@ class Hybrid:
 
     def _promise(self, view: View, known: _Pool, rows: np.ndarray, judged: Sequence[Trial]) -> np.ndarray:
         values = np.array([view.objectives.reward(trial.measures) for trial in judged])
-        process = GaussianProcess(known.features[rows], known.belief[rows], values)
+        # Of many, the first tens tell the shape: it hardly changes, and a resumed search finds the same.
+        shape, first = None, len(rows) // _AGAIN * _AGAIN
+        if first >= _MANY:
+            shape = self._shaped(known.features[rows[:first]], known.belief[rows[:first]], values[:first])
+        process = GaussianProcess(known.features[rows], known.belief[rows], values, shape)
         mean, deviation = process.predict(known.features, known.belief)
         return expected_improvement(mean, deviation, float(values.max()))
+
+    def _shaped(self, features: np.ndarray, belief: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
+        """The likeliest shape of a process over these, looked for once."""
+        key = (features.tobytes(), values.tobytes())
+        if self._shape is None or self._shape[0] != key:
+            self._shape = key, GaussianProcess(features, belief, values).likely
+        return self._shape[1]
 
     def _prune(self, view: View) -> _Pool:
         """The best of a pool by zero-shot scores, in order, with the belief of the ranking added where there is one."""

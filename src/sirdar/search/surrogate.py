@@ -27,15 +27,17 @@ class GaussianProcess:
         features: of the trained candidates, [trained, feature].
         belief: about them before training, [trained], in standard deviations.
         values: measured, [trained].
+        shape: length, noise and weight of the trend, where they are known already.
     """
 
     features: np.ndarray
     belief: np.ndarray
     values: np.ndarray
+    shape: tuple[float, float, float] | None = None
 
     def predict(self, features: np.ndarray, belief: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation [candidate] of others, in units of the values."""
-        (length, _, trend), factor, solved = self._fitted
+        (length, _, trend), (factor, solved) = self.likely, self._fitted
         cross = self._cross(features, belief, length, trend)
         prior = 1.0 + trend * belief**2
         variance = prior - (cross * cho_solve(factor, cross.T).T).sum(axis=1)
@@ -50,13 +52,21 @@ class GaussianProcess:
         return float(self.values.std()) or 1.0
 
     @cached_property
-    def _fitted(self) -> tuple[tuple[float, float, float], Any, np.ndarray]:
-        """Length, noise and trend; the factor of the kernel; and the values solved by it."""
-        target = (self.values - self._centre) / self._spread
-        length, noise, trend = max(self._grid(), key=lambda row: self._evidence(target, *row))
+    def likely(self) -> tuple[float, float, float]:
+        """The shape as given, or the likeliest."""
+        return self.shape or max(self._grid(), key=lambda row: self._evidence(self._target, *row))
+
+    @property
+    def _target(self) -> np.ndarray:
+        return (self.values - self._centre) / self._spread
+
+    @cached_property
+    def _fitted(self) -> tuple[Any, np.ndarray]:
+        """The factor of the kernel; and the values solved by it."""
+        target, (length, noise, trend) = self._target, self.likely
         kernel = self._kernel(self.features, self.belief, length, trend) + noise * np.eye(len(target))
         factor = cho_factor(kernel, lower=True)
-        return (length, noise, trend), factor, cho_solve(factor, target)
+        return factor, cho_solve(factor, target)
 
     def _grid(self) -> list[tuple[float, float, float]]:
         scale = math.sqrt(self.features.shape[1])
