@@ -20,7 +20,7 @@ from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.search.strategies import MAKERS, named
 from sirdar.search.study import Options, search
 from sirdar.search.surrogate import GaussianProcess, expected_improvement
-from sirdar.search.task import Report
+from sirdar.search.task import Report, Trial
 from sirdar.units import Cost
 from sirdar.workload.graph import Graph
 
@@ -195,6 +195,30 @@ def test_the_hybrid_spreads_and_then_follows_the_process() -> None:
     assert study.best.measures["quality"] >= -1.0
     first = search(space, Grid(), strategy=ZeroShot(scoring, pool=512), trials=3)  # type: ignore[arg-type]
     assert all(trial.candidate["x0"] == 7 for trial in first.trials)
+
+
+def test_a_hybrid_that_goes_on_proposes_what_one_that_never_stopped_does() -> None:
+    # After 40 trainings the process's shape is that of the first tens; 57 and 60 lie within and at the end of one.
+    from sirdar.search.scores import SCORES
+
+    space = SearchSpace("grid", tuple(Choice(f"x{n}", tuple(range(5))) for n in range(3)))
+    wanted = Objectives((Objective("quality", "maximise"),))
+
+    def fresh() -> Hybrid:
+        score = dict.fromkeys(SCORES, 1.0)
+        return Hybrid(lambda candidates: [score] * len(candidates), pool=125, keep=125, start=8)
+
+    whole, trials, proposed = fresh(), [], {}
+    for number in range(62):
+        view = View(space, wanted, tuple(trials), lambda _: True, 0, space.sample(np.random.default_rng(0)))
+        candidate = proposed[number] = whole.propose(view)
+        if number in {57, 60}:
+            assert fresh().propose(view) == candidate
+        quality = -sum((float(value) - 3.0) ** 2 for _, value in candidate.values)  # type: ignore[arg-type]
+        trials.append(Trial(number, candidate, {"quality": quality}))
+    assert len(set(proposed.values())) == 62
+    shape = GaussianProcess(np.eye(3), np.zeros(3), np.arange(3.0), (1.0, 0.1, 0.0))
+    assert shape.likely == (1.0, 0.1, 0.0)
 
 
 def test_the_process_passes_through_what_it_knows() -> None:
