@@ -212,13 +212,12 @@ class Runs:
 
 def leaders(objectives: Objectives, trials: Sequence[Trial], count: int) -> list[Trial]:
     """The front of some trials, then the front of the rest, and so on; of a front too large, some spread along it."""
-    chosen: list[Trial] = []
-    while len(chosen) < count and (
-        front := objectives.pareto([trial for trial in trials if trial.candidate not in {t.candidate for t in chosen}])
-    ):
+    chosen: dict[Candidate, Trial] = {}
+    while len(chosen) < count and (front := objectives.pareto([t for t in trials if t.candidate not in chosen])):
         free = min(count - len(chosen), len(front))
-        chosen += [front[place] for place in np.unique(np.linspace(0, len(front) - 1, free).round().astype(int))]
-    return chosen
+        for place in np.linspace(0, len(front) - 1, free).round().astype(int):
+            chosen[front[place].candidate] = front[place]
+    return list(chosen.values())
 
 
 def _done(path: Path, job: Callable[[], None]) -> bool:

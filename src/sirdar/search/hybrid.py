@@ -19,11 +19,11 @@ from sirdar.search.space import Candidate, SearchSpace
 from sirdar.search.surrogate import GaussianProcess, expected_improvement
 from sirdar.search.task import Trial
 
-_MANY, _AGAIN = 40, 10  # trainings, from which on the process's shape is looked for at every tenth
 Scoring = Callable[[Sequence[Candidate]], Sequence[Mapping[str, float]]]
 """Zero-shot scores of candidates, by name."""
 Ranking = Callable[[View, Sequence[Candidate]], np.ndarray]
 """A number per candidate, larger is better, from shared weights."""
+_MANY, _AGAIN = 40, 10  # trainings, from which on the process's shape is looked for at every tenth
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Hybrid:
         self.start = require_positive_integer(start, "start")
         self.scoring, self.ranking = scoring, ranking
         self._known: _Pool | None = None
-        self._shape: tuple[tuple[bytes, bytes], tuple[float, float, float]] | None = None
+        self._shape: tuple[tuple[bytes, ...], tuple[float, float, float]] | None = None
 
     def propose(self, view: View) -> Candidate:
         """The next in rank at first, then the one that promises the largest improvement."""
@@ -99,7 +99,7 @@ class Hybrid:
 
     def _shaped(self, features: np.ndarray, belief: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
         """The likeliest shape of a process over these, looked for once."""
-        key = (features.tobytes(), values.tobytes())
+        key = (features.tobytes(), belief.tobytes(), values.tobytes())
         if self._shape is None or self._shape[0] != key:
             self._shape = key, GaussianProcess(features, belief, values).likely
         return self._shape[1]
