@@ -78,7 +78,10 @@ def test_the_frequency_is_told_from_dates_with_gaps(unit: str, times: list) -> N
             "quarterly, but",
         ),
         ({"a": [time + dt.timedelta(hours=12) for time in hours(6, 24)]}, "daily, but do not all stand at midnight"),
-        ({"a": [dt.datetime(2024, 1, 1), dt.datetime(2024, 1, 1, 0, 15)]}, "2024-01-01 00:15:00; times finer than the"),
+        (
+            {"a": [dt.datetime(2024, 1, 1), dt.datetime(2024, 1, 1, 0, 15)]},
+            "2024-01-01 00:15:00, and the finest steps are hours",
+        ),
         ({"a": days(2, 10)}, "no series has rows in two neighbouring periods of a daily calendar"),
         ({"a": days(1), "b": days(1)}, "no series has two rows, so the frequency cannot be inferred; give freq"),
     ],
@@ -150,6 +153,23 @@ def test_hours_make_days_of_which_the_unfinished_are_not_observed() -> None:
     panel = Panel.read(table(a=hours(24 * 3 + 5)), freq="D")
     assert panel.history.tolist() == [3]
     assert panel.target[:3].tolist() == [24, 24, 24]
+
+
+@pytest.mark.parametrize(("first", "count", "whole"), [(0, 12, [4, 4, 4]), (1, 11, [np.nan, 4, 4]), (0, 11, [4, 4])])
+def test_quarters_of_an_hour_make_hours_when_asked_to(first: int, count: int, whole: list[float]) -> None:
+    times = [dt.datetime(2024, 1, 1) + dt.timedelta(minutes=15 * (first + place)) for place in range(count)]
+    with pytest.raises(DataError, match="give freq h, or a coarser one"):
+        Panel.read(table(a=times))
+    panel = Panel.read(table(a=times), freq="h")
+    np.testing.assert_array_equal(panel.series(0)[1], whole)
+    assert panel.history.tolist() == [len(whole)]
+
+
+def test_a_day_of_minutes_is_a_day() -> None:
+    times = [dt.datetime(2024, 1, 1) + dt.timedelta(minutes=10 * place) for place in range(288)]
+    assert Panel.read(table(a=times), freq="D").series(0)[1].tolist() == [144, 144]
+    assert Panel.read(table(a=times[:1] + times[144:145]), freq="D").series(0)[1].tolist() == [1, 1]
+    assert Panel.read(table(a=times[1:2]), freq="h").series(0)[1].tolist() == [1]
 
 
 def test_sales_at_any_hour_make_whole_days() -> None:

@@ -80,7 +80,8 @@ def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regula
         unit = freq
     own = _anchored(unit, dates)
     if regular:
-        _refuse_minutes(rows, own, where)
+        if freq is None:
+            _refuse_minutes(rows, own, where)
         _refuse_mixture(rows, own, where)
         if freq is None:
             _refuse_irregular(rows, own, where)
@@ -112,8 +113,8 @@ def _refuse_minutes(rows: _Rows, own: Frequency, where: str) -> None:
     if odd.any():
         row = int(np.argmax(odd))
         msg = (
-            f"{where}series {rows.ids[row]!r} has a row at {_words(rows.times[row])}; times finer than the hour are "
-            "not supported, sum them by the hour first"
+            f"{where}series {rows.ids[row]!r} has a row at {_words(rows.times[row])}, and the finest steps are hours; "
+            "give freq h, or a coarser one, to sum rows by it"
         )
         raise DataError(msg)
 
@@ -301,9 +302,13 @@ def _complete(frame: pl.DataFrame, calendar: Calendar, where: str, *, regular: b
     own, wanted = calendar
     if own.unit == "h" and not regular:
         own = Frequency("D")  # a sale at noon says that the shop was open that day, not from when to when
-    times = frame.filter(pl.col("target").is_not_null()).select(pl.col("time").min(), last=pl.col("time").max())
-    span = np.array([times["time"].to_numpy()[0], times["last"].to_numpy()[0]])
+    observed = frame.filter(pl.col("target").is_not_null())["time"].unique().sort().to_numpy()
+    span = observed[[0, -1]]
     begin, after = own.begins(own.periods(span) + np.array([0, 1]))
+    if (
+        own.unit == "h" and len(observed) > 1 and (observed != observed.astype("datetime64[h]")).any()
+    ):  # quarters of an hour, say
+        begin, after = span + np.array([0, 1]) * np.diff(observed).min()
     first, last = (int(period) for period in wanted.periods(span))
 
     def share(period: int) -> float:
