@@ -7,6 +7,7 @@ The decoder, the scale and the quantiles are those of MQ-CNN, so that the two di
 from collections.abc import Callable, Sequence
 from typing import ClassVar, final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -63,10 +64,17 @@ class MQRNNNetwork(nn.Module):
         """Quantiles in units of the spread from the steps `origins` of the window, all when None, and their scale."""
         origins = range(demand.shape[1]) if origins is None else origins
         scale = scaled(demand, observed, self.season, self.typical)
-        hidden = self.dropout(self.encoder(joined(scale.channels, past, known, static))[0][:, steps_of(origins)])
+        hidden = self.dropout(self._encoded(joined(scale.channels, past, known, static))[:, steps_of(origins)])
         here = scale.at(origins)
         raw = self.decoder(hidden, demand, observed, known, here, origins)
         return monotone(raw, here.location / here.spread, counts=self.counts, training=self.training), here
+
+    def _encoded(self, steps: Float[Tensor, "batch time channel"]) -> Float[Tensor, "batch time width"]:
+        if not torch.is_autocast_enabled("cpu"):
+            return self.encoder(steps)[0]
+        weight: Tensor = self.encoder.weight_ih_l0  # pyright: ignore[reportAssignmentType] - set by name in torch
+        with torch.autocast("cpu", enabled=False):  # which fails on CPUs without AVX-512
+            return self.encoder(steps.to(weight.dtype))[0]
 
 
 @final
