@@ -87,7 +87,6 @@ class NeuralForecaster(ABC):
 
     MODEL: ClassVar[str]  # its name on disk and in the ladder
     FORKS: ClassVar[int] = 16  # origins of a window that train at once
-    CONSECUTIVE: ClassVar[bool] = False  # whether they follow each other, or are spread over the window
 
     horizon: int
     levels: tuple[float, ...]
@@ -102,6 +101,11 @@ class NeuralForecaster(ABC):
     @abstractmethod
     def build(self, setting: Setting) -> nn.Module:
         """A fresh network."""
+
+    def origins(self, length: int, generator: np.random.Generator) -> range:
+        """Steps to train at once, evenly spread: neighbours tell nearly the same, and decoding is the larger cost."""
+        step = max(1, length // self.FORKS)
+        return range(int(generator.integers(0, step)), length, step)
 
     def fit(self: Rung, panel: Panel) -> Rung:
         """Trains on every step of every series at once; raises ArgumentError when nothing was observed."""
@@ -245,7 +249,7 @@ class NeuralForecaster(ABC):
         chosen, back = windows.draw(rows, self.training.batch, generator)
         inputs, targets = windows.inputs(chosen, back), windows.targets(chosen, back)
         begun = (torch.cumsum(inputs.observed, dim=1) > 0) | windows.launches(chosen, back)
-        origins = (_run if self.CONSECUTIVE else _spread)(learned.length, self.FORKS, generator)
+        origins = self.origins(learned.length, generator)
         quantiles, scale = learned.network(*inputs, origins)
         at = steps_of(origins)
         return training.quantile_loss(quantiles, scale.spread, targets[:, at], begun[:, at], self.levels, scale.error)
@@ -288,18 +292,6 @@ def _require_observations(panel: Panel) -> None:
     if not panel.observed.any():
         msg = "the panel has no observed step of history to learn from"
         raise ArgumentError(msg)
-
-
-def _run(length: int, forks: int, generator: np.random.Generator) -> range:
-    """Origins that follow each other, from a random one on."""
-    begin = int(generator.integers(0, max(length - forks, 0) + 1))
-    return range(begin, min(begin + forks, length))
-
-
-def _spread(length: int, forks: int, generator: np.random.Generator) -> range:
-    """Origins evenly spread, from a random one on: neighbours tell nearly the same, and decoding is the larger cost."""
-    step = max(1, length // forks)
-    return range(int(generator.integers(0, step)), length, step)
 
 
 def _held_out(

@@ -30,7 +30,7 @@ def network(
         made = kind(CHANNELS, HORIZON, LEVELS, width=8, counts=counts, season=4, length=time, typical=3.0).eval()
         with torch.no_grad():
             for weight in made.parameters():
-                weight.mul_(spread)
+                weight.copy_(spread * weight if weight.any() else 0.1 * spread * torch.randn_like(weight))
     return made
 
 

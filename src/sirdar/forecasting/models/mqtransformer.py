@@ -7,13 +7,15 @@
   origins have been since (feedback), so that forecasts are revised only as far as news demands.
 
 Differences from the paper: what is attended to includes demand itself in units of the present scale, so that attention
-can repeat a past peak; keys also carry their distance to the target; training takes a run of origins from each window.
+can repeat a past peak; keys also carry their distance to the target; origins that look back on each other lie a fifth
+of the horizon apart, since what neighbours say differs little; training takes a run of these from each window.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar, final
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -32,6 +34,11 @@ HEADS = 4
 _NEAR = 5  # steps whose covariates make a position encoding
 _FARTHEST = 40.0  # exp(-80) and exp(80) are numbers in fp32
 MEMORY = 4  # earlier origins whose forecasts are seen again
+
+
+def apart_of(horizon: int) -> int:
+    """Steps from one origin to the next: the farthest that is remembered still speaks of some of the horizon."""
+    return max(1, horizon // (MEMORY + 1))
 
 
 class HistoryAttention(nn.Module):
@@ -65,11 +72,12 @@ class HistoryAttention(nn.Module):
         """Values and demand of the attended steps, for all pairs.
 
         A pair's score is a sum of what its origin and what its target step say of a past step, so its weight is a
-        product: one matrix product over the past gives all pairs, and no array has an entry for each pair and step.
+        product: a matrix product over the past gives many pairs, and no array has an entry for each pair and step.
         """
-        time, width = hidden.shape[1:]
-        horizon = places.shape[1] - time
-        targets = range(origins.start + 1, origins.stop + horizon)
+        horizon, width = places.shape[1] - hidden.shape[1], hidden.shape[2]
+        time = origins[-1] + 1  # nothing after it is seen
+        hidden, demand, observed = hidden[:, :time], demand[:, :time], observed[:, :time]
+        targets = range(origins.start + 1, time + horizon)
         query = self.origin_query(hidden[:, steps_of(origins)]).unflatten(-1, (HEADS, -1))
         sought = self.target_query(places[:, steps_of(targets)]).unflatten(-1, (HEADS, -1))
         key = self.key(torch.cat([hidden, places[:, :time]], dim=-1)).unflatten(-1, (HEADS, -1))
@@ -78,16 +86,13 @@ class HistoryAttention(nn.Module):
         # A step not observed says nothing, unless there is no other.
         by_target = torch.einsum("bthc,bshc->bhts", sought, key) + 20.0 * (observed[:, None, None] - 1)
         step = torch.arange(time, device=hidden.device)
-        origin = torch.arange(origins.start, origins.stop, device=hidden.device)
-        past = step <= origin[:, None]
+        past = step <= torch.tensor(origins, device=hidden.device)[:, None]
         by_origin = _factor(by_origin, past) * past
         by_target = _factor(by_target + self._bias(time, targets), past[:1])
         one = torch.ones_like(demand)
         plain = torch.stack([demand * observed, observed, one], dim=-1)[:, :, None].expand(-1, -1, HEADS, -1)
         content = torch.cat([self.value(hidden).unflatten(-1, (HEADS, -1)), plain], dim=-1).transpose(1, 2)
-        weighed = by_origin.transpose(2, 3)[..., None] * content[:, :, :, None]
-        total = (by_target @ weighed.flatten(3)).unflatten(-1, (len(origins), -1)).transpose(2, 3)
-        seen = _aligned(total, horizon).permute(0, 2, 3, 1, 4)
+        seen = _attended(by_origin, by_target, content, origins, horizon)
         seen = seen[..., :-1] / seen[..., -1:]
         level, spread = scale.location[..., None, None], scale.spread[..., None, None]
         repeated = torch.asinh((seen[..., -2] - level * seen[..., -1]) / spread)
@@ -109,13 +114,36 @@ def _factor(
     return torch.exp((scores - best).clamp(-_FARTHEST, _FARTHEST))
 
 
+def _attended(
+    by_origin: Float[Tensor, "batch head origin time"],
+    by_target: Float[Tensor, "batch head target time"],
+    content: Float[Tensor, "batch head time channel"],
+    origins: range,
+    horizon: int,
+) -> Float[Tensor, "batch origin horizon head channel"]:
+    """Sums of the past's content under both factors; the first target is the step after the first origin.
+
+    A product gives all targets of some origins, of which each origin needs `horizon`; few origins waste little.
+    """
+    parts, some = [], 1 + horizon // origins.step
+    for first in range(0, len(origins), some):
+        rows = range(first, min(first + some, len(origins)))
+        past, begin = origins[rows[-1]] + 1, first * origins.step
+        factor = by_origin[:, :, first : rows.stop, :past].transpose(2, 3)[..., None]
+        weighed = (factor * content[:, :, :past, None]).flatten(3)
+        total = by_target[:, :, begin : rows[-1] * origins.step + horizon, :past] @ weighed
+        each = total.unflatten(-1, (len(rows), -1)).transpose(2, 3)
+        parts.append(_aligned(each, horizon, origins.step))
+    return torch.cat(parts, dim=2).permute(0, 2, 3, 1, 4)
+
+
 def _aligned(
-    values: Float[Tensor, "batch head origin target channel"], horizon: int
+    values: Float[Tensor, "batch head origin target channel"], horizon: int, apart: int
 ) -> Float[Tensor, "batch head origin horizon channel"]:
-    """Of each origin the targets that follow it: each row begins one later than the one before."""
+    """Of each origin the targets that follow it: each row begins `apart` later than the one before."""
     rows, columns = values.shape[2:4]
-    longer = functional.pad(values.flatten(2, 3), (0, 0, 0, rows))
-    return longer.unflatten(2, (rows, columns + 1))[:, :, :, :horizon]
+    longer = functional.pad(values.flatten(2, 3), (0, 0, 0, apart * rows))
+    return longer.unflatten(2, (rows, columns + apart))[:, :, :, :horizon]
 
 
 class Feedback(nn.Module):
@@ -123,10 +151,12 @@ class Feedback(nn.Module):
 
     Args:
         width: channels of the contexts.
+        apart: steps from one origin to the next.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, apart: int = 1) -> None:
         super().__init__()
+        self.apart = apart
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width + 3, width)
         self.value = nn.Linear(width + 3, width)
@@ -158,13 +188,14 @@ class Feedback(nn.Module):
         key_facts, value_facts = self.key.weight[:, width:], self.value.weight[:, width:]
         about = query @ key_facts
         facts = self._facts(medians, errors, level, spread)
-        scores = torch.stack([(query * _shifted(key, age)).sum(-1) for age in ages], dim=-1)
+        scores = torch.stack([(query * self._shifted(key, age)).sum(-1) for age in ages], dim=-1)
         scores = scores + (facts * about[..., None, :]).sum(-1) + self.age
         origin = torch.arange(count, device=level.device)[:, None, None]
         step = torch.arange(horizon, device=level.device)[:, None]
         age = torch.arange(MEMORY + 1, device=level.device)
-        share = torch.softmax(scores.masked_fill((origin < age) | (step + age >= horizon), -torch.inf), dim=-1)
-        told = [share[..., age, None] * _shifted(value, age) for age in ages]
+        unsaid = (origin < age) | (step + self.apart * age >= horizon)
+        share = torch.softmax(scores.masked_fill(unsaid, -torch.inf), dim=-1)
+        told = [share[..., age, None] * self._shifted(value, age) for age in ages]
         return torch.stack(told).sum(0) + (share[..., None] * facts).sum(-2) @ value_facts.T
 
     def _facts(
@@ -177,16 +208,16 @@ class Feedback(nn.Module):
         """What was said of each target `age` origins ago, the error since, and how far it is from what is said now."""
         rows = []
         for age in range(MEMORY + 1):
-            before = _shifted(medians[..., None], age)[..., 0]
+            before = self._shifted(medians[..., None], age)[..., 0]
             said = torch.asinh((before - level[..., None]) / spread[..., None])
             now = rows[0][..., 0] if rows else said
             rows.append(torch.stack([said, errors[:, age, :, None].expand_as(said), said - now], dim=-1))
         return torch.stack(rows, dim=3)
 
-
-def _shifted(values: Float[Tensor, "batch origin horizon channel"], age: int) -> Tensor:
-    """At (origin, horizon) what stood at (origin - age, horizon + age), the same target step; else zero."""
-    return functional.pad(values, (0, 0, 0, age, age, 0))[:, : values.shape[1], age:] if age else values
+    def _shifted(self, values: Float[Tensor, "batch origin horizon channel"], age: int) -> Tensor:
+        """What was said of the same target step `age` origins ago; zero where nothing was."""
+        steps = self.apart * age
+        return functional.pad(values, (0, 0, 0, steps, age, 0))[:, : values.shape[1], steps:] if age else values
 
 
 class MQTransformerNetwork(nn.Module):
@@ -216,15 +247,19 @@ class MQTransformerNetwork(nn.Module):
         typical: float,
     ) -> None:
         super().__init__()
-        self.horizon, self.counts, self.season, self.typical = horizon, counts, season, typical
+        self.counts, self.season, self.typical, self.apart = counts, season, typical, apart_of(horizon)
         place = width // 2
         self.encoder = ConvolutionalEncoder(channels, width, depth_of(length))
         self.position = nn.Conv1d(channels[1] + 1, place, _NEAR)
         self.attention = HistoryAttention(width, place, length, horizon)
-        self.feedback = Feedback(width)
+        self.feedback = Feedback(width, self.apart)
         self.first = nn.Linear(width, levels)
         self.decoder = Decoder(width, channels[1], horizon, levels, season=season, length=length)
-        self.merge = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, levels))
+        wide, last = nn.Linear(2 * width, width), nn.Linear(width, levels)
+        self.merge = nn.Sequential(wide, nn.GELU(), last)
+        for layer in (self.first, last):  # training begins from what the decoder says without attention
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(
         self,
@@ -235,9 +270,14 @@ class MQTransformerNetwork(nn.Module):
         static: Float[Tensor, "batch static"],
         origins: range | None = None,
     ) -> tuple[Float[Tensor, "batch origin horizon level"], Scaled]:
-        """Quantiles in units of the spread from the steps `origins` of the window, all when None, and their scale."""
-        wanted = range(demand.shape[1]) if origins is None else origins
-        origins = range(max(0, wanted.start - MEMORY), wanted.stop)  # earlier ones, to be remembered
+        """Quantiles in units of the spread from the steps `origins` of the window, and their scale.
+
+        Origins lie `apart_of(horizon)` steps apart; when None, the last step and all that lie so before it.
+        """
+        time, apart = demand.shape[1], self.apart
+        wanted = range((time - 1) % apart, time, apart) if origins is None else origins
+        # Earlier ones, to be remembered.
+        origins = range(wanted.start - apart * min(MEMORY, wanted.start // apart), wanted.stop, apart)
         at = steps_of(origins)
         scale = scaled(demand, observed, self.season, self.typical)
         here = scale.at(origins)
@@ -267,19 +307,15 @@ def _errors(
     origins: range,
 ) -> Float[Tensor, "batch age origin"]:
     """At each origin, the mean error of the forecasts made 0, 1, ... origins earlier over the steps observed since."""
-    count, horizon = len(origins), medians.shape[2]
-    place = torch.arange(count, device=demand.device)
     rows = [torch.zeros_like(spread)]
     for age in range(1, MEMORY + 1):
-        total, known = torch.zeros_like(spread), torch.zeros_like(spread)
-        for step in range(min(age, horizon)):
-            # Made at origin - age, for the step origin - age + 1 + step.
-            said = functional.pad(medians[:, :, step], (age, 0))[:, :count]
-            index = (place + origins.start - age + 1 + step).clamp(min=0)
-            seen = observed[:, index] * (place >= age)
-            total = total + torch.asinh((demand[:, index] - said) / spread) * seen
-            known = known + seen
-        rows.append(total / known.clamp(min=1))
+        since = min(age * origins.step, medians.shape[2])
+        made = torch.tensor(origins[:-age], device=demand.device, dtype=torch.int64)
+        index = made[:, None] + torch.arange(1, since + 1, device=demand.device)
+        seen = observed[:, index]
+        gap = torch.asinh((demand[:, index] - medians[:, : len(made), :since]) / spread[:, age:, None])
+        error = (gap * seen).sum(dim=-1) / seen.sum(dim=-1).clamp(min=1)
+        rows.append(functional.pad(error, (age, 0))[:, : len(origins)])
     return torch.stack(rows, dim=1)
 
 
@@ -299,8 +335,6 @@ class MQTransformer(NeuralForecaster):
     """
 
     MODEL: ClassVar[str] = "mq-transformer"
-    FORKS: ClassVar[int] = 24
-    CONSECUTIVE: ClassVar[bool] = True  # each looks back on what those just before it said
 
     def __init__(
         self,
@@ -325,6 +359,13 @@ class MQTransformer(NeuralForecaster):
         self.seed, self.progress = seed, progress
         self.training = Training() if training is None else training
         self.learned: Learned | None = None
+
+    def origins(self, length: int, generator: np.random.Generator) -> range:
+        """A run of those that look back on each other, from a random one on."""
+        apart = apart_of(self.horizon)
+        span = (self.FORKS - 1) * apart + 1
+        begin = int(generator.integers(0, max(length - span, 0) + 1))
+        return range(begin, min(begin + span, length), apart)
 
     def build(self, setting: Setting) -> MQTransformerNetwork:
         """A network of this width."""
