@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from sirdar.forecasting.models.mqtransformer import HEADS, MEMORY, Feedback, HistoryAttention, MQTransformerNetwork
+from sirdar.forecasting.models.mqtransformer import (
+    HEADS,
+    MEMORY,
+    Feedback,
+    HistoryAttention,
+    MQTransformerNetwork,
+    apart_of,
+)
 from sirdar.forecasting.scaling import scaled
 
 BATCH, TIME, HORIZON, WIDTH, PLACE = 3, 20, 4, 8, 5
@@ -79,7 +86,7 @@ def test_feedback_attends_to_what_earlier_origins_said_of_the_same_step(origins:
 def test_an_origin_alone_remembers_what_it_does_among_others() -> None:
     """With a horizon of 15 origins look back on those 3, 6, 9 and 12 steps before them."""
     time, horizon = 30, 15
-    model = MQTransformerNetwork((2, 3, 1), horizon, 9, width=8, counts=True, season=4, length=time, typical=3.0)
+    model = MQTransformerNetwork((2, 3, 1), horizon, 9, width=8, counts=True, season=7, length=time, typical=3.0)
     randomise(model.eval(), 0.2)
     demand = torch.poisson(torch.full((BATCH, time), 5.0), torch.Generator().manual_seed(0))
     seen = [demand, torch.ones(BATCH, time), random(BATCH, time, 2), random(BATCH, time + horizon, 3), random(BATCH, 1)]
@@ -88,3 +95,11 @@ def test_an_origin_alone_remembers_what_it_does_among_others() -> None:
     for origin in (2, 14, time - 1):
         alone = model(*seen, range(origin, origin + 1))[0]
         torch.testing.assert_close(alone[:, 0], every[:, (origin - 2) // 3], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "season", "apart"),
+    [(1, 7, 1), (4, 1, 1), (14, 7, 2), (28, 7, 7), (84, 7, 14), (18, 12, 3), (13, 52, 2)],
+)
+def test_origins_lie_whole_seasons_or_a_fifth_of_the_horizon_apart(horizon: int, season: int, apart: int) -> None:
+    assert apart_of(horizon, season) == apart

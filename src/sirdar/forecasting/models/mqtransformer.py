@@ -7,8 +7,8 @@
   origins have been since (feedback), so that forecasts are revised only as far as news demands.
 
 Differences from the paper: what is attended to includes demand itself in units of the present scale, so that attention
-can repeat a past peak; keys also carry their distance to the target; origins that look back on each other lie a fifth
-of the horizon apart, since what neighbours say differs little; training takes a run of these from each window.
+can repeat a past peak; keys also carry their distance to the target; origins that look back on each other lie about a
+fifth of the horizon apart, since what neighbours say differs little; training takes a run of these from each window.
 """
 
 import math
@@ -36,9 +36,13 @@ _FARTHEST = 40.0  # exp(-80) and exp(80) are numbers in fp32
 MEMORY = 4  # earlier origins whose forecasts are seen again
 
 
-def apart_of(horizon: int) -> int:
-    """Steps from one origin to the next: the farthest that is remembered still speaks of some of the horizon."""
-    return max(1, horizon // (MEMORY + 1))
+def apart_of(horizon: int, season: int) -> int:
+    """Steps from one origin to the next that looks back on it: a fifth of the horizon, so that all still speak of it.
+
+    Where the horizon holds three seasons they are whole ones: what is looked back on was said on the same weekday.
+    """
+    fifth = horizon / (MEMORY + 1)
+    return season * max(1, round(fifth / season)) if 1 < season <= horizon // 3 else max(1, int(fifth))
 
 
 class HistoryAttention(nn.Module):
@@ -86,7 +90,7 @@ class HistoryAttention(nn.Module):
         # A step not observed says nothing, unless there is no other.
         by_target = torch.einsum("bthc,bshc->bhts", sought, key) + 20.0 * (observed[:, None, None] - 1)
         step = torch.arange(time, device=hidden.device)
-        past = step <= torch.tensor(origins, device=hidden.device)[:, None]
+        past = step <= torch.arange(origins.start, origins.stop, origins.step, device=hidden.device)[:, None]
         by_origin = _factor(by_origin, past) * past
         by_target = _factor(by_target + self._bias(time, targets), past[:1])
         one = torch.ones_like(demand)
@@ -247,7 +251,7 @@ class MQTransformerNetwork(nn.Module):
         typical: float,
     ) -> None:
         super().__init__()
-        self.counts, self.season, self.typical, self.apart = counts, season, typical, apart_of(horizon)
+        self.counts, self.season, self.typical, self.apart = counts, season, typical, apart_of(horizon, season)
         place = width // 2
         self.encoder = ConvolutionalEncoder(channels, width, depth_of(length))
         self.position = nn.Conv1d(channels[1] + 1, place, _NEAR)
@@ -272,7 +276,7 @@ class MQTransformerNetwork(nn.Module):
     ) -> tuple[Float[Tensor, "batch origin horizon level"], Scaled]:
         """Quantiles in units of the spread from the steps `origins` of the window, and their scale.
 
-        Origins lie `apart_of(horizon)` steps apart; when None, the last step and all that lie so before it.
+        Origins lie `apart_of` their horizon and season; when None, the last step and all that lie so before it.
         """
         time, apart = demand.shape[1], self.apart
         wanted = range((time - 1) % apart, time, apart) if origins is None else origins
@@ -308,9 +312,10 @@ def _errors(
 ) -> Float[Tensor, "batch age origin"]:
     """At each origin, the mean error of the forecasts made 0, 1, ... origins earlier over the steps observed since."""
     rows = [torch.zeros_like(spread)]
+    steps = torch.arange(origins.start, origins.stop, origins.step, device=demand.device)
     for age in range(1, MEMORY + 1):
         since = min(age * origins.step, medians.shape[2])
-        made = torch.tensor(origins[:-age], device=demand.device, dtype=torch.int64)
+        made = steps[:-age]
         index = made[:, None] + torch.arange(1, since + 1, device=demand.device)
         seen = observed[:, index]
         gap = torch.asinh((demand[:, index] - medians[:, : len(made), :since]) / spread[:, age:, None])
@@ -362,7 +367,7 @@ class MQTransformer(NeuralForecaster):
 
     def origins(self, length: int, generator: np.random.Generator) -> range:
         """A run of those that look back on each other, from a random one on."""
-        apart = apart_of(self.horizon)
+        apart = apart_of(self.horizon, self._fitted().setting.season)
         span = (self.FORKS - 1) * apart + 1
         begin = int(generator.integers(0, max(length - span, 0) + 1))
         return range(begin, min(begin + span, length), apart)
