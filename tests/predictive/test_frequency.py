@@ -53,6 +53,13 @@ def test_labels_are_what_a_calendar_says(frequency: Frequency, time: str, label:
     assert frequency.labels(period)[0] == np.datetime64(label)
 
 
+def test_labels_are_written_with_their_hour_where_a_step_is_one() -> None:
+    time = np.array(["2024-02-29T13:45"], dtype="datetime64[s]")
+    for unit, text in {"h": "2024-02-29T13:00", "D": "2024-02-29", "M": "2024-02-01"}.items():
+        frequency = Frequency(unit)
+        assert frequency.written(frequency.labels(frequency.periods(time))) == [text]
+
+
 def test_seasons_and_names() -> None:
     weekly = Frequency("W")
     assert (weekly.season, weekly.name) == (52, "weekly")

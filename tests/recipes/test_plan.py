@@ -72,6 +72,18 @@ def test_every_product_gets_a_forecast_and_an_order(table: Path) -> None:
     assert set(done.seconds) == {"read", "backtest", "forecast", "order", "chips"}
 
 
+def test_the_report_of_hourly_demand_tells_its_hours(tmp_path: Path) -> None:
+    path, generator = tmp_path / "hourly.parquet", np.random.default_rng(0)
+    times = np.datetime64("2024-01-01T00:00:00") + np.arange(96) * np.timedelta64(1, "h")
+    rows = [(f"p{i}", time.item(), float(generator.poisson(5))) for i in range(5) for time in times]
+    pl.DataFrame(rows, schema=["unique_id", "ds", "y"], orient="row").write_parquet(path)
+    done = plan(settings_of(path, roles={}, models=("seasonal-naive",)), quiet)
+    report = report_of(done)
+    assert report.fans[0].history_dates[-1] == "2024-01-04T23:00"
+    assert list(report.fans[0].forecast_dates) == [f"2024-01-05T0{hour}:00" for hour in range(4)]
+    assert done.backtest.origins[-1].label == "2024-01-04T19:00"
+
+
 def test_the_files_are_whole_and_the_same_for_the_same_seed(table: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         with files.output_folder(tmp_path / name) as scratch:

@@ -69,6 +69,12 @@ def test_an_axis_shortens_large_numbers_only() -> None:
     assert '"~s"' in json.dumps(_fan(top=250_000.0))
 
 
+def test_a_tooltip_tells_the_hour_where_there_is_one() -> None:
+    hourly = plots.stock([{"t": f"2024-01-01T0{hour}:00", "stock": 3, "order": 2, "demand": 1} for hour in range(3)])
+    assert "%d %b %Y, %H:%M" in json.dumps(hourly)
+    assert "%H" not in json.dumps(SPECS["stock"])
+
+
 def test_a_wide_range_gets_a_logarithmic_axis() -> None:
     assert '"log"' not in json.dumps(_dots(1.0, 2.0))
     assert '"log"' in json.dumps(_dots(1e-5, 3.0))

@@ -201,8 +201,8 @@ def _refuse_short(panel: Panel, horizon: int, windows: int, stride: int) -> None
 def _origin(past: Panel, horizon: int, season: int, forecasts: dict[str, Forecast]) -> Origin:
     seen = np.where(past.observed, past.target, np.float32(np.nan))
     history = past.tail(seen, int(past.history.max()))
-    last = past.frequency.labels(np.array([int(past.end.max()) - 1])).astype("datetime64[D]")[0]
-    return Origin(str(last), past.ids, past.actuals(horizon), scores.seasonal_scale(history, season), forecasts)
+    last = past.frequency.written(past.frequency.labels(np.array([int(past.end.max()) - 1])))[0]
+    return Origin(last, past.ids, past.actuals(horizon), scores.seasonal_scale(history, season), forecasts)
 
 
 def _score(model: str, result: Backtest, meter: Meter) -> Score:

@@ -207,9 +207,7 @@ def _ended(fields: dict[str, Any], frequency: Frequency) -> list[str]:
     early = np.flatnonzero(begun & (end < last))
     if not len(early):
         return []
-    date = frequency.labels(np.array([last - 1]))[0].astype(
-        "datetime64[m]" if frequency.unit == "h" else "datetime64[D]"
-    )
+    date = frequency.written(frequency.labels(np.array([last - 1])))[0]
     return [
         f"{len(early)} of {len(end)} series ({fields['ids'][early[0]]!r}, ...) end before {date} and are forecast from "
         "their own ends on"

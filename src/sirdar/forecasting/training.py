@@ -36,7 +36,8 @@ class Training:
         patience: stop when this many validations in a row (of 20 evenly spaced ones) bring no better loss, and keep the
             best weights; the last `horizon` steps of every series are then held out. None: all steps, all history.
         precision: "fp32"; "bf16": matrix products in bf16, weights in fp32; "bf16-sr": weights in bf16 alone, updated
-            with stochastic rounding (`numerics.AdamW`); "bf16-nearest": likewise, to see what it loses.
+            with stochastic rounding (`numerics.AdamW`); "bf16-nearest": likewise, to see what it loses. All but fp32
+            save time only on a CPU that computes in bf16 (AVX-512 BF16, AMX); on others they take longer.
         checkpoint: a folder; a training that was killed goes on from there, to the same result.
         seconds: by the clock; a training ends when they are over or the steps are done, and the learning rate comes
             down by whichever is nearer. The result then depends on how fast the machine was. None: the steps alone.

@@ -75,3 +75,7 @@ class Frequency:
         """The instants (datetime64[s]) by which periods are known outside."""
         last_day = self.unit == "W" or (self.unit in _MONTHS and self.offset == -1)
         return self.begins(periods + 1) - np.timedelta64(1, "D") if last_day else self.begins(periods)
+
+    def written(self, labels: np.ndarray) -> list[str]:
+        """Labels as ISO 8601 has them: 2024-01-07, and with the hour where a step is one."""
+        return [str(label) for label in labels.astype("datetime64[m]" if self.unit == "h" else "datetime64[D]")]

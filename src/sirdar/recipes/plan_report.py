@@ -8,7 +8,6 @@ import numpy as np
 from sirdar.chips import Option
 from sirdar.forecasting.backtest import Score
 from sirdar.forecasting.ladder import NAIVE
-from sirdar.predictive import Forecast
 from sirdar.recipes.files import order_totals
 from sirdar.recipes.plan import BATCH, NIGHTLY_SERIES, Plan
 from sirdar.report.plan import (
@@ -164,22 +163,19 @@ def _fan(plan: Plan, row: int, why: str) -> Fan:
     panel, forecast = plan.panel, plan.forecast
     labels, demand = panel.series(row)
     prices = {**panel.past, **panel.future}.get(panel.price or "")
+    ahead = forecast.frequency.labels(forecast.start[row] + np.arange(forecast.horizon))
     shown = prices[panel.indptr[row] : panel.indptr[row] + len(demand)] if prices is not None else None
     return Fan(
         id=panel.ids[row],
         description=_description(plan, row),
         why=why,
-        history_dates=[str(day) for day in labels.astype("datetime64[D]")],
+        history_dates=panel.frequency.written(labels),
         history_values=_plain(demand),
-        forecast_dates=[str(day) for day in _dates(forecast, row)],
+        forecast_dates=forecast.frequency.written(ahead),
         levels=list(forecast.levels),
         quantiles=[[float(value) for value in step] for step in forecast.values[row]],
         prices=_plain(shown) if shown is not None and why == "price change" else None,
     )
-
-
-def _dates(forecast: Forecast, row: int) -> np.ndarray:
-    return forecast.frequency.labels(forecast.start[row] + np.arange(forecast.horizon)).astype("datetime64[D]")
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

@@ -20,14 +20,15 @@ _PERIODS = {"h": "hour", "D": "day", "W": "week", "M": "month", "Q": "quarter", 
 def summary(made: Simulation) -> dict[str, Any]:
     """What `--json` prints."""
     settings, problem, history = made.settings, made.settings.problem, made.history
+    steps = history.panel.frequency.written(history.labels[-history.window :])
     return files.finite(
         {
             "policy": settings.policy,
             "input": str(settings.source) if settings.source else "bundled: UCI Online Retail",
             "series": len(history.demand),
             "window": history.window,
-            "first_step": str(history.labels[-history.window].astype("datetime64[D]")),
-            "last_step": str(history.labels[-1].astype("datetime64[D]")),
+            "first_step": steps[0],
+            "last_step": steps[-1],
             "steps_not_counted": made.warm_up,
             "problem": {
                 "holding_cost": problem.holding_cost,
@@ -154,7 +155,7 @@ def _path(made: Simulation, units: dict[str, np.ndarray], why: str, rows: np.nda
     return Shown(
         name=f"{len(rows):,} series" if len(rows) > 1 else history.panel.ids[int(rows[0])],
         why=why,
-        dates=[str(day) for day in history.labels[-history.window :].astype("datetime64[D]")],
+        dates=history.panel.frequency.written(history.labels[-history.window :]),
         demand=total["demand"].tolist(),
         stock=np.maximum(total["on_hand"], 0.0).tolist(),
         orders=total["orders"].tolist(),

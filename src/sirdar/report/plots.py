@@ -97,7 +97,10 @@ def fan(history: Rows, forecast: Rows, bands: Sequence[tuple[str, str]], *, bars
         color=ACCENT, strokeWidth=2.6, interpolate="monotone", point={"size": 22, "color": ACCENT}
     )
     layers.append(median.encode(x=x, y=_units("median", large=large)))
-    layers += [_hover(past, x, ("y:Q", "Sold")), _hover(future, x, ("likely:N", "Median"), ("wide:N", "Range"))]
+    layers += [
+        _hover(past, x, span, ("y:Q", "Sold")),
+        _hover(future, x, span, ("likely:N", "Median"), ("wide:N", "Range")),
+    ]
     return _spec(alt.layer(*layers), height=150 if bare else 222)  # as tall with the price panel as without
 
 
@@ -115,7 +118,7 @@ def price_panel(history: Rows, span: Sequence[str]) -> Spec:
         color=WARM, strokeWidth=1.8, interpolate="step-after", invalid="break-paths-show-path-domains"
     ).encode(x=x, y=y)
     title = alt.Title("Price", anchor="start", fontSize=12, fontWeight="normal", color=SOFT, offset=4)
-    return _spec(alt.layer(line, _hover(base, x, ("price:Q", "Price")), title=title), height=48)
+    return _spec(alt.layer(line, _hover(base, x, span, ("price:Q", "Price")), title=title), height=48)
 
 
 def orders(rows: Rows, demand: Rows) -> Spec:
@@ -185,7 +188,7 @@ def stock(rows: Rows) -> Spec:
         base.mark_area(color=MUTE, opacity=0.45, interpolate="step-after").encode(x=x, y=_units("stock", large=large)),
         base.mark_bar(color=ACCENT, width=4).encode(x=x, y=_units("order", large=large)),
         base.mark_line(color=INK, strokeWidth=1.5).encode(x=x, y=_units("demand", large=large)),
-        _hover(base, x, ("stock:Q", "Left"), ("order:Q", "Ordered"), ("demand:Q", "Wanted")),
+        _hover(base, x, span, ("stock:Q", "Left"), ("order:Q", "Ordered"), ("demand:Q", "Wanted")),
     ]
     return _spec(alt.layer(*layers), height=222)
 
@@ -265,9 +268,10 @@ def _axis(ticks: int, style: str) -> alt.Axis:
     return alt.Axis(tickCount=ticks, minExtent=_GUTTER, maxExtent=_GUTTER, format=style)
 
 
-def _hover(base: alt.Chart, x: alt.X, *fields: tuple[str, str]) -> alt.Chart:
+def _hover(base: alt.Chart, x: alt.X, span: Sequence[str], *fields: tuple[str, str]) -> alt.Chart:
     """Unseen strips, one per time, that carry the tooltip: a finger cannot hit a point of three pixels."""
-    tips = [alt.Tooltip("t:T", title="Period", format="%d %b %Y")]
+    hour = "" if all(time.endswith("T00:00:00") for time in span) else ", %H:%M"
+    tips = [alt.Tooltip("t:T", title="Period", format=f"%d %b %Y{hour}")]
     tips += [alt.Tooltip(field, title=title) for field, title in fields]
     return base.mark_rule(strokeWidth=9, opacity=0).encode(x=x, tooltip=tips)
 

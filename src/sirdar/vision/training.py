@@ -54,7 +54,8 @@ class Schedule:
         seed: of initial order, batches and augmentation.
         precision: "bf16" runs convolutions in bf16 and keeps weights in fp32; "bf16-sr" keeps weights but those of
             normalisation in bf16 alone, updated by AdamW with stochastic rounding (`numerics.AdamW`); "bf16-nearest"
-            likewise, to see what it loses.
+            likewise, to see what it loses. A CPU that does not compute in bf16 (AVX-512 BF16, AMX) takes longer for
+            all but fp32.
 
     Raises:
         ArgumentError: a value is out of its range.
