@@ -114,7 +114,7 @@ def test_two_images_are_learnt_by_heart() -> None:
     data = Boxed(images, BOXES)
     network = _small()
     truth = [several[~several[:, 0].isnan()].numpy() for several in BOXES]
-    train(network, DetectionTask(data), Schedule(steps=60, batch=4, learning_rate=0.01, average=0.9))
+    train(network, DetectionTask(data), Schedule(steps=120, batch=4, learning_rate=0.01, average=0.9))
     found = found_by(network, data)
     assert mean_of_thresholds([f.boxes for f in found], [f.scores for f in found], truth) > 0.1
 
