@@ -78,7 +78,7 @@ def test_feedback_attends_to_what_earlier_origins_said_of_the_same_step(origins:
             ages = range(min(MEMORY, origin, (HORIZON - 1 - step) // apart) + 1)
             past = torch.stack([said(origin, step, age) for age in ages], dim=1)
             scores = (feedback.query(contexts[:, origin, step])[:, None] * feedback.key(past)).sum(-1)
-            share = torch.softmax(scores / math.sqrt(WIDTH) + feedback.age[: len(ages)], dim=-1)
+            share = torch.softmax(scores / math.sqrt(WIDTH) + feedback.recency[: len(ages)], dim=-1)
             wanted = (share[..., None] * feedback.value(past)).sum(1)
             torch.testing.assert_close(found[:, origin, step], wanted, rtol=1e-4, atol=1e-4)
 

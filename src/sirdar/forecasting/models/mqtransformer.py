@@ -164,7 +164,7 @@ class Feedback(nn.Module):
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width + 3, width)
         self.value = nn.Linear(width + 3, width)
-        self.age = nn.Parameter(torch.zeros(MEMORY + 1))
+        self.recency = nn.Parameter(torch.zeros(MEMORY + 1))
 
     def forward(
         self,
@@ -193,7 +193,7 @@ class Feedback(nn.Module):
         about = query @ key_facts
         facts = self._facts(medians, errors, level, spread)
         scores = torch.stack([(query * self._shifted(key, age)).sum(-1) for age in ages], dim=-1)
-        scores = scores + (facts * about[..., None, :]).sum(-1) + self.age
+        scores = scores + (facts * about[..., None, :]).sum(-1) + self.recency
         origin = torch.arange(count, device=level.device)[:, None, None]
         step = torch.arange(horizon, device=level.device)[:, None]
         age = torch.arange(MEMORY + 1, device=level.device)
