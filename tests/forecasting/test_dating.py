@@ -169,6 +169,10 @@ def test_a_day_of_minutes_is_a_day() -> None:
     times = [dt.datetime(2024, 1, 1) + dt.timedelta(minutes=10 * place) for place in range(288)]
     assert Panel.read(table(a=times), freq="D").series(0)[1].tolist() == [144, 144]
     assert Panel.read(table(a=times[:1] + times[144:145]), freq="D").series(0)[1].tolist() == [1, 1]
+    half_past = [time + dt.timedelta(minutes=30) for time in hours(3)]
+    assert Panel.read(table(a=half_past), freq="h").series(0)[1].tolist() == [1, 1, 1]
+    late = [time + dt.timedelta(seconds=place % 7) for place, time in enumerate(times)]
+    assert Panel.read(table(a=late), freq="D").series(0)[1].tolist() == [144, 144]
     assert Panel.read(table(a=times[1:2]), freq="h").series(0)[1].tolist() == [1]
 
 

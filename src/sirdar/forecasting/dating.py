@@ -80,10 +80,9 @@ def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regula
         unit = freq
     own = _anchored(unit, dates)
     if regular:
-        if freq is None:
-            _refuse_minutes(rows, own, where)
         _refuse_mixture(rows, own, where)
         if freq is None:
+            _refuse_minutes(rows, own, where)
             _refuse_irregular(rows, own, where)
     if freq is None or freq == unit:
         return Calendar(own, own)
@@ -305,10 +304,10 @@ def _complete(frame: pl.DataFrame, calendar: Calendar, where: str, *, regular: b
     observed = frame.filter(pl.col("target").is_not_null())["time"].unique().sort().to_numpy()
     span = observed[[0, -1]]
     begin, after = own.begins(own.periods(span) + np.array([0, 1]))
-    if (
-        own.unit == "h" and len(observed) > 1 and (observed != observed.astype("datetime64[h]")).any()
-    ):  # quarters of an hour, say
-        begin, after = span + np.array([0, 1]) * np.diff(observed).min()
+    steps = np.sort(np.diff(observed))
+    usual = steps[len(steps) // 2] if len(steps) else np.timedelta64(1, "h")
+    if own.unit == "h" and usual < np.timedelta64(1, "h"):  # quarters of an hour, say
+        begin, after = span + np.array([0, 1]) * usual
     first, last = (int(period) for period in wanted.periods(span))
 
     def share(period: int) -> float:

@@ -199,12 +199,12 @@ class Panel:
         last = self.tail(np.where(observed, self.target, np.nan), recent)
         seen = (np.arange(len(self.target)) - self.indptr[:-1][owner] + self.start[owner])[observed]
         begin = int(seen.min()) if len(seen) else int(self.start.min())
-        first, last_one = self.frequency.written(self.frequency.labels(np.array([begin, self.end.max() - 1])))
+        first, end = self.frequency.written(self.frequency.labels(np.array([begin, self.end.max() - 1])))
         return {
             "series": len(self),
             "frequency": self.frequency.name,
             "first period": first,
-            "last period": last_one,
+            "last period": end,
             "periods": int(self.end.max() - begin),
             "median history": float(np.median(self.history)),
             "total demand": float(total.sum()),
