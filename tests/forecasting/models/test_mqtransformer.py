@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """MQTransformer's attention against its definition, pair by pair."""
 
+import datetime as dt
 import math
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import Tensor
@@ -12,9 +15,11 @@ from sirdar.forecasting.models.mqtransformer import (
     MEMORY,
     Feedback,
     HistoryAttention,
+    MQTransformer,
     MQTransformerNetwork,
     apart_of,
 )
+from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.scaling import scaled
 
 BATCH, TIME, HORIZON, WIDTH, PLACE = 3, 20, 4, 8, 5
@@ -103,3 +108,14 @@ def test_an_origin_alone_remembers_what_it_does_among_others() -> None:
 )
 def test_origins_lie_whole_seasons_or_a_fifth_of_the_horizon_apart(horizon: int, season: int, apart: int) -> None:
     assert apart_of(horizon, season) == apart
+
+
+@pytest.mark.parametrize("length", [1, 8, 40, 256])
+@pytest.mark.parametrize("horizon", [4, 48])
+def test_every_step_of_a_window_is_trained_sooner_or_later(length: int, horizon: int) -> None:
+    days = pl.date_range(dt.date(2024, 1, 1), dt.date(2024, 1, 1) + dt.timedelta(days=length - 1), eager=True)
+    frame = pl.DataFrame({"unique_id": "a", "ds": days, "y": 1.0})
+    model = MQTransformer(horizon, steps=1).fit(Panel.read(frame, freq="D"))
+    generator = np.random.default_rng(0)
+    seen = {step for _ in range(600) for step in model.origins(length, generator)}
+    assert seen == set(range(length))

@@ -369,7 +369,8 @@ class MQTransformer(NeuralForecaster):
         """A run of those that look back on each other, from a random one on."""
         apart = apart_of(self.horizon, self._fitted().setting.season)
         span = (self.FORKS - 1) * apart + 1
-        begin = int(generator.integers(0, max(length - span, 0) + 1))
+        # A run longer than the window still begins at each of the first steps, so that all are trained.
+        begin = int(generator.integers(0, max(length - span + 1, min(apart, length))))
         return range(begin, min(begin + span, length), apart)
 
     def build(self, setting: Setting) -> MQTransformerNetwork:
