@@ -40,13 +40,26 @@ def test_noise_does_not_drift_and_errs_by_more_than_it_spreads() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.floats(1e-3, 1e3), st.integers(0, 1000))
-def test_all_but_the_smallest_demand_scales_with_its_unit(factor: float, seed: int) -> None:
-    demand = 1000 + 100 * torch.randn(2, TIME, generator=torch.Generator().manual_seed(seed))
-    one, other = (scaled(d, seen(d), SEASON, 1.0) for d in (1000 * demand, 1000 * factor * demand))
+@given(st.floats(1e-9, 1e3), st.integers(0, 1000))
+def test_demand_scales_with_its_unit(factor: float, seed: int) -> None:
+    demand = 1e6 + 1e5 * torch.randn(2, TIME, generator=torch.Generator().manual_seed(seed))
+    one, other = (scaled(unit * demand, seen(demand), SEASON, unit * 1e6) for unit in (1.0, factor))
     for name in ("location", "spread", "error"):
-        torch.testing.assert_close(getattr(other, name), factor * getattr(one, name), rtol=1e-2, atol=0)
+        small, large = (getattr(scale, name)[:, SEASON:] for scale in (other, one))
+        torch.testing.assert_close(small, factor * large, rtol=1e-2, atol=0)
     assert one.channels.shape == (2, TIME, DEMAND_CHANNELS)
+
+
+def test_fractions_of_a_unit_scale_even_where_most_steps_have_none() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tonnes = torch.poisson(torch.full((8, TIME), 0.3), generator=generator) * 1e-4
+    one, other = (
+        scaled(demand, seen(tonnes), SEASON, typical) for demand, typical in ((tonnes, 3e-5), (1e-3 * tonnes, 3e-8))
+    )
+    for name in ("location", "spread", "error", "drift"):
+        torch.testing.assert_close(getattr(other, name), 1e-3 * getattr(one, name), rtol=1e-4, atol=0)
+    same = torch.arange(DEMAND_CHANNELS) != 3  # the level itself is told by one of them
+    torch.testing.assert_close(other.channels[..., same], one.channels[..., same], rtol=1e-3, atol=1e-4)
 
 
 def test_a_series_without_history_has_the_typical_scale_and_no_drift() -> None:

@@ -285,7 +285,10 @@ def _typical(panel: Panel) -> float:
     observed, owner = panel.observed, panel.step_series
     total = np.bincount(owner[observed], np.abs(panel.target[observed]), len(panel))
     mean = total / np.maximum(np.bincount(owner[observed], minlength=len(panel)), 1)
-    return max(float(np.median(mean[mean > 0])) if (mean > 0).any() else 1.0, 0.1)
+    if not (mean > 0).any():
+        return 1.0
+    sold = np.abs(panel.target[observed & (panel.target != 0)])
+    return max(float(np.median(mean[mean > 0])), 0.1 * min(1.0, float(sold.mean())))
 
 
 def _require_observations(panel: Panel) -> None:

@@ -48,16 +48,20 @@ def scaled(
     """
     demand = demand * observed
     span = level_steps(season)
+    total, seen = torch.cumsum(demand.abs(), dim=1), torch.cumsum(observed, dim=1)
+    # Pieces are counted in ones; demand in fractions of them, tonnes or shares, by the mean step that had any.
+    sales = torch.cumsum((demand != 0).to(demand.dtype), dim=1)
+    unit = torch.where(sales > 0, total / sales.clamp(min=1), torch.full_like(total, 10 * typical)).clamp(max=1.0)
     # The additions keep the level above zero: a product that has not sold for long has one of about a tenth of a unit.
     count = _last(observed, span)
-    size = ((_last(demand.abs(), span) + 0.05) / (count + 0.05)).clamp(min=0.1)
+    size = torch.maximum((_last(demand.abs(), span) + 0.05 * unit) / (count + 0.05), 0.1 * unit)
     location = torch.where(count > 0, _last(demand, span) / count.clamp(min=1), torch.zeros_like(count))
-    seen = torch.cumsum(observed, dim=1)
     fade = _fade(demand)
     prior = torch.where(seen > 0, 0.1 * size, torch.full_like(size, typical))
     deviation = _mean_error(demand - _earlier(location, 1), observed * (seen > 1), prior, fade)
-    spread = torch.maximum(deviation, 0.01 * size).clamp(min=0.05)
-    average = (torch.cumsum(demand.abs(), dim=1) + 1) / (seen + 1)
+    # A twentieth of a piece tells apart; fractions have no such grain.
+    spread = torch.maximum(torch.maximum(deviation, 0.01 * size), 0.05 * unit.square())
+    average = (total + unit) / (seen + 1)
     same = [_earlier(demand, k * season) for k in range(1, _SEASONS + 1)]
     known = [_earlier(observed, k * season) for k in range(1, _SEASONS + 1)]
     profile, times = torch.stack(same).sum(dim=0), torch.stack(known).sum(dim=0)
@@ -72,7 +76,7 @@ def scaled(
     ]
     channels = [
         torch.asinh((demand - location) / spread) * observed,
-        (torch.asinh(demand) - torch.asinh(average)) * observed,
+        (torch.asinh(demand / unit) - torch.asinh(average / unit)) * observed,
         observed,
         torch.log(size) / 3,
         torch.log(spread / size) / 2,
