@@ -59,6 +59,16 @@ def test_a_covariate_is_brought_to_zero_mean_and_unit_spread() -> None:
     assert encoding.scaled("temperature", np.array([1e9, -np.inf]), 2.0, 1.0).tolist() == [5, -5]
 
 
+def test_what_never_varied_in_history_tells_nothing_later() -> None:
+    """A first event in the plan: no weight has seen what it does."""
+    event = np.array([0, 0, 0, 1, 0, 0], dtype=np.float32)
+    panel = with_columns(future={"event": event})
+    assert Encoding.fit(panel).known[0][2] > 0
+    planned = panel.cut(1)  # the event is then a step ahead
+    encoding = Encoding.fit(planned)
+    assert not encoding.scaled("event", event, *encoding.known[0][1:]).any()
+
+
 def test_a_skewed_positive_covariate_is_taken_as_a_logarithm() -> None:
     price = np.array([1, 1, 2, 2, 100, 3], dtype=np.float32)
     encoding = Encoding.fit(with_columns(future={"price": price}))

@@ -268,6 +268,14 @@ def test_an_update_learns_new_data_from_where_it_stood(rung: type[NeuralForecast
         model.update(panel_of([[1, 2, 3]], unit="D"))
 
 
+def test_an_update_learns_what_demand_is() -> None:
+    model = MQCNN(3, steps=10, width=8).fit(panel_of([np.full(30, 4.0)] * 4))
+    with pytest.raises(ArgumentError, match="learned that demand is never negative"):
+        model.update(panel_of([np.full(30, -4.0)] * 4))
+    fractions = panel_of([np.full(30, 0.3)] * 4)
+    assert (model.update(fractions, steps=5).predict(fractions).values % 1 != 0).any()
+
+
 @pytest.mark.parametrize("precision", ["bf16", "bf16-sr", "bf16-nearest"])
 @each_rung
 def test_weights_may_be_16_bit(rung: type[NeuralForecaster], precision: str, tmp_path: Path) -> None:

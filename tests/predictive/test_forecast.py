@@ -76,6 +76,13 @@ def test_one_level_alone_is_a_point() -> None:
     assert (forecast.sample(4) == 3).all()
 
 
+def test_one_level_beside_the_median_tells_no_other() -> None:
+    forecast = forecast_of(np.array([[[3.0]]]), (0.9,))
+    assert forecast.quantile(0.9)[0, 0] == 3
+    with pytest.raises(ArgumentError, match=r"level 0.9 alone does not tell the quantile at 0.5"):
+        forecast.median()
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.1, float("nan")])
 def test_a_level_outside_is_refused(level: float) -> None:
     with pytest.raises(ArgumentError, match="must lie in"):
@@ -160,3 +167,9 @@ def test_the_frame_is_long_and_the_caller_s_own() -> None:
     assert [str(day.date()) for day in frame["ds"]] == ["1970-01-01", "1970-01-02", "1970-01-02", "1970-01-03"]
     assert frame["q0.95"].to_list() == [2, 4, 6, 8]
     assert isinstance(replace(made, native="pandas").to_frame(), pd.DataFrame)
+
+
+def test_every_level_has_a_column_of_its_own() -> None:
+    levels = (1e-5, 1 / 3, 0.99999991, 0.99999999)
+    columns = forecast_of(np.zeros((1, 1, 4)), levels).to_frame().columns[2:]
+    assert tuple(float(name[1:]) for name in columns) == levels

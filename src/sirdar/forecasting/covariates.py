@@ -41,7 +41,8 @@ class Encoding:
 
     Args:
         yearly: whether the calendar includes the year.
-        past: (name, centre, spread) of each past covariate, after log1p where `logged`.
+        past: (name, centre, spread) of each past covariate, after log1p where `logged`. One that never varied in
+            history has the spread 0 and tells nothing, whatever it becomes later: no weight has learned of it.
         known: likewise for covariates known ahead; prices as logarithms.
         static: likewise for numeric statics.
         categories: the values of each text static that more than one series shares.
@@ -67,7 +68,10 @@ class Encoding:
         return cls(
             yearly=longest >= SEASONS_BEFORE_CALENDAR * panel.frequency.per_year,
             past=tuple(_moments(name, column, name in logged) for name, column in past.items()),
-            known=tuple(_moments(name, column, name in logged) for name, column in panel.future.items()),
+            known=tuple(
+                _moments(name, column if _varies(column[panel.in_history]) else column[:0], name in logged)
+                for name, column in panel.future.items()
+            ),
             static=tuple(_moments(name, column, name in logged) for name, column in numeric.items()),
             categories=tuple(
                 _shared(name, c) for name, c in panel.static.items() if c.dtype == object and _shared(name, c)[1]
@@ -89,7 +93,9 @@ class Encoding:
                     raise ArgumentError(msg)
 
     def scaled(self, name: str, values: np.ndarray, centre: float, spread: float) -> np.ndarray:
-        """One covariate as a channel: about zero mean and unit spread, 0 where unknown."""
+        """One covariate as a channel: about zero mean and unit spread, 0 where unknown or without a spread."""
+        if not spread:
+            return np.zeros(values.shape)
         values = np.log1p(np.maximum(values, 0)) if name in self.logged else values
         return np.clip(np.nan_to_num((values - centre) / spread), -_CLIP, _CLIP)
 
@@ -110,11 +116,16 @@ def _skewed(column: np.ndarray) -> bool:
     return bool(known.max() > 4 * max(float(np.median(known)), 1e-6)) and len(np.unique(known[:10_000])) > 2
 
 
+def _varies(column: np.ndarray) -> bool:
+    known = column[np.isfinite(column)]
+    return bool(len(known)) and bool(known.min() < known.max())
+
+
 def _moments(name: str, column: np.ndarray, logged: bool) -> tuple[str, float, float]:  # noqa: FBT001
     known = column[np.isfinite(column)].astype(np.float64)
     known = np.log1p(known) if logged else known
-    if not len(known):
-        return name, 0.0, 1.0
+    if not _varies(known):
+        return name, 0.0, 0.0
     return name, float(known.mean()), max(float(known.std()), 1e-6)
 
 

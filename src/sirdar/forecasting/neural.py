@@ -109,13 +109,11 @@ class NeuralForecaster(ABC):
 
     def fit(self: Rung, panel: Panel) -> Rung:
         """Trains on every step of every series at once; raises ArgumentError when nothing was observed."""
-        _require_observations(panel)
+        panel.require_observed()
         encoding = Encoding.fit(panel)
         length = int(min(panel.history.max(), _LONGEST_WINDOW))
         channels = Windows(panel, encoding, length, self.horizon).channels()
-        known = panel.target[panel.observed]
-        whole = bool((known == np.round(known)).all())
-        setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel), whole)
+        setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel), panel.whole)
         self.learned = Learned(self._network(setting), encoding, panel.frequency, setting)
         self._train(panel, training.steps_for(self.steps, panel.observed, _STEPS))
         return self
@@ -128,10 +126,15 @@ class NeuralForecaster(ABC):
             steps: optimiser steps of each member; a quarter of `fit`'s when None.
 
         Raises:
-            ArgumentError: nothing was learned yet, nothing was observed, or the panel does not fit.
+            ArgumentError: nothing was learned yet, nothing was observed, or the panel does not fit: demand that falls
+                below zero does not where it never did.
         """
-        self._require_frequency(panel)
-        _require_observations(panel)
+        learned = self._require_frequency(panel)
+        panel.require_observed()
+        if learned.setting.counts:
+            panel.require_counts()
+        setting = replace(learned.setting, whole=learned.setting.whole and panel.whole)
+        self.learned = replace(learned, setting=setting)
         usual = max(1, training.steps_for(self.steps, panel.observed, _STEPS) // 4)
         self._train(panel, usual if steps is None else require_positive_integer(steps, "steps"))
         return self
@@ -289,12 +292,6 @@ def _typical(panel: Panel) -> float:
         return 1.0
     sold = np.abs(panel.target[observed & (panel.target != 0)])
     return max(float(np.median(mean[mean > 0])), 0.1 * min(1.0, float(sold.mean())))
-
-
-def _require_observations(panel: Panel) -> None:
-    if not panel.observed.any():
-        msg = "the panel has no observed step of history to learn from"
-        raise ArgumentError(msg)
 
 
 def _held_out(

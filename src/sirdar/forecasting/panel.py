@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
+from sirdar.errors import ArgumentError
 from sirdar.predictive import Frequency
 
 
@@ -128,6 +129,24 @@ class Panel:
     def counts(self) -> bool:
         """Whether demand is never negative: then neither are its forecasts."""
         return not bool((self.target[self.in_history] < 0).any())
+
+    @property
+    def whole(self) -> bool:
+        """Whether all observed demand is in whole units: then so are its quantiles."""
+        known = self.target[self.observed]
+        return bool((known == np.round(known)).all())
+
+    def require_observed(self) -> None:
+        """Raises ArgumentError when there is nothing to learn from."""
+        if not self.observed.any():
+            msg = "the panel has no observed step of history to learn from"
+            raise ArgumentError(msg)
+
+    def require_counts(self) -> None:
+        """Raises ArgumentError when demand falls below zero, for a network that learned that it never does."""
+        if not self.counts:
+            msg = "the network learned that demand is never negative, but in this panel it is; fit it anew"
+            raise ArgumentError(msg)
 
     def cut(self, steps: int) -> "Panel":
         """The panel as it stood `steps` earlier: those targets turn into the future, known covariates stay."""

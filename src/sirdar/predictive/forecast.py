@@ -83,10 +83,18 @@ class Forecast:
         return self.frequency.labels(np.asarray(self.start)[:, None] + np.arange(self.horizon))
 
     def quantile(self, level: float | np.ndarray) -> Float[np.ndarray, "series horizon"]:
-        """The quantile at one level, or at one level per series and step (an array that broadcasts to both)."""
+        """The quantile at one level, or at one level per series and step (an array that broadcasts to both).
+
+        Raises:
+            ArgumentError: a level is not within (0, 1), or another than the only one forecast. (A lone median is a
+                point forecast, and answers for all.)
+        """
         u = np.asarray(level, dtype=np.float64)
         if not bool(((u > 0) & (u < 1)).all()):
             msg = f"a quantile level must lie in (0, 1), got {level}"
+            raise ArgumentError(msg)
+        if len(self.levels) == 1 and self.levels != (0.5,) and not bool((u == self.levels[0]).all()):
+            msg = f"a forecast of the level {self.levels[0]} alone does not tell the quantile at {level}"
             raise ArgumentError(msg)
         return self._at(np.broadcast_to(u, self.values.shape[:2])[..., None])[..., 0]
 
@@ -134,7 +142,7 @@ class Forecast:
             "ds": times.reshape(-1),
         }
         for index, level in enumerate(self.levels):
-            columns[f"q{level:g}"] = np.ascontiguousarray(self.values[:, :, index].reshape(-1))
+            columns[f"q{level!r}"] = np.ascontiguousarray(self.values[:, :, index].reshape(-1))
         return nw.from_dict(columns, backend=self.native or "polars").to_native()
 
     def _at(self, u: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ def read_forecast(path: Path) -> Forecast:
     try:
         facts = json.loads(pl.read_parquet_metadata(path)[_METADATA])
         frequency = Frequency(**facts["frequency"])
-        columns = [name for name in frame.columns if name.startswith("q0")]
+        columns = [name for name in frame.columns if name not in {"unique_id", "ds"}]
         levels = tuple(float(name[1:]) for name in columns)
         ids = frame["unique_id"].unique(maintain_order=True).to_list()
         values = frame.select(columns).to_numpy().astype(np.float32).reshape(len(ids), -1, len(levels))

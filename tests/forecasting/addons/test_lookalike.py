@@ -29,6 +29,16 @@ def test_a_new_product_has_the_launch_curve_of_its_kind() -> None:
     assert (np.diff(found, axis=2) >= 0).all()
 
 
+def test_a_product_left_out_is_not_asked_about_itself() -> None:
+    """Products of one category are all equally near."""
+    panel = launches()
+    panel = replace(panel, static={"kind": np.array(["cup"] * 62, dtype=object)})
+    model = LookAlikes(4, DECILES, neighbours=1).fit(panel)
+    own = np.arange(len(model.curves))
+    model.curves = own.astype(np.float32)[:, None].repeat(4, axis=1)
+    assert (model._ask(model.features, 1, own)[:, 0, 4] != own).all()
+
+
 def test_curves_begin_at_the_first_observation() -> None:
     panel = panel_of([[np.nan, 3, 4, np.nan, 5], [1, 2]])
     curves, seen = launch_curves(panel, 3)

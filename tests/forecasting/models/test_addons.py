@@ -50,6 +50,20 @@ def test_saved_with_all_components_it_forecasts_the_same(tmp_path) -> None:  # n
     assert np.array_equal(AddOns.load(tmp_path / "model").predict(panel).values, model.predict(panel).values)
 
 
+def test_the_method_inside_is_stored_with_its_settings(tmp_path) -> None:  # noqa: ANN001
+    panel = priced()
+    model = AddOns(5, Textbook(5, "seasonal-naive", season=5), components=()).fit(panel)
+    model.save(tmp_path / "model")
+    assert np.array_equal(AddOns.load(tmp_path / "model").predict(panel).values, model.predict(panel).values)
+
+
+def test_a_point_forecast_that_may_be_nothing_is_not_made_worse() -> None:
+    """The seasonal naive of slow demand says 0 of most steps; the true 0.9 quantile of Poisson demand of 1 is 2."""
+    panel = panel_of(np.random.default_rng(0).poisson(1.0, (60, 84)), unit="D")
+    forecast = AddOns(7, "seasonal-naive").fit(panel).predict(panel)
+    assert forecast.quantile(0.9).mean() < 4
+
+
 def test_only_around_a_textbook_method_it_can_be_stored(tmp_path) -> None:  # noqa: ANN001
     with pytest.raises(UnsupportedError, match="NullForecaster"):
         AddOns(2, NullForecaster(2)).save(tmp_path / "model")
@@ -58,6 +72,8 @@ def test_only_around_a_textbook_method_it_can_be_stored(tmp_path) -> None:  # no
 def test_arguments_are_checked() -> None:
     with pytest.raises(ArgumentError, match="have not learned anything yet"):
         AddOns(3).predict(priced())
+    with pytest.raises(ArgumentError, match="no observed step"):
+        AddOns(3).fit(panel_of([[]]))
     with pytest.raises(ArgumentError, match="'prices'"):
         AddOns(3, components=("prices",))
     with pytest.raises(ArgumentError, match="horizon 3, got 2"):

@@ -143,6 +143,17 @@ def test_the_plan_ahead_is_seen_as_far_as_the_horizon() -> None:
         assert np.array_equal(model.predict(replace(past, future={"price": price})).values, before) is same
 
 
+def test_a_first_event_in_the_plan_changes_nothing() -> None:
+    rng = np.random.default_rng(0)
+    demand = panel_of(rng.poisson(20, (20, 40)), history=[37] * 20)
+    flag = np.zeros((20, 40), dtype=np.float32)
+    never = replace(demand, future={"event": flag.ravel()})
+    flag[:, 37:] = 1
+    planned = replace(demand, future={"event": flag.ravel().copy()})
+    model = small(steps=30).fit(planned)
+    np.testing.assert_array_equal(model.predict(planned).values, model.predict(never).values)
+
+
 def test_a_killed_training_goes_on_to_the_same_result(tmp_path: Path) -> None:
     class Killed(Exception):  # noqa: N818 - no error
         pass
@@ -173,6 +184,14 @@ def test_an_update_goes_on_from_the_present_weights() -> None:
     model.update(panel, steps=80)
     loss.append(model._held_out(panel.cut(3))())
     assert loss[1] < loss[0]
+
+
+def test_an_update_learns_what_demand_is() -> None:
+    model = small(steps=10).fit(panel_of([np.full(30, 4.0)] * 4))
+    with pytest.raises(ArgumentError, match="learned that demand is never negative"):
+        model.update(panel_of([np.full(30, -4.0)] * 4))
+    fractions = panel_of([np.full(30, 0.3)] * 4)
+    assert (model.update(fractions, steps=5).predict(fractions).values % 1 != 0).any()
 
 
 def test_patience_holds_the_last_steps_out_and_stops() -> None:

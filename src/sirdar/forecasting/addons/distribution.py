@@ -3,11 +3,13 @@
 
 An error is scaled by the forecast and by the series' own variability, so that series of every size share a cell:
 
-    z = (y - f) / s,   s = v m^(1/4) f^(3/4)
+    z = (y - f) / s,   s = v m^(1/4) max(f, m e)^(3/4)
 
-with f the forecast, m the series' mean and v its coefficient of variation, shrunk to that of series as large (between
-the variance f of a Poisson count and f^2 of a relative error). The quantiles of z in the cell (horizon, volume, group)
-put back around f are the forecast's; a cell with few errors gives way to the next wider one.
+with f the forecast, m the series' mean, e the effect of season and price on the step and v the series' coefficient of
+variation, shrunk to that of series as large (between the variance f of a Poisson count and f^2 of a relative error). A
+forecast below what is usual is as uncertain as the usual: that of a slow product may well be nothing. The quantiles of
+z in the cell (horizon, volume, group) put back around f are the forecast's; a cell with few errors gives way to the
+next wider one.
 
 With ``conformal=True`` a quantile is the order statistic of rank ``ceil((n + 1) q)`` of a cell's n errors for q >= 1/2
 and ``floor((n + 1) q)`` below. If the errors of the cell and the one to come are exchangeable, then
@@ -40,12 +42,14 @@ class Scale:
         variation: its coefficient of variation; NaN where not known.
         count: observations behind both.
         group: a number for each group; 0 for all when there are none.
+        effect: of season and price on each step ahead; 1 when None.
     """
 
     mean: Float[np.ndarray, " series"]
     variation: Float[np.ndarray, " series"]
     count: Int64[np.ndarray, " series"]
     group: Int64[np.ndarray, " series"]
+    effect: Float[np.ndarray, "series horizon"] | None = None
 
     @classmethod
     def of(
@@ -157,8 +161,7 @@ class DistributionEngine:
         own = np.where(np.isfinite(scale.variation), scale.variation, usual)
         variation = np.sqrt(weight * own**2 + (1 - weight) * usual**2)
         mean = np.where(scale.mean > 0, scale.mean, 1e-3)[:, None]
-        # A forecast of nothing still has a spread: the mean's, an order of magnitude smaller.
-        base = np.maximum(np.abs(point), 0.01 * mean)
+        base = np.maximum(np.abs(point), mean if scale.effect is None else mean * scale.effect)
         return np.maximum(variation, 1e-3)[:, None] * mean ** (1 - _POWER) * base**_POWER
 
     def _tabulate(self, place: np.ndarray, error: np.ndarray) -> None:

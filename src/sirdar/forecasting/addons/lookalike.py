@@ -92,12 +92,14 @@ class LookAlikes:
         return cls(**fields)
 
     def _ask(
-        self, features: np.ndarray, asked: int, *, others: bool = False
+        self, features: np.ndarray, asked: int, own: Int64[np.ndarray, " series"] | None = None
     ) -> Float32[np.ndarray, "series horizon level"]:
-        """Quantiles of the nearest products' curves; with `others` the nearest, itself, is left out."""
+        """Quantiles of the nearest products' curves, those of `own` left out of each."""
         square = (self.features**2).sum(axis=1)
         distance = square[None] - 2 * features @ self.features.T
-        order = np.argsort(distance, axis=1, kind="stable")[:, int(others) : int(others) + asked]
+        if own is not None:
+            distance[np.arange(len(own)), own] = np.inf
+        order = np.argsort(distance, axis=1, kind="stable")[:, :asked]
         near = self.curves[order]
         padded = np.pad(near, ((0, 0), (0, 0), (1, 1)), constant_values=np.nan)
         width = self.horizon
@@ -115,7 +117,7 @@ class LookAlikes:
         options = [number for number in _NEIGHBOURS if number < count - 1] + [count - 1]
         losses = []
         for number in options:
-            found = self._ask(self.features[tried], number, others=True)
+            found = self._ask(self.features[tried], number, tried)
             losses.append(float(np.nanmean(pinball(self.curves[tried], found, self.levels))))
         return options[int(np.argmin(losses))]
 

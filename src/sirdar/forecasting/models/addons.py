@@ -6,7 +6,7 @@ Products without history start from their look-alikes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +101,12 @@ class AddOns:
         return self._effects.price
 
     def fit(self, panel: Panel) -> "AddOns":
-        """Chooses components and learns errors at past origins, then fits all on the whole history."""
+        """Chooses components and learns errors at past origins, then fits all on the whole history.
+
+        Raises:
+            ArgumentError: nothing was observed.
+        """
+        panel.require_observed()
         shared = {name: values for name, values in shared_statics(panel).items() if len(values) <= _GROUPS}
         self._groups = next(iter(shared.items()), None)
         rows = np.flatnonzero(panel.observations() > 0)
@@ -112,8 +117,7 @@ class AddOns:
         effect = self._effects.of(panel, longest(panel))
         self.around.fit(adjusted(panel, effect))
         self._lookalikes = LookAlikes(self.horizon, self.levels).fit(panel)
-        seen = panel.target[panel.observed]
-        self._whole = bool((seen == np.round(seen)).all())
+        self._whole = panel.whole
         self._learned = True
         return self
 
@@ -157,9 +161,11 @@ class AddOns:
             "lookalikes": self._lookalikes.state(),
         }
         arguments = {"horizon": self.horizon, "around": self.around.method, "levels": self.levels}
+        inside = {name: getattr(self.around, name) for name in ("method", "levels", "season", "workers")}
         config = {
             "model": "add-ons",
             "arguments": arguments | {name: getattr(self, name) for name in names},
+            "inside": inside,
             "kept": self.kept,
             "groups": self._groups,
             "whole": self._whole,
@@ -171,7 +177,10 @@ class AddOns:
     def load(cls, path: str | Path) -> "AddOns":
         """Reads what `save` wrote."""
         config, tensors = storage.read(Path(path), model="add-ons")
-        model = cls(**config["arguments"])
+        arguments = config["arguments"]
+        if "inside" in config:  # not in folders of earlier versions
+            arguments["around"] = Textbook(arguments["horizon"], **config["inside"])
+        model = cls(**arguments)
         learned = unpack(config["learned"], tensors)
         model.kept = tuple(config["kept"])
         model._groups = None if config["groups"] is None else (config["groups"][0], list(config["groups"][1]))
@@ -228,7 +237,7 @@ class AddOns:
         actual = np.concatenate([np.zeros((0, self.horizon)), *[past.actuals(self.horizon) for past in pasts]])
         best, least = None, np.inf
         for names in options:
-            points, scales = [np.zeros((0, self.horizon))], [_no_scale()]
+            points, scales = [np.zeros((0, self.horizon))], [_no_scale(self.horizon)]
             for past in pasts:
                 effects = self._fitted(past, names)
                 self.around.fit(adjusted(past, effects.of(past, longest(past))))
@@ -239,7 +248,7 @@ class AddOns:
             loss = float(np.nansum(np.abs(actual - found)))
             if best is None or loss < _WORTH * least:
                 best, least, self.kept = (found, _joined(scales)), loss, names
-        point, scale = best if best is not None else (np.zeros((0, self.horizon)), _no_scale())
+        point, scale = best if best is not None else (np.zeros((0, self.horizon)), _no_scale(self.horizon))
         self._engine = DistributionEngine(self.levels, self.conformal).fit(actual.astype(np.float64), point, scale)
 
     def _point(self, panel: Panel, effects: _Effects) -> tuple[Float64[np.ndarray, "series horizon"], Scale]:
@@ -247,9 +256,10 @@ class AddOns:
         length = longest(panel)
         effect = effects.of(panel, length, self.horizon)
         cleaned = adjusted(panel, effect[:, :length])
-        point = expectation(self.around.predict(cleaned)) * effect[:, length:]
+        ahead = effect[:, length:].astype(np.float64)
+        point = expectation(self.around.predict(cleaned)) * ahead
         scale = Scale.of(History.of(cleaned).demand, max(4 * self.horizon, 28), self._group(panel))
-        return np.nan_to_num(point.astype(np.float64)), scale
+        return np.nan_to_num(point), replace(scale, effect=ahead)
 
     def _group(self, panel: Panel) -> Int64[np.ndarray, " series"]:
         if self._groups is None or self._groups[0] not in panel.static:
@@ -290,11 +300,11 @@ def _cuts(panel: Panel, horizon: int, origins: int) -> list[int]:
     return [horizon + stride * index for index in range(min(origins, 1 + room // stride))]
 
 
-def _no_scale() -> Scale:
+def _no_scale(horizon: int) -> Scale:
     whole = np.zeros(0, dtype=np.int64)
-    return Scale(np.zeros(0), np.zeros(0), whole, whole)
+    return Scale(np.zeros(0), np.zeros(0), whole, whole, np.zeros((0, horizon)))
 
 
 def _joined(scales: list[Scale]) -> Scale:
-    parts = zip(*[(s.mean, s.variation, s.count, s.group) for s in scales], strict=True)
+    parts = zip(*[(s.mean, s.variation, s.count, s.group, s.effect) for s in scales], strict=True)
     return Scale(*[np.concatenate(part) for part in parts])

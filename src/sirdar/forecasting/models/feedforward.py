@@ -87,8 +87,9 @@ class FeedForwardNetwork(nn.Module):
             mean = np.where(known, flat, 0).sum(axis=0) / count
             spread = np.sqrt((np.where(known, flat - mean, 0) ** 2).sum(axis=0) / count)
             getattr(self, f"{name}_mean").copy_(torch.from_numpy(mean))
-            # A word that few products have would stand far out, and a constant is no feature.
-            getattr(self, f"{name}_spread").copy_(torch.from_numpy(np.maximum(spread, 0.1)))
+            # A word that few products have would stand far out. A constant is no feature, whatever it becomes later.
+            spread = np.where(spread < 1e-6, np.inf, np.maximum(spread, 0.1))
+            getattr(self, f"{name}_spread").copy_(torch.from_numpy(spread))
 
     def forward(
         self,
@@ -160,14 +161,13 @@ class FeedForward:
 
     def fit(self, panel: Panel) -> "FeedForward":
         """Trains on random origins of all series; raises ArgumentError when nothing was observed."""
-        _require_observations(panel)
+        panel.require_observed()
         features = Features.fit(panel)
         source = features.on(panel)
         examples = self._drawn(source, _usable(panel), _TRIED, np.random.default_rng(self.seed))
         network = self._network(examples.shared.shape[-1], examples.ahead.shape[-1], counts=panel.counts)
         network.measure(examples)
-        known = panel.target[panel.observed]
-        self.learned = _Learned(network, features, panel.counts, bool((known == np.round(known)).all()))
+        self.learned = _Learned(network, features, panel.counts, panel.whole)
         self._train(panel, training.steps_for(self.steps, panel.observed, _STEPS))
         return self
 
@@ -179,10 +179,15 @@ class FeedForward:
             steps: optimiser steps; a quarter of `fit`'s when None.
 
         Raises:
-            ArgumentError: nothing was learned yet, nothing was observed, or the panel does not fit.
+            ArgumentError: nothing was learned yet, nothing was observed, or the panel does not fit: demand that falls
+                below zero does not where it never did.
         """
-        self._fitted().features.require(panel)
-        _require_observations(panel)
+        learned = self._fitted()
+        learned.features.require(panel)
+        panel.require_observed()
+        if learned.counts:
+            panel.require_counts()
+        self.learned = replace(learned, whole=learned.whole and panel.whole)
         usual = max(1, training.steps_for(self.steps, panel.observed, _STEPS) // 4)
         self._train(panel, usual if steps is None else require_positive_integer(steps, "steps"))
         return self
@@ -398,9 +403,3 @@ def _tensors(pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
 
 def _usable(panel: Panel) -> np.ndarray:
     return np.flatnonzero(panel.observations() > 0)
-
-
-def _require_observations(panel: Panel) -> None:
-    if not panel.observed.any():
-        msg = "the panel has no observed step of history to learn from"
-        raise ArgumentError(msg)

@@ -79,9 +79,7 @@ class Ladder:
         Raises:
             ArgumentError: nothing was observed, or no rung works on the panel.
         """
-        if not bool((panel.observations() > 0).any()):
-            msg = "the panel has no observed step of history to learn from"
-            raise ArgumentError(msg)
+        panel.require_observed()
         self.reasons = []
         selection = self._validated(panel)
         wanted = dict.fromkeys(self.rungs, 1 / len(self.rungs)) if selection is None else selection.weights

@@ -62,11 +62,8 @@ class SparseQuantileForest:
 
     def fit(self, panel: Panel) -> "SparseQuantileForest":
         """Learns from rows of all series; raises ArgumentError when nothing was observed."""
-        if not panel.observed.any():
-            msg = "the panel has no observed step of history to learn from"
-            raise ArgumentError(msg)
-        known = panel.target[panel.observed]
-        self.counts, self.whole = panel.counts, bool((known == np.round(known)).all())
+        panel.require_observed()
+        self.counts, self.whole = panel.counts, panel.whole
         self.features = Features.fit(panel)
         rows = self.features.rows(panel, *self._sampled(panel))
         scaled = rows.target / rows.scale
