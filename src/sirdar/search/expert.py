@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sirdar.errors import ArgumentError, DataError
+from sirdar.errors import ArgumentError, DataError, nearest
 from sirdar.search.objectives import Objectives
 from sirdar.search.space import Candidate, Choice, SearchSpace, Value
 from sirdar.search.task import Trial
@@ -101,12 +101,16 @@ def apply_rules(rules: Sequence[Rule], space: SearchSpace, start: Candidate) -> 
         rules: as found or edited.
         space: says what can be chosen.
         start: the model to change.
+
+    Raises:
+        ArgumentError: a rule pins a choice to what is not among its options.
     """
     values = {**space.smallest().as_dict(), **start.as_dict()}
     for choice in space.choices:
         if choice.name not in values:
             values[choice.name] = choice.options[0]
         told = sorted((r for r in rules if r.meets(choice.name)), key=lambda r: r.where.startswith("*"))
+        _require_option(choice, told)
         values[choice.name] = _decided(choice, values[choice.name], told)
     return space.candidate({name: value for name, value in values.items() if name in {c.name for c in space.choices}})
 
@@ -115,14 +119,19 @@ def bind(rules: Sequence[Rule], space: SearchSpace) -> SearchSpace:
     """The space as a person's "pin" and "forbid" rules leave it.
 
     Raises:
-        ArgumentError: they leave a choice without options.
+        ArgumentError: they leave a choice without options, or speak of none.
     """
-    for choice in space.choices:
-        for rule in rules:
-            if rule.meets(choice.name) and rule.verb == "pin":
-                space = space.pin(choice.name, rule.value)
-            elif rule.meets(choice.name) and rule.verb == "forbid":
-                space = space.forbid(choice.name, rule.value)
+    binding = [rule for rule in rules if rule.verb in ("pin", "forbid")]
+    for rule in binding:
+        names = [choice.name for choice in space.choices]
+        if not any(rule.meets(name) for name in names):
+            msg = f"rule {str(rule)!r} speaks of no choice of space {space.name!r}.{nearest(rule.where, names)}"
+            raise ArgumentError(msg)
+    whole = space
+    for rule in sorted(binding, key=lambda rule: rule.verb != "pin"):
+        for choice in whole.choices:
+            if rule.meets(choice.name) and choice.name in {left.name for left in space.choices}:
+                space = (space.pin if rule.verb == "pin" else space.forbid)(choice.name, rule.value)
     return space
 
 
@@ -216,11 +225,30 @@ def _compared(
     return replace(rule, winners=(a, n), others=(b, m), chance=p)
 
 
-def _decided(choice: Choice, present: Value, told: Sequence[Rule]) -> Value:
-    """What rules make of an option: a preference decides; else what must not be gives way, and the rest is rounded."""
+def _require_option(choice: Choice, told: Sequence[Rule]) -> None:
     for rule in told:
-        if rule.verb in ("prefer", "pin") and rule.value in choice.options:
+        if rule.verb == "pin" and rule.where == choice.name and rule.value not in choice.options:
+            msg = (
+                f"rule {str(rule)!r} asks for what is no option of {choice.name}: {', '.join(map(str, choice.options))}"
+            )
+            raise ArgumentError(msg)
+
+
+def _decided(choice: Choice, present: Value, told: Sequence[Rule]) -> Value:
+    """What rules make of an option: a pin decides, then a preference; what must not be gives way, the rest is rounded.
+
+    What is forbidden is not preferred, nor is what an exact rule avoids where a general one prefers it.
+    """
+    for rule in told:
+        if rule.verb == "pin" and rule.value in choice.options:
             return rule.value
+    forbidden = [rule.value for rule in told if rule.verb == "forbid"]
+    for rule in told:
+        if rule.value in choice.options and rule.value not in forbidden:
+            if rule.verb == "prefer":
+                return rule.value
+            if rule.verb == "avoid":
+                forbidden.append(rule.value)
     banned = [rule.value for rule in told if rule.verb in ("avoid", "forbid")]
     left = [option for option in choice.options if option not in banned] or list(choice.options)
     place = choice.options.index(present)

@@ -64,7 +64,7 @@ class Hybrid:
         start: int = 10,
     ) -> None:
         self.pool = require_positive_integer(pool, "pool")
-        self.keep = max(1, pool // 50) if keep is None else require_positive_integer(keep, "keep")
+        self.keep = None if keep is None else require_positive_integer(keep, "keep")
         self.start = require_positive_integer(start, "start")
         self.scoring, self.ranking = scoring, ranking
         self._known: _Pool | None = None

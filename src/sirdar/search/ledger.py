@@ -5,7 +5,12 @@ A trial is written when it ends, in one piece. One that was under way when the p
 proposed again; what it had taken from the queue waits again.
 """
 
+import fcntl
 import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
@@ -15,6 +20,7 @@ from sirdar.search.space import Candidate, SearchSpace
 from sirdar.search.task import Trial
 
 _TRIAL, _SPACE, _SPENT = "sirdar:trial", "sirdar:space", "sirdar:spent"
+_CONDITIONS, _NOTE = "sirdar:conditions", "sirdar:note"
 _STATES = {"complete": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
 
 
@@ -26,8 +32,8 @@ class Ledger(Protocol):
         """All that ended, in the order in which they did."""
         ...
 
-    def waiting(self) -> Candidate | None:
-        """What a person wants tried next; None when nothing waits."""
+    def waiting(self) -> tuple[Candidate, ...]:
+        """What a person wants tried, in order."""
         ...
 
     def begin(self, candidate: Candidate) -> None:
@@ -60,9 +66,9 @@ class MemoryLedger:
         """All that ended, in order."""
         return list(self._trials)
 
-    def waiting(self) -> Candidate | None:
-        """The first of the queue."""
-        return self._queue[0] if self._queue else None
+    def waiting(self) -> tuple[Candidate, ...]:
+        """The queue."""
+        return tuple(self._queue)
 
     def begin(self, candidate: Candidate) -> None:
         """Takes it off the queue."""
@@ -92,14 +98,22 @@ class OptunaLedger:
         name: of the study in it.
         space: that candidates come from.
         names: of the objectives, as (name, "minimise" or "maximise") pairs.
+        conditions: by name what trials depend on beside the space; those not stored yet are.
 
     Raises:
-        ArgumentError: the study there is one of another space.
+        ArgumentError: the study there is one of another space, or of other conditions.
         OutputError: the storage cannot be opened.
         UnsupportedError: Optuna is not installed.
     """
 
-    def __init__(self, storage: str | Path, name: str, space: SearchSpace, names: tuple[tuple[str, str], ...]) -> None:
+    def __init__(
+        self,
+        storage: str | Path,
+        name: str,
+        space: SearchSpace,
+        names: tuple[tuple[str, str], ...],
+        conditions: Mapping[str, str] | None = None,
+    ) -> None:
         optuna = require_optuna()
         self.space, self.names = space, names
         self._wish: Any = None
@@ -109,10 +123,11 @@ class OptunaLedger:
                 self._study = optuna.create_study(
                     storage=url_of(storage), study_name=name, directions=goals, load_if_exists=True
                 )
-        except (OSError, ImportError, *_database_errors()) as error:
+        except (OSError, ImportError, ValueError, *_database_errors()) as error:  # ValueError: of a malformed URL
             msg = f"the storage {str(storage)!r} cannot be opened: {str(error).splitlines()[0]}"
             raise OutputError(msg) from error
         self._require_same(name, goals)
+        self._require_conditions(name, conditions or {})
         self._bury()
 
     def ended(self) -> list[Trial]:
@@ -124,22 +139,24 @@ class OptunaLedger:
         trials = [trial_from_dict(json.loads(row), self.space) for row in rows]
         return sorted(trials, key=lambda trial: trial.number)
 
-    def waiting(self) -> Candidate | None:
-        """The first that was enqueued here or from the dashboard; its missing choices take their first option.
+    def waiting(self) -> tuple[Candidate, ...]:
+        """What was enqueued here or from the dashboard; missing choices take their first option.
 
-        Raises:
-            ArgumentError: it is not in the space.
+        What is not in the space is answered with a note, and what lacks choices waits again with all of them, so that
+        the trial's parameters are what is trained.
         """
-        optuna = require_optuna()
-        queue = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
-        if not queue:
-            return None
-        fixed = queue[0].system_attrs.get("fixed_params", {})
-        return self.space.candidate({**self.space.smallest().as_dict(), **_complete(self.space), **fixed})
+        while (queue := self._waiting()) and isinstance(first := self._wanted(queue[0]), str | dict):
+            trial = self._study.ask()  # the first that waits
+            trial.set_user_attr(_NOTE, first if isinstance(first, str) else "it waits again, with all choices")
+            self._study.tell(trial, state=require_optuna().trial.TrialState.FAIL)
+            if isinstance(first, dict):
+                self._study.enqueue_trial(first)
+        wanted = [self._wanted(trial) for trial in queue]
+        return tuple(candidate for candidate in wanted if isinstance(candidate, Candidate))
 
     def begin(self, candidate: Candidate) -> None:
         """Takes it off the queue if it waits there; proposals are written when they end."""
-        if self.waiting() == candidate:
+        if self.waiting()[:1] == (candidate,):
             self._wish = self._study.ask()
             for choice in self.space.choices:
                 self._wish.suggest_categorical(choice.name, list(choice.options))
@@ -189,12 +206,78 @@ class OptunaLedger:
             msg = f"study {name!r} in this storage is of another space or has other objectives; give another name"
             raise ArgumentError(msg)
 
-    def _bury(self) -> None:
-        """What a process that died had taken from the queue waits again."""
+    def _require_conditions(self, name: str, conditions: Mapping[str, str]) -> None:
+        stored = self._study.user_attrs.get(_CONDITIONS, {})
+        for key in conditions.keys() & stored.keys():
+            if stored[key] != conditions[key]:
+                msg = (
+                    f"study {name!r} in this storage was made with {key} {stored[key]!r}, not {conditions[key]!r}; "
+                    "give another storage"
+                )
+                raise ArgumentError(msg)
+        if conditions.keys() - stored.keys():
+            self._study.set_user_attr(_CONDITIONS, {**stored, **conditions})
+
+    def _waiting(self) -> list[Any]:
         states = require_optuna().trial.TrialState
+        return self._study.get_trials(deepcopy=False, states=(states.WAITING,))
+
+    def _wanted(self, trial: Any) -> Candidate | dict[str, Any] | str:  # noqa: ANN401 - Optuna's
+        """The candidate of a waiting trial; all its choices where it lacks some; else why it is none."""
+        fixed = trial.system_attrs.get("fixed_params", {})
+        whole = {**_complete(self.space), **fixed}
+        try:
+            candidate = self.space.candidate({**self.space.smallest().as_dict(), **whole})
+        except ArgumentError as error:
+            return str(error)
+        return candidate if whole == fixed else whole
+
+    def _bury(self) -> None:
+        """What a process that died had taken from the queue waits again, before what waited after it."""
+        states = require_optuna().trial.TrialState
+        again = []
         for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+            if _TRIAL in trial.user_attrs:  # it had ended, and only that was not told
+                ended = trial_from_dict(json.loads(trial.user_attrs[_TRIAL]), self.space)
+                values = [ended.measures[name] for name, _ in self.names] if ended.usable else None
+                self._study.tell(trial.number, values, state=getattr(states, _STATES[ended.state]))
+                continue
             self._study.tell(trial.number, state=states.FAIL)
-            self._study.enqueue_trial(trial.system_attrs.get("fixed_params", trial.params))
+            again.append(trial.system_attrs.get("fixed_params", trial.params))
+        if again:
+            for trial in self._waiting():
+                self._study.tell(self._study.ask(), state=states.FAIL)
+                again.append(trial.system_attrs.get("fixed_params", {}))
+        for wish in again:
+            self._study.enqueue_trial(wish)
+
+
+@contextmanager
+def alone(storage: str | Path, name: str) -> Iterator[None]:
+    """Keeps other searches from a study in an SQLite file; a process that is killed lets go of it.
+
+    A server's databases are not guarded: there one search at a time is the caller's to see to.
+
+    Raises:
+        OutputError: another search has the study, or the file cannot be written.
+    """
+    url = url_of(storage)
+    if not url.startswith("sqlite:///"):
+        yield
+        return
+    path = Path(url.removeprefix("sqlite:///"))
+    try:
+        lock = path.with_name(f".{path.name}.{re.sub(r'[^0-9A-Za-z]+', '-', name)}.lock").open("w")
+    except OSError as error:
+        msg = f"the storage {str(storage)!r} cannot be opened: {error.strerror}"
+        raise OutputError(msg) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            msg = f"another search writes to study {name!r} in {str(storage)!r}; wait for it, or give another storage"
+            raise OutputError(msg) from error
+        yield
 
 
 def url_of(storage: str | Path) -> str:
@@ -219,10 +302,14 @@ def trial_to_dict(trial: Trial) -> dict[str, Any]:
 
 def trial_from_dict(row: dict[str, Any], space: SearchSpace) -> Trial:
     """What `trial_to_dict` wrote."""
-    curve = tuple((int(step), float(value)) for step, value in row["curve"])
-    measures = {name: float(value) for name, value in row["measures"].items()}
+    curve = tuple((int(step), _number(value)) for step, value in row["curve"])
+    measures = {name: _number(value) for name, value in row["measures"].items()}
     rest = {name: row[name] for name in ("number", "state", "origin", "seconds", "note")}
     return Trial(candidate=space.candidate(row["candidate"]), measures=measures, curve=curve, **rest)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)  # JSON has no NaN
 
 
 def _complete(space: SearchSpace) -> dict[str, Any]:

@@ -68,8 +68,16 @@ class Objective:
         return -value if self.goal == "maximise" else value
 
     def ratio(self, measures: Mapping[str, float]) -> float:
-        """Its value over the reference, the other way round where less is better, to the power of the weight."""
+        """Its value over the reference, the other way round where less is better, to the power of the weight.
+
+        A score of nothing, or less, is worth nothing, as a detector's after few steps may be.
+
+        Raises:
+            ArgumentError: it was not measured, or a value of which less is better is not above zero.
+        """
         value = measures.get(self.name, math.nan)
+        if self.goal == "maximise" and value <= 0:
+            return 0.0
         if not value > 0:
             msg = f"objective {self.name!r} must be above zero to be traded against others, got {value!r}"
             raise ArgumentError(msg)

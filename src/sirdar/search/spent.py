@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from sirdar.chips import grams_co2, load
 from sirdar.chips.host import machine
-from sirdar.errors import ArgumentError
 from sirdar.units import SECONDS_PER_HOUR, kwh
 
 
@@ -21,13 +20,13 @@ class Spent:
     Args:
         cpu_hours: of processor cores.
         gpu_hours: of accelerators, as far as the task reports them (measure "gpu_s").
-        kwh: of both, at the power of their sheets.
-        grams_co2: by the grid of the region; None where none was given.
+        kwh: of both, at the power of their sheets; None where the accelerator that was used was not named.
+        grams_co2: by the grid of the region; None where none was given, or the energy is not known.
     """
 
     cpu_hours: float
     gpu_hours: float
-    kwh: float
+    kwh: float | None
     grams_co2: float | None
 
 
@@ -41,16 +40,14 @@ def bill(cpu_s: float, gpu_s: float, gpu: str | None = None, region: str | None 
         region: whose grid feeds it.
 
     Raises:
-        ArgumentError: there are accelerator seconds but no name, or a name is unknown.
+        ArgumentError: a name is unknown.
     """
     energy_j = cpu_s * load("this-cpu").power_w.value / machine().cores
-    if gpu_s:
-        if gpu is None:
-            msg = f"{gpu_s:.0f} seconds of an accelerator were spent; name it (gpu=...) so that its energy is known"
-            raise ArgumentError(msg)
+    if gpu is not None:
         energy_j += gpu_s * load(gpu).power_w.value
     grams = None if region is None else grams_co2(energy_j, region)
-    return Spent(cpu_s / SECONDS_PER_HOUR, gpu_s / SECONDS_PER_HOUR, kwh(energy_j), grams)
+    hours = cpu_s / SECONDS_PER_HOUR, gpu_s / SECONDS_PER_HOUR
+    return Spent(*hours, None, None) if gpu_s and gpu is None else Spent(*hours, kwh(energy_j), grams)
 
 
 def cpu_seconds() -> float:

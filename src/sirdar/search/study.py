@@ -7,14 +7,15 @@ started again with the same arguments and storage ends as if it had not been.
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sirdar.chips import Chip, Estimator
 from sirdar.errors import ArgumentError, DataError, SirdarError, require_positive_integer
-from sirdar.search.ledger import Ledger, MemoryLedger, OptunaLedger, trial_from_dict, trial_to_dict
+from sirdar.search.ledger import Ledger, MemoryLedger, OptunaLedger, alone, trial_from_dict, trial_to_dict
 from sirdar.search.limits import feasible_candidate
 from sirdar.search.multishot import Strategy, View
 from sirdar.search.objectives import Objective, Objectives, objectives_of
@@ -25,6 +26,7 @@ from sirdar.search.stopping import Stopping
 from sirdar.search.task import Pricing, State, Stopped, Task, Trial
 
 _WISH = "enqueued"
+_BEYOND = "it does not keep to the limits"
 _FAILURES = 3  # in a row, after which the task and not the candidate is to blame
 _TRAINING_ERRORS = (RuntimeError, ArithmeticError, MemoryError, SirdarError)
 
@@ -43,7 +45,9 @@ class Options:
         stopping: ends hopeless trainings.
         region: whose grid feeds the search, for its carbon.
         gpu: the accelerator that trains, for its energy.
-        enqueue: candidates to try first.
+        enqueue: candidates to try first; those beyond the limits are not trained, and count for nothing.
+        conditions: by name what trials depend on beside the space, such as the data; a storage whose trials were made
+            under others is refused.
         progress: called with the share of trials done and a word about the best.
     """
 
@@ -57,6 +61,7 @@ class Options:
     region: str | None = None
     gpu: str | None = None
     enqueue: tuple[Candidate, ...] = ()
+    conditions: Mapping[str, str] = field(default_factory=dict)
     progress: Callable[[float, str], None] | None = None
 
 
@@ -139,14 +144,23 @@ class _Search:
         return total
 
     def run(self, count: int) -> None:
-        self.trials = self.ledger.ended()
+        self.trials = [self._kept(trial) for trial in self.ledger.ended()]
         fallback = feasible_candidate(self.space, self.priced, self.objectives, self.seed)
+        known = {*(trial.candidate for trial in self.trials), *self.ledger.waiting()}
         for candidate in self.options.enqueue:
-            known = {trial.candidate for trial in self.trials}
-            if candidate not in known and not self.trials:
+            if candidate not in known:
                 self.ledger.enqueue(candidate)
-        while len(self.trials) < count and self.step(fallback):
+        while len(self.counted()) < count and self.step(fallback):
             self._tell(count)
+
+    def counted(self) -> list[Trial]:
+        """The trials but for those that were not worth a training."""
+        return [trial for trial in self.trials if trial.note != _BEYOND]
+
+    def _kept(self, trial: Trial) -> Trial:
+        """A stored trial as these limits see it: they may be tighter than those it was made under."""
+        beyond = trial.usable and not self.objectives.feasible(trial.measures)
+        return replace(trial, state="failed", note=_BEYOND) if beyond else trial
 
     def step(self, fallback: Candidate) -> bool:
         """One trial; False where the strategy finds nothing that was not tried."""
@@ -158,7 +172,7 @@ class _Search:
         self.ledger.end(trial)
         self.spend()  # after each trial: a killed run is on the bill too
         self.trials.append(trial)
-        last = self.trials[-_FAILURES:]
+        last = self.counted()[-_FAILURES:]
         if len(last) == _FAILURES and all(trial.state == "failed" for trial in last):
             msg = f"the last {_FAILURES} trials failed, the last with: {trial.note}"
             raise ArgumentError(msg)
@@ -166,8 +180,8 @@ class _Search:
 
     def _next(self, fallback: Candidate) -> tuple[Candidate, str]:
         waiting = self.ledger.waiting()
-        if waiting is not None:
-            return waiting, _WISH
+        if waiting:
+            return waiting[0], _WISH
         view = View(self.space, self.objectives, tuple(self.trials), self.feasible, self.seed, fallback)
         return self.strategy.propose(view), self.strategy.name
 
@@ -178,7 +192,7 @@ class _Search:
         measures = self.priced.measures(candidate)
         trial = Trial(len(self.trials), candidate, measures, origin=origin)
         if not self.objectives.feasible(measures):  # only a person's wish can be: it is not trained either
-            return replace(trial, state="failed", note="it does not keep to the limits")
+            return replace(trial, state="failed", note=_BEYOND)
         curve: list[tuple[int, float]] = []
         begin, note, state = time.monotonic(), "", "complete"
         try:
@@ -209,7 +223,7 @@ class _Search:
             best = self.objectives.best(self.trials)
             wanted = self.objectives.wanted[0].name
             word = "" if best is None else f"best {wanted} {best.measures[wanted]:.4g}"
-            self.options.progress(len(self.trials) / count, word)
+            self.options.progress(len(self.counted()) / count, word)
 
 
 def search(
@@ -239,10 +253,12 @@ def search(
 
     Raises:
         ArgumentError: no candidate keeps to the limits (the sentence names the nearest that can be had), three trials
-            in a row failed, or an argument is out of its range.
+            in a row failed, the storage holds trials made under other conditions, or an argument is out of its range.
+        OutputError: the storage cannot be opened, or another search writes to this study.
     """
     require_positive_integer(trials, "trials")
     rest = options or Options()
+    bill(0.0, 0.0, rest.gpu, rest.region)  # names that are not known are refused before any work
     pricing = rest.cost
     if pricing is None and chip is not None:
         pricing = estimated(task, chip, rest.estimator, rest.dtype)
@@ -257,15 +273,15 @@ def search(
         priced=pricing is not None,
     )
     priced = Priced(pricing)
-    ledger = _ledger(space, objectives, rest)
-    chosen = strategy_of(strategy, space, task, trials, seed) if isinstance(strategy, str) else strategy
-    run = _Search(space, task, objectives, priced, chosen, ledger, seed, rest)
-    try:
-        run.run(trials)
-    finally:
-        total = run.spend()
-    spent = bill(total["cpu_s"], total["gpu_s"], rest.gpu, rest.region)
     name = chip.name if isinstance(chip, Chip) else chip or ""
+    chosen = strategy_of(strategy, space, task, trials, seed) if isinstance(strategy, str) else strategy
+    with _ledger(space, objectives, {"chip": name, "dtype": rest.dtype, **rest.conditions}, rest) as ledger:
+        run = _Search(space, task, objectives, priced, chosen, ledger, seed, rest)
+        try:
+            run.run(trials)
+        finally:
+            total = run.spend()
+    spent = bill(total["cpu_s"], total["gpu_s"], rest.gpu, rest.region)
     return Study(space, objectives, tuple(run.trials), spent, len(priced), chosen.name, name)
 
 
@@ -282,7 +298,7 @@ def read_study(path: Path) -> tuple[SearchSpace, Objectives, tuple[Trial, ...]]:
         limits = tuple((str(name), float(limit)) for name, limit in stored["objectives"]["limits"])
         trials = tuple(trial_from_dict(row, space) for row in stored["trials"])
         return space, Objectives(wanted, limits), trials
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         msg = f"{path} holds no study: {error}"
         raise DataError(msg) from error
 
@@ -298,11 +314,17 @@ def strategy_of(name: str, space: SearchSpace, task: Task, trials: int, seed: in
     return strategies.named(name, space, task, trials, seed)
 
 
-def _ledger(space: SearchSpace, objectives: Objectives, options: Options) -> Ledger:
+@contextmanager
+def _ledger(
+    space: SearchSpace, objectives: Objectives, conditions: Mapping[str, str], options: Options
+) -> Iterator[Ledger]:
     if options.storage is None:
-        return MemoryLedger()
+        yield MemoryLedger()
+        return
     names = tuple((wanted.name, wanted.goal) for wanted in objectives.wanted)
-    return OptunaLedger(options.storage, options.name or space.name, space, names)
+    name = options.name or space.name
+    with alone(options.storage, name):
+        yield OptunaLedger(options.storage, name, space, names, conditions)
 
 
 def _finite(value: float | None) -> bool:
