@@ -73,6 +73,12 @@ def test_this_processor_is_measured(task: ForecasterTask) -> None:
     assert cost.parameter_bytes > 0
 
 
+def test_a_panel_without_covariates_is_priced_by_the_compiler(task: ForecasterTask) -> None:
+    pytest.importorskip("ethosu")
+    small, large = (pricing(task, "ethos-u85-512")(candidate) for candidate in (SPACE.smallest(), SPACE.largest()))
+    assert 0 < small.latency_s < large.latency_s
+
+
 def test_wql_is_the_loss_over_the_demand() -> None:
     panel = example_panel()
     forecaster = ShapedMQCNN(2, steps=1, width=8, depth=2).fit(panel)
