@@ -55,6 +55,21 @@ def test_a_search_is_shown_and_stored(
     assert [t["candidate"] for t in again["trials"]] == [t["candidate"] for t in stored["trials"]]
 
 
+def test_a_recipe_chooses_the_chip_that_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+
+    def search_product(data: Path | None, chip: str | None, *rest: object, **settings: object) -> Study:
+        del data, rest, settings
+        asked.append(chip)
+        return run(TOY, ToyTask(), trials=1, options=Options(cost=toy_cost))
+
+    recipe = ModuleType("sirdar.recipes.forecaster")
+    recipe.search_product = search_product  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sirdar.recipes.forecaster", recipe)
+    assert sirdar(monkeypatch, "search", "forecaster") == 0
+    assert asked == [None]
+
+
 @pytest.mark.usefixtures("toy")
 def test_rules_are_found_written_and_applied(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -120,6 +120,7 @@ def test_a_search_under_a_limit_trains_nothing_beyond_it(tmp_path: Path) -> None
     settings = {"strategy": "random", "trials": 1, "seed": 0, "storage": str(tmp_path / "study.sqlite")}
     study = searched(product, _data("classification"), None, {"peak_bytes": limit}, settings)
     assert [trial.measures["peak_bytes"] for trial in study.trials] == sizes[:1]
+    assert study.chip == product.chip
     again = searched(product, _data("classification"), None, {"peak_bytes": limit}, settings)
     assert again.trials == study.trials
     with pytest.raises(ArgumentError, match="no candidate of space .* keeps to peak_bytes <= 10"):

@@ -25,8 +25,12 @@ def search(  # noqa: PLR0913 - one argument per option
         Path | None, typer.Argument(help="A table for the forecaster, a folder of images for the others.")
     ] = None,
     chip: Annotated[
-        str, typer.Option(help="A name of the catalogue, or ethos-u85-512 and the like.")
-    ] = "ethos-u85-512",
+        str | None,
+        typer.Option(
+            help="For the forecaster a name of the catalogue, ethos-u85-512 and the like or this-cpu; by default "
+            "trainium1. For the others an Ethos-U; by default ethos-u55-256 for classification, else ethos-u85-512."
+        ),
+    ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(

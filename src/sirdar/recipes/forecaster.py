@@ -6,6 +6,7 @@ The only place that knows forecasting, search and chips together.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -313,4 +314,5 @@ def search_product(
     start = baseline(space, task.length)
     bounds = dict(limits or {"latency_s": cost(start).latency_s * 2 / 3})
     options = Options(cost=cost, storage=storage, name=f"mq-cnn {chip}")
-    return search(space, task, limits=bounds, strategy=strategy, trials=trials, seed=seed, options=options)
+    study = search(space, task, limits=bounds, strategy=strategy, trials=trials, seed=seed, options=options)
+    return replace(study, chip=chip)

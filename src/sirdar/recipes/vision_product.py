@@ -195,7 +195,7 @@ def searched(
 
     aimed = product if chip is None else replace(product, chip=chip)
     options = Options(cost=compiled_cost(aimed), storage=settings["storage"])
-    return search(
+    study = search(
         aimed.space,
         ProductTask(aimed, data),
         limits=limits or None,
@@ -204,3 +204,4 @@ def searched(
         seed=settings["seed"],
         options=options,
     )
+    return replace(study, chip=aimed.chip)
