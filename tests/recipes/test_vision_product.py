@@ -13,6 +13,7 @@ from torch import nn
 from sirdar.errors import ArgumentError
 from sirdar.recipes import classification, detection, segmentation
 from sirdar.recipes.vision_product import Data, Product, ProductTask, bytes_of, compiled_cost, searched
+from sirdar.search.zeroshot import scored
 from sirdar.vision.blocks import parameter_count
 from sirdar.vision.images import Boxed, Labelled, Masked
 
@@ -101,6 +102,23 @@ def test_a_candidate_is_trained_and_judged(product: Product) -> None:
     assert 0 <= found[product.metric] <= 1
     assert reports == [1, 2]
     assert task.graph(product.space.smallest()).macs > 1e5
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.name)
+def test_untrained_networks_are_scored_block_by_block(product: Product) -> None:
+    task = ProductTask(product, Data(lambda _candidate: None, lambda _candidate, _network: 0.0))  # type: ignore[arg-type, return-value]
+    (found,) = scored(task, [product.space.smallest()], batch=2)
+    assert all(np.isfinite(value) for value in found.values())
+    assert found["trainability"] != 0
+    assert found["gradients"] > 0
+
+
+def test_a_larger_input_has_more_operations_untrained() -> None:
+    task = ProductTask(segmentation.PRODUCT, _data("segmentation"))
+    values = segmentation.PRODUCT.space.smallest().as_dict()
+    sizes = [segmentation.SPACE.candidate(values | {"input": size}) for size in ("80x112", "144x192")]
+    small, large = (row["operations"] for row in scored(task, sizes, batch=1))
+    assert large - small == pytest.approx(np.log(144 * 192 / (80 * 112)), rel=0.01)
 
 
 def _tiny(product: Product) -> Product:

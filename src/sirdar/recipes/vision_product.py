@@ -101,9 +101,9 @@ class ProductTask:
         """A candidate's network with random weights."""
         return self.product.network(candidate)
 
-    def example(self, batch: int, seed: int) -> Tensor:
-        """Random images of the baseline's size."""
-        return self.product.example(self.product.baseline, batch, seed)
+    def example(self, candidate: Candidate, batch: int, seed: int) -> Tensor:
+        """Random images of the candidate's size."""
+        return self.product.example(candidate, batch, seed)
 
     def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
         """Trains a candidate and judges it on validation data; reports the score at a third and two thirds."""
