@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from sirdar.deploy.compiled import ethos_u
 from sirdar.errors import ArgumentError
 from sirdar.recipes import classification, detection, segmentation
 from sirdar.recipes.vision_product import Data, Product, ProductTask, bytes_of, compiled_cost, searched
@@ -60,6 +61,7 @@ def test_a_fused_first_block_lowers_the_peak_and_the_others_stay_bottlenecks() -
     assert kinds == [["fused", "ibn"], ["ibn"] * 3]
     cost = compiled_cost(classification.PRODUCT)
     assert cost(led).peak_bytes < 0.8 * cost(classification.BASELINE).peak_bytes
+    assert cost(led).energy_j == pytest.approx(ethos_u("ethos-u55-256").power_w.value * cost(led).latency_s)
 
 
 def test_parameter_bytes_are_weights_and_wide_biases() -> None:

@@ -4,6 +4,7 @@
 The only place that knows forecasting, search and chips together.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -270,7 +271,10 @@ def pricing(task: ForecasterTask, chip: str) -> Callable[[Candidate], Cost]:
 
 
 def _measured(network: nn.Module, example: tuple[Tensor, ...], runs: int = 7) -> Cost:
-    """Processor seconds of one run on this machine, the least of several: what else runs here does not count."""
+    """Processor seconds of one run on this machine, the least of several: what else runs here does not count.
+
+    Of the rest only the parameters are known.
+    """
     parameters = float(sum(4 * parameter.numel() for parameter in network.parameters()))
     seconds = []
     with torch.inference_mode():
@@ -278,7 +282,8 @@ def _measured(network: nn.Module, example: tuple[Tensor, ...], runs: int = 7) ->
             begin = time.process_time()
             network(*example)
             seconds.append(time.process_time() - begin)
-    return Cost(latency_s=min(seconds[1:]), parameter_bytes=parameters)
+    unknown = math.nan
+    return Cost(min(seconds[1:]), energy_j=unknown, peak_bytes=unknown, parameter_bytes=parameters, macs=unknown)
 
 
 def search_product(
