@@ -137,7 +137,7 @@ def test_a_search_under_a_limit_trains_nothing_beyond_it(tmp_path: Path) -> None
     product = _tiny(classification.PRODUCT)
     sizes = sorted(compiled_cost(product)(c).peak_bytes for c in product.space)
     limit = sum(sizes) / 2
-    settings = {"strategy": "random", "trials": 1, "seed": 0, "storage": str(tmp_path / "study.sqlite")}
+    settings = {"strategy": "random", "trials": 1, "seed": 0, "storage": str(tmp_path / "study.sqlite"), "region": None}
     study = searched(product, _data("classification"), None, {"peak_bytes": limit}, settings)
     assert [trial.measures["peak_bytes"] for trial in study.trials] == sizes[:1]
     assert study.chip == product.chip
@@ -159,6 +159,6 @@ def test_a_users_folder_is_searched(tmp_path: Path) -> None:
         classification.search_product(None, None, {})
     opened, data = classification.opened(tmp_path)
     product = _tiny(opened)
-    settings = {"strategy": "evolution", "trials": 2, "seed": 0, "storage": None}
+    settings = {"strategy": "evolution", "trials": 2, "seed": 0, "storage": None, "region": None}
     study = searched(product, data, "ethos-u55-128", {"memory_bytes": 300e3}, settings)
     assert product.network(study.best.candidate).eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 2)

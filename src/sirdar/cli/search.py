@@ -4,6 +4,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,6 +48,7 @@ def search(  # noqa: PLR0913 - one argument per option
         typer.Option(help="SQLite file or database URL; a search that was killed goes on from it."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for report.html and study.json.")] = None,
+    region: Annotated[str | None, typer.Option(help="Whose grid feeds the search, for its grams of CO2.")] = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -59,19 +61,24 @@ def search(  # noqa: PLR0913 - one argument per option
 
         sirdar search classification photos --chip ethos-u55-256 --limit memory_bytes=200000 --strategy hybrid
     """
+    from sirdar.chips import grams_co2
     from sirdar.errors import ArgumentError, nearest, require_positive_integer
+    from sirdar.recipes.files import finite, output_folder
 
     if product not in PRODUCTS:
         msg = f"product {product!r} is not known; known are {', '.join(PRODUCTS)}.{nearest(product, PRODUCTS)}"
         raise ArgumentError(msg)
     require_positive_integer(trials, "trials")
+    if region is not None:
+        grams_co2(0.0, region)  # an unknown one is refused before any work
+    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage, "region": region}
     recipe: Any = import_module(f"sirdar.recipes.{product}")
-    study = recipe.search_product(
-        source, chip, limits(limit), strategy=strategy, trials=trials, seed=seed, storage=storage
-    )
-    content = study.to_dict()
-    if out is not None:
-        _write(study, content, out, product)
+    with ExitStack() as stack:
+        scratch = stack.enter_context(output_folder(out)) if out else None
+        study = recipe.search_product(source, chip, limits(limit), **settings)
+        content = finite(study.to_dict())
+        if scratch is not None:
+            _write(study, content, scratch, product)
     if as_json:
         options.print_json(content)
         return
@@ -155,13 +162,12 @@ def _front(study: "Study") -> Sequence[Any]:
     return Objectives((study.objectives.wanted[0], Objective("latency_s"))).pareto(study.trials)
 
 
-def _write(study: "Study", content: Mapping[str, Any], out: Path, product: str) -> None:
-    from sirdar.recipes.files import finite, output_folder, write_json
+def _write(study: "Study", content: Mapping[str, Any], folder: Path, product: str) -> None:
+    from sirdar.recipes.files import write_json
     from sirdar.report.search import search_page
 
-    with output_folder(out) as scratch:
-        write_json(finite(dict(content)), scratch / "study.json")
-        (scratch / "report.html").write_text(search_page(report_of(study, product)), encoding="utf-8")
+    write_json(content, folder / "study.json")
+    (folder / "report.html").write_text(search_page(report_of(study, product)), encoding="utf-8")
 
 
 def _show(study: "Study") -> None:

@@ -144,6 +144,7 @@ def search_product(
     trials: int = 24,
     seed: int = 0,
     storage: str | None = None,
+    region: str | None = None,
 ) -> "Study":
     """Searches a classifier of thumbnails for a user's folder with one sub-folder of images per class.
 
@@ -155,11 +156,12 @@ def search_product(
         trials: candidates to train.
         seed: of the search.
         storage: an SQLite file or URL that a killed search goes on from.
+        region: whose grid feeds the search, for its carbon.
 
     Raises:
         ArgumentError: no data was given, or no candidate keeps to the limits.
         DataError: the folder is not as expected.
     """
     product, judged = opened(folder_of(data))
-    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage}
+    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage, "region": region}
     return searched(product, judged, chip, limits, settings)

@@ -295,6 +295,7 @@ def search_product(
     trials: int = 12,
     seed: int = 0,
     storage: str | None = None,
+    region: str | None = None,
 ) -> Study:
     """Searches MQ-CNN for a chip on a user's own panel, or on the bundled one.
 
@@ -306,6 +307,7 @@ def search_product(
         trials: candidates to train.
         seed: of proposals and trainings.
         storage: an SQLite file or a database URL.
+        region: whose grid feeds the search, for its carbon.
 
     Raises:
         ArgumentError: no candidate keeps to the limits.
@@ -318,6 +320,6 @@ def search_product(
     cost = pricing(task, chip)
     start = baseline(space, task.length)
     bounds = dict(limits or {"latency_s": cost(start).latency_s * 2 / 3})
-    options = Options(cost=cost, storage=storage, name=f"mq-cnn {chip}")
+    options = Options(cost=cost, storage=storage, name=f"mq-cnn {chip}", region=region)
     study = search(space, task, limits=bounds, strategy=strategy, trials=trials, seed=seed, options=options)
     return replace(study, chip=chip)

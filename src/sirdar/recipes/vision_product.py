@@ -189,12 +189,12 @@ def searched(
         data: to train and judge on.
         chip: in place of the product's.
         limits: greatest costs by name.
-        settings: strategy, trials, seed and storage.
+        settings: strategy, trials, seed, storage and region.
     """
     from sirdar.search.study import Options, search
 
     aimed = product if chip is None else replace(product, chip=chip)
-    options = Options(cost=compiled_cost(aimed), storage=settings["storage"])
+    options = Options(cost=compiled_cost(aimed), storage=settings["storage"], region=settings["region"])
     study = search(
         aimed.space,
         ProductTask(aimed, data),
