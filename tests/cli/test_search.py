@@ -116,6 +116,8 @@ def test_what_cannot_be_had_is_refused_before_any_work(
     ("words", "sentence"),
     [
         (["search", "forecast"], "product 'forecast' is not known"),
+        (["search", "forecaster", "--strategy", "hybrid"], "'hybrid' does not search forecaster; random, evolution"),
+        (["search", "detection", "--strategy", "single-shot"], "'single-shot' does not search detection"),
         (["search", "forecaster", "--limit", "latency_s"], "--limit must be NAME=VALUE"),
         (["search", "forecaster", "--limit", "latency=1"], "Did you mean 'latency_s'"),
         (["search", "forecaster", "--limit", "latency_s=1e-9"], "nearest 0.004"),

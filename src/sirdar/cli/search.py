@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from sirdar.report.search import SearchReport
     from sirdar.search.study import Study
 
-PRODUCTS = ("forecaster", "detection", "classification", "segmentation")
+_TRAINED = ("random", "evolution", "nsga-ii", "tpe", "reinforce")  # these need no look into a network
+_LOOKED_AT = (*_TRAINED, "zero-shot", "hybrid")
+PRODUCTS = {
+    "forecaster": _TRAINED,
+    "detection": _LOOKED_AT,
+    "classification": _LOOKED_AT,
+    "segmentation": _LOOKED_AT,
+}
+"""What can be searched, and by which strategies."""
 
 
 def search(  # noqa: PLR0913 - one argument per option
@@ -40,7 +48,7 @@ def search(  # noqa: PLR0913 - one argument per option
     ] = None,
     strategy: Annotated[
         str,
-        typer.Option(help="random, evolution, nsga-ii, tpe, reinforce, zero-shot, single-shot or hybrid."),
+        typer.Option(help=f"{', '.join(_TRAINED)}; for images also zero-shot or hybrid."),
     ] = "evolution",
     trials: Annotated[int, typer.Option(help="Candidates to train, those found in the storage included.")] = 12,
     storage: Annotated[
@@ -67,6 +75,10 @@ def search(  # noqa: PLR0913 - one argument per option
 
     if product not in PRODUCTS:
         msg = f"product {product!r} is not known; known are {', '.join(PRODUCTS)}.{nearest(product, PRODUCTS)}"
+        raise ArgumentError(msg)
+    if strategy not in PRODUCTS[product]:
+        known = PRODUCTS[product]
+        msg = f"strategy {strategy!r} does not search {product}; {', '.join(known)} do.{nearest(strategy, known)}"
         raise ArgumentError(msg)
     require_positive_integer(trials, "trials")
     if region is not None:

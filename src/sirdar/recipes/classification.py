@@ -152,7 +152,7 @@ def search_product(
         data: the folder. A tenth of the images, every tenth by name, is for validation.
         chip: a compiled target; Ethos-U55-256 when None.
         limits: greatest costs, such as {"memory_bytes": 400e3}.
-        strategy: see `sirdar.search.search`.
+        strategy: see `sirdar.search.search`; all but "single-shot".
         trials: candidates to train.
         seed: of the search.
         storage: an SQLite file or URL that a killed search goes on from.

@@ -303,7 +303,7 @@ def search_product(
         data: a Parquet or CSV file as `Panel.read` takes it; the bundled retail panel when None.
         chip: a name of the catalogue, "this-cpu" or "ethos-u85-512" and the like; Trainium 1 when None.
         limits: greatest costs; two thirds of MQ-CNN's own latency when None.
-        strategy: see `sirdar.search.study.search`.
+        strategy: see `sirdar.search.study.search`; all but "zero-shot", "single-shot" and "hybrid".
         trials: candidates to train.
         seed: of proposals and trainings.
         storage: an SQLite file or a database URL.

@@ -131,7 +131,7 @@ def search_product(
         data: the folder. A fifth of the images, every fifth by name, is for validation.
         chip: a compiled target; Ethos-U85-512 when None.
         limits: greatest costs, such as {"latency_s": 1e-3}.
-        strategy: see `sirdar.search.search`.
+        strategy: see `sirdar.search.search`; all but "single-shot".
         trials: candidates to train.
         seed: of the search.
         storage: an SQLite file or URL that a killed search goes on from.

@@ -79,7 +79,9 @@ class Data:
 
 @final
 class ProductTask:
-    """A product as a search sees it: the `Task`, `Scorable` and `Shared` of `sirdar.search`.
+    """A product as a search sees it: the `Task` and `Scorable` of `sirdar.search`.
+
+    It is not `Shared`: a supernet trains all candidates on the same batch, and segmenters differ in their input's size.
 
     Args:
         product: what is searched.
