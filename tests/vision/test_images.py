@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders written by Pillow come back as they were; whatever is wrong with one is said in a sentence."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,16 @@ import torch
 from PIL import Image
 
 from sirdar.errors import DataError
-from sirdar.vision.images import VOID, read_boxed, read_classes, read_labelled, read_masked, signed
+from sirdar.vision.images import (
+    VOID,
+    decoded,
+    decoded_mask,
+    read_boxed,
+    read_classes,
+    read_labelled,
+    read_masked,
+    signed,
+)
 
 
 def _png(path: Path, array: np.ndarray) -> None:
@@ -70,3 +80,38 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("road\n")
     with pytest.raises(DataError, match="at least two class names, one a line, got 1"):
         read_classes(tmp_path / "classes.txt")
+
+
+def _encoded(array: np.ndarray, mode: str | None = None) -> bytes:
+    file, picture = io.BytesIO(), Image.fromarray(array)
+    (picture if mode is None else picture.convert(mode)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_sixteen_bits_of_grey_become_eight() -> None:
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    for wide in (grey * 257, grey * 257 + 100 * (grey < 255)):
+        assert np.array_equal(decoded(_encoded(wide.astype(np.uint16)))[0], grey[..., None].repeat(3, 2))
+
+
+def test_what_pillow_cannot_open_is_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _encoded(_picture(0))
+    broken = whole[:8] + b"\xff" + whole[9:]  # the length of the first chunk
+    for read in (decoded, decoded_mask):
+        with pytest.raises(DataError, match="not an image|not a mask"):
+            read(broken)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(DataError, match="exceeds limit"):
+        decoded(whole)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_a_mask_of_colours_is_refused(mode: str) -> None:
+    with pytest.raises(DataError, match=f"single values from 0 to 255, got mode {mode}$"):
+        decoded_mask(_encoded(_picture(0), mode), (4, 4))
+
+
+def test_a_mask_of_sixteen_bits_holds_no_more_than_eight() -> None:
+    assert decoded_mask(_encoded(np.full((2, 2), 2, np.uint16))).tolist() == [[2, 2], [2, 2]]
+    with pytest.raises(DataError, match=r"got mode I;16 with values up to 257"):
+        decoded_mask(_encoded(np.full((2, 2), 257, np.uint16)))
