@@ -51,6 +51,29 @@ def test_boxes_are_scaled_with_their_images(tmp_path: Path) -> None:
     assert data.boxes[1].isnan().all()
 
 
+def test_a_table_by_excel_is_read(tmp_path: Path) -> None:
+    _png(tmp_path / "images" / "a.png", _picture(0, 20, 40))
+    (tmp_path / "boxes.csv").write_text("\ufeffimage,left,top,right,bottom\na.png,-1,2,20,10\n")
+    assert read_boxed(tmp_path, (20, 40)).boxes.tolist() == [[[-1, 2, 20, 10]]]  # a little over the edge is no mistake
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("", "names no box"),
+        ("a.png,4,2,20,10\na.png,20,2,4,10\n", r"line 3: left < right .* got \[20.0, 2.0, 4.0, 10.0\]"),
+        ("a.png,4,nan,20,10\n", "line 2: left < right and top < bottom must hold"),
+        ("a.png,4,2,inf,10\n", "line 2: left < right and top < bottom must hold"),
+        ("a.png,50,2,60,10\n", r"the box 50.0, 2.0, 60.0, 10.0 is outside its image 'a\.png'"),
+    ],
+)
+def test_a_box_that_is_none_is_named(tmp_path: Path, rows: str, sentence: str) -> None:
+    _png(tmp_path / "images" / "a.png", _picture(0, 20, 40))
+    (tmp_path / "boxes.csv").write_text(f"image,left,top,right,bottom\n{rows}")
+    with pytest.raises(DataError, match=sentence):
+        read_boxed(tmp_path, (10, 20))
+
+
 def test_masks_are_classes_or_void(tmp_path: Path) -> None:
     mask = np.array([[0, 1], [VOID, 1]], np.uint8)
     _png(tmp_path / "images" / "a.png", _picture(0, 4, 4))
@@ -74,7 +97,7 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\nz.jpg,0,0,1,1\n")
     with pytest.raises(DataError, match="image 'z.jpg' is not among the images"):
         read_boxed(tmp_path, (4, 4))
-    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\n")
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\na.jpg,0,0,1,1\n")
     with pytest.raises(DataError, match=r"a\.jpg: not an image"):
         read_boxed(tmp_path, (4, 4))
     (tmp_path / "classes.txt").write_text("road\n")

@@ -134,16 +134,21 @@ def read_boxed(folder: Path, size: tuple[int, int]) -> Boxed:
         size: height and width that every image, and with it its boxes, is resized to.
 
     Raises:
-        DataError: a file is missing, names an unknown image, or has other columns.
+        DataError: a file is missing, names an unknown image or no box, or has other columns; a box is empty or outside
+            its image.
     """
-    paths = _pictures(folder / "images")
-    rows = _boxes(folder / "boxes.csv", {path.name for path in paths})
+    paths, table = _pictures(folder / "images"), folder / "boxes.csv"
+    rows = _boxes(table, {path.name for path in paths})
     pictures = [_picture(path, size) for path in paths]
     most = max([len(rows.get(path.name, [])) for path in paths], default=0)
     boxes = torch.full((len(paths), max(1, most), 4), torch.nan)
     for place, (path, (_, scale)) in enumerate(zip(paths, pictures, strict=True)):
         for number, box in enumerate(rows.get(path.name, [])):
-            boxes[place, number] = torch.tensor(box) * torch.tensor([scale[1], scale[0], scale[1], scale[0]])
+            left, top, right, bottom = (edge * scale[1 - turn % 2] for turn, edge in enumerate(box))
+            if right <= 0 or bottom <= 0 or left >= size[1] or top >= size[0]:
+                msg = f"{table}: the box {', '.join(map(str, box))} is outside its image {path.name!r}"
+                raise DataError(msg)
+            boxes[place, number] = torch.tensor([left, top, right, bottom])
     return Boxed(torch.stack([image for image, _ in pictures]), boxes)
 
 
@@ -271,15 +276,23 @@ def _mask(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 def _boxes(path: Path, known: set[str]) -> dict[str, list[list[float]]]:
     found: dict[str, list[list[float]]] = {}
+    rows = csv.DictReader(_bytes(path).decode("utf-8-sig", "replace").splitlines())  # Excel writes a mark first
     try:
-        for row in csv.DictReader(_bytes(path).decode().splitlines()):
+        for row in rows:
             if row["image"] not in known:
                 msg = f"{path}: image {row['image']!r} is not among the images"
                 raise DataError(msg)
-            found.setdefault(row["image"], []).append([float(row[k]) for k in ("left", "top", "right", "bottom")])
-    except (KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
+            box = [float(row[k]) for k in ("left", "top", "right", "bottom")]
+            if not (np.isfinite(box).all() and box[0] < box[2] and box[1] < box[3]):
+                msg = f"{path}, line {rows.line_num}: left < right and top < bottom must hold, got {box}"
+                raise DataError(msg)
+            found.setdefault(row["image"], []).append(box)
+    except (KeyError, ValueError, TypeError) as error:
         msg = f"{path}: expected the columns image, left, top, right, bottom with numbers ({error!r})"
         raise DataError(msg) from error
+    if not found:
+        msg = f"{path}: names no box"
+        raise DataError(msg)
     return found
 
 
