@@ -11,9 +11,9 @@ from PIL import Image
 from torch import nn
 
 from sirdar.deploy.compiled import ethos_u
-from sirdar.errors import ArgumentError
+from sirdar.errors import ArgumentError, DataError
 from sirdar.recipes import classification, detection, segmentation
-from sirdar.recipes.vision_product import Data, Product, ProductTask, bytes_of, compiled_cost, searched
+from sirdar.recipes.vision_product import Data, Product, ProductTask, bytes_of, compiled_cost, held_out, searched
 from sirdar.search.zeroshot import scored
 from sirdar.vision.blocks import parameter_count
 from sirdar.vision.images import Boxed, Labelled, Masked
@@ -96,6 +96,13 @@ def _data(name: str) -> Data:
     return segmentation.data_of(scene, scene)
 
 
+def test_every_class_is_trained_and_judged() -> None:
+    held = held_out(np.array([0] * 3 + [1] * 12), ("cat", "dog"), 10)
+    assert np.flatnonzero(held).tolist() == [0, 3, 13]
+    with pytest.raises(DataError, match="folder 'images' has one image"):
+        held_out(np.zeros(1, int), ("images",), 5)
+
+
 @pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.name)
 def test_a_candidate_is_trained_and_judged(product: Product) -> None:
     task = ProductTask(product, _data(product.name), replace(product.schedule, steps=3, batch=2))
@@ -158,6 +165,10 @@ def test_a_users_folder_is_searched(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="needs a folder of images"):
         classification.search_product(None, None, {})
     opened, data = classification.opened(tmp_path)
+    (tmp_path / "emu").mkdir()
+    Image.fromarray(picture).save(tmp_path / "emu" / "0.png")
+    with pytest.raises(DataError, match="folder 'emu' has one image; at least two are needed"):
+        classification.opened(tmp_path)
     product = _tiny(opened)
     settings = {"strategy": "evolution", "trials": 2, "seed": 0, "storage": None, "region": None}
     study = searched(product, data, "ethos-u55-128", {"memory_bytes": 300e3}, settings)

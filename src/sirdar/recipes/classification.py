@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from sirdar.recipes.vision_product import Data, Product, folder_of, searched, stage_of
+from sirdar.recipes.vision_product import Data, Product, folder_of, held_out, searched, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block
 from sirdar.vision.classification import ClassificationTask, Classifier, classified_by, top1
@@ -125,13 +125,13 @@ def data_of(training: Labelled, validation: Labelled, device: str = "cpu") -> Da
 def opened(folder: Path) -> tuple[Product, Data]:
     """A folder with one sub-folder of images per class, and the product for its classes.
 
-    A tenth of the images, every tenth by name, is for validation.
+    A tenth of each class's images, every tenth by name, is for validation.
 
     Raises:
-        DataError: the folder is not as expected.
+        DataError: the folder is not as expected, or a class has a single image.
     """
     every = read_labelled(folder, SIZE)
-    held = np.arange(len(every.images)) % 10 == 0
+    held = held_out(every.labels.numpy(), every.classes, 10)
     judged = data_of(every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held)))
     return replace(PRODUCT, build=lambda candidate: build_for(candidate, len(every.classes))), judged
 
@@ -149,7 +149,7 @@ def search_product(
     """Searches a classifier of thumbnails for a user's folder with one sub-folder of images per class.
 
     Args:
-        data: the folder. A tenth of the images, every tenth by name, is for validation.
+        data: the folder. A tenth of each class's images, every tenth by name, is for validation.
         chip: a compiled target; Ethos-U55-256 when None.
         limits: greatest costs, such as {"memory_bytes": 400e3}.
         strategy: see `sirdar.search.search`; all but "single-shot".
@@ -160,7 +160,7 @@ def search_product(
 
     Raises:
         ArgumentError: no data was given, or no candidate keeps to the limits.
-        DataError: the folder is not as expected.
+        DataError: the folder is not as expected, or a class has a single image.
     """
     product, judged = opened(folder_of(data))
     settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage, "region": region}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from sirdar.recipes.vision_product import Data, Product, folder_of, searched, stage_of
+from sirdar.recipes.vision_product import Data, Product, folder_of, held_out, searched, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block, deepened
 from sirdar.vision.detection import DetectionTask, Detector, found_by
@@ -100,10 +100,10 @@ def opened(folder: Path) -> tuple[Product, Data]:
     """A folder with `images/` and `boxes.csv`; a fifth of the images, every fifth by name, is for validation.
 
     Raises:
-        DataError: the folder is not as expected.
+        DataError: the folder is not as expected, or has a single image.
     """
     every = read_boxed(folder, SIZE)
-    held = np.arange(len(every.images)) % 5 == 0
+    held = held_out(np.zeros(len(every.images), int), ("images",), 5)
     return PRODUCT, data_of(every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held)))
 
 
@@ -131,7 +131,7 @@ def search_product(
 
     Raises:
         ArgumentError: no data was given, or no candidate keeps to the limits.
-        DataError: the folder is not as expected.
+        DataError: the folder is not as expected, or has a single image.
     """
     product, judged = opened(folder_of(data))
     settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage, "region": region}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from sirdar.recipes.vision_product import Data, Product, folder_of, searched, stage_of
+from sirdar.recipes.vision_product import Data, Product, folder_of, held_out, searched, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block, deepened
 from sirdar.vision.images import Masked, read_classes, read_masked
@@ -106,11 +106,11 @@ def opened(folder: Path) -> tuple[Product, Data]:
     A fifth of the images, every fifth by name, is for validation.
 
     Raises:
-        DataError: the folder is not as expected.
+        DataError: the folder is not as expected, or has a single image.
     """
     classes = read_classes(folder / "classes.txt")
     every = read_masked(folder, (180, 240), classes)
-    held = np.arange(len(every.images)) % 5 == 0
+    held = held_out(np.zeros(len(every.images), int), ("images",), 5)
     judged = data_of(every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held)))
     return replace(PRODUCT, build=lambda candidate: build_for(candidate, len(classes))), judged
 
@@ -139,7 +139,7 @@ def search_product(
 
     Raises:
         ArgumentError: no data was given, or no candidate keeps to the limits.
-        DataError: the folder is not as expected.
+        DataError: the folder is not as expected, or has a single image.
     """
     product, judged = opened(folder_of(data))
     settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage, "region": region}

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the three camera products have in common: a space, a network for each candidate, its price and its training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sirdar.errors import ArgumentError
+from sirdar.errors import ArgumentError, DataError
 from sirdar.search.space import Candidate, SearchSpace, Value
 from sirdar.units import Cost
 from sirdar.vision.blocks import Block, parameter_count
@@ -171,6 +172,27 @@ def compiled_cost(product: Product) -> Callable[[Candidate], Cost]:
     from sirdar.recipes.vision_price import estimated
 
     return lambda candidate: estimated(product.graph(candidate), product.chip)
+
+
+def held_out(labels: np.ndarray, folders: Sequence[str], every: int) -> np.ndarray:
+    """Which images are for validation, [image]: of each folder the first by name and every so many after it.
+
+    Args:
+        labels: the number of each image's folder, [image].
+        folders: their names.
+        every: one of so many is for validation.
+
+    Raises:
+        DataError: a folder has a single image, so that none is left to train on.
+    """
+    held = np.zeros(len(labels), bool)
+    for label, name in enumerate(folders):
+        places = np.flatnonzero(labels == label)
+        if len(places) < 2:
+            msg = f"folder {name!r} has one image; at least two are needed, one to train on and one to judge by"
+            raise DataError(msg)
+        held[places[::every]] = True
+    return held
 
 
 def folder_of(data: Path | None) -> Path:
