@@ -115,7 +115,7 @@ def test_a_candidate_is_trained_and_judged(product: Product) -> None:
 
 @pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.name)
 def test_untrained_networks_are_scored_block_by_block(product: Product) -> None:
-    task = ProductTask(product, Data(lambda _candidate: None, lambda _candidate, _network: 0.0))  # type: ignore[arg-type, return-value]
+    task = ProductTask(product, Data(lambda _candidate: None, lambda _candidate, _network: 0.0, product.example))  # type: ignore[arg-type, return-value]
     (found,) = scored(task, [product.space.smallest()], batch=2)
     assert all(np.isfinite(value) for value in found.values())
     assert found["trainability"] != 0

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from sirdar.recipes.vision_product import Data, Product, folder_of, held_out, searched, stage_of
+from sirdar.recipes.vision_product import Data, Product, folder_of, held_out, searched, spread, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block
 from sirdar.vision.classification import ClassificationTask, Classifier, classified_by, top1
-from sirdar.vision.images import Labelled, read_labelled
+from sirdar.vision.images import Labelled, read_labelled, signed
 from sirdar.vision.training import Schedule
 
 if TYPE_CHECKING:
@@ -118,7 +118,10 @@ def data_of(training: Labelled, validation: Labelled, device: str = "cpu") -> Da
     task, judged = ClassificationTask(training.to(device)), validation.to(device)
     labels = validation.labels.cpu().numpy()
     return Data(
-        lambda _candidate: task, lambda _candidate, network: top1(classified_by(network, judged), labels), device
+        lambda _candidate: task,
+        lambda _candidate, network: top1(classified_by(network, judged), labels),
+        lambda _candidate: signed(spread(training.images)),
+        device,
     )
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from sirdar.recipes.vision_product import Data, Product, folder_of, held_out, searched, stage_of
+from sirdar.recipes.vision_product import Data, Product, folder_of, held_out, searched, spread, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block, deepened
 from sirdar.vision.images import Masked, read_classes, read_masked
-from sirdar.vision.segmentation import SegmentationTask, Segmenter, class_weights, counts_by, mean_iou
+from sirdar.vision.segmentation import SegmentationTask, Segmenter, class_weights, counts_by, mean_iou, resized
 from sirdar.vision.training import Schedule
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def data_of(training: Masked, validation: Masked, device: str = "cpu") -> Data:
     return Data(
         lambda candidate: SegmentationTask(learnt, size_of(candidate), weights),
         lambda candidate, network: mean_iou(counts_by(network, judged, size_of(candidate))),
+        lambda candidate: resized(spread(training.images), size_of(candidate)),
         device,
     )
 

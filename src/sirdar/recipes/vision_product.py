@@ -70,11 +70,13 @@ class Data:
     Args:
         task: batches of a candidate.
         score: the metric of a network in evaluation mode on validation data.
+        calibration: training images as a candidate reads them, on the CPU; they decide the scales of an int8 file.
         device: where both run, "cpu" or "cuda".
     """
 
     task: Callable[[Candidate], Task]
     score: Callable[[Candidate, nn.Module], float]
+    calibration: Callable[[Candidate], Tensor]
     device: str = "cpu"
 
 
@@ -154,6 +156,11 @@ def stage_of(count: int, stride: int, row: Mapping[str, Any]) -> list[Block]:
         row: the other arguments of `Block`.
     """
     return [Block(**{**row, "stride": stride if place == 0 else 1}) for place in range(count)]
+
+
+def spread(images: Tensor, most: int = 100) -> Tensor:
+    """At most so many of the images, from the first to the last."""
+    return images[torch.linspace(0, len(images) - 1, min(most, len(images))).long()]
 
 
 def integer(value: Value) -> int:
