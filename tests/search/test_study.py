@@ -2,13 +2,14 @@
 """Whole searches on a task whose optimum is known, killed ones, and impossible ones."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import sirdar.search
-from sirdar.errors import ArgumentError, OutputError
+from sirdar.errors import ArgumentError, OutputError, UnsupportedError
 from sirdar.search.ledger import OptunaLedger
 from sirdar.search.space import Candidate
 from sirdar.search.stopping import MedianStopping
@@ -114,6 +115,18 @@ def test_a_storage_of_another_space_is_refused(tmp_path: Path) -> None:
         search(TOY.pin("part0", 1), ToyTask(), trials=1, options=Options(storage=storage))
     with pytest.raises(OutputError, match="cannot be opened"):
         OptunaLedger(tmp_path / "no" / "folder.sqlite", "toy", TOY, (("score", "maximise"),))
+
+
+@pytest.mark.parametrize("storage", ["redis://localhost", "postgresql://u@h:port/x", "unheard-of://x"])
+def test_a_url_that_is_none_of_a_database_is_named(storage: str) -> None:
+    with pytest.raises(OutputError, match=f"storage '{storage}' cannot be opened: "):
+        search(TOY, ToyTask(), trials=1, options=Options(storage=storage))
+
+
+def test_a_missing_driver_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(UnsupportedError, match="needs a driver, psycopg2: pip install 'psycopg2-binary'"):
+        search(TOY, ToyTask(), trials=1, options=Options(storage="postgresql+psycopg2://u:p@127.0.0.1:1/x"))
 
 
 def test_hopeless_trainings_are_stopped() -> None:

@@ -2,6 +2,7 @@
 """Whether any candidate keeps to the limits, and if not, what could be had."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -17,10 +18,12 @@ def feasible_candidate(space: SearchSpace, priced: Priced, objectives: Objective
     """A candidate within the limits, found by going downhill from the cheapest of a sample.
 
     Raises:
-        ArgumentError: none was found; the sentence names the nearest value of each limit that does not hold.
+        ArgumentError: a limit is on what the costs do not tell, or none was found; the sentence names the nearest value
+            of each limit that does not hold.
     """
     if not objectives.limits:
         return space.smallest()
+    _require_known(objectives, priced.measures(space.smallest()))
     rng = np.random.default_rng((seed, 7919))
     best, least = space.smallest(), math.inf
     for candidate in (best, space.largest(), *(space.sample(rng) for _ in range(_SAMPLES))):
@@ -42,6 +45,13 @@ def feasible_candidate(space: SearchSpace, priced: Priced, objectives: Objective
     if objectives.excess(priced.measures(best)) == 0:
         return best
     raise ArgumentError(_refusal(space, priced, objectives, best))
+
+
+def _require_known(objectives: Objectives, known: Mapping[str, float]) -> None:
+    for name, limit in objectives.limits:
+        if name not in known:
+            msg = f"limit {name} <= {limit:g} cannot be kept: the chip's costs tell only {', '.join(known)}"
+            raise ArgumentError(msg)
 
 
 def _refusal(space: SearchSpace, priced: Priced, objectives: Objectives, best: Candidate) -> str:
