@@ -14,6 +14,7 @@ from sirdar.cli import options
 
 if TYPE_CHECKING:
     from sirdar.report.search import SearchReport
+    from sirdar.search.spent import Spent
     from sirdar.search.study import Study
 
 PRODUCTS = ("forecaster", "detection", "classification", "segmentation")
@@ -127,9 +128,9 @@ def report_of(study: "Study", product: str) -> "SearchReport":
         *((f"Limit of {name}", f"{limit:g}") for name, limit in study.objectives.limits),
         (
             "Spent on searching",
-            f"{spent.cpu_hours:.3g} CPU-hours, {spent.gpu_hours:.3g} GPU-hours, {spent.kwh:.3g} kWh",
+            f"{spent.cpu_hours:.3g} CPU-hours, {spent.gpu_hours:.3g} GPU-hours, {_energy(spent)}",
         ),
-        ("Carbon", "no region was given" if spent.grams_co2 is None else f"{spent.grams_co2:.3g} g CO2"),
+        ("Carbon", "not known" if spent.grams_co2 is None else f"{spent.grams_co2:.3g} g CO2"),
     ]
     return SearchReport(
         title=f"{product.capitalize()} for {study.chip or 'a chip'}",
@@ -168,4 +169,8 @@ def _show(study: "Study") -> None:
     ]
     options.print_table("The front, best score first", ["trial", "candidate", name, "latency_s"], rows)
     spent = study.spent
-    sys.stdout.write(f"searching took {spent.cpu_hours:.3g} CPU-hours and {spent.kwh:.3g} kWh\n")
+    sys.stdout.write(f"searching took {spent.cpu_hours:.3g} CPU-hours and {_energy(spent)}\n")
+
+
+def _energy(spent: "Spent") -> str:
+    return "an unknown amount of energy" if spent.kwh is None else f"{spent.kwh:.3g} kWh"
