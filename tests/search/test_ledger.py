@@ -44,9 +44,10 @@ def test_a_wish_that_ended_but_was_not_told_is_not_tried_again(tmp_path: Path, m
         raise KeyboardInterrupt
 
     storage = tmp_path / "study.sqlite"
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(optuna.Study, "tell", dies)
-        searched(storage, ToyTask())
+        with pytest.raises(KeyboardInterrupt):
+            searched(storage, ToyTask())
     task = ToyTask()
     assert told(searched(storage, task)) == told(searched(None, ToyTask()))
     assert WISHES[0] not in task.trained

@@ -214,13 +214,12 @@ class OptunaLedger:
 
     def _require_conditions(self, name: str, conditions: Mapping[str, str]) -> None:
         stored = self._study.user_attrs.get(_CONDITIONS, {})
-        for key in conditions.keys() & stored.keys():
-            if stored[key] != conditions[key]:
-                msg = (
-                    f"study {name!r} in this storage was made with {key} {stored[key]!r}, not {conditions[key]!r}; "
-                    "give another storage"
-                )
-                raise ArgumentError(msg)
+        others = [
+            f"{key} {stored[key]!r}, not {now!r}" for key, now in conditions.items() if stored.get(key, now) != now
+        ]
+        if others:
+            msg = f"study {name!r} in this storage was made with {' and '.join(others)}; give another storage or name"
+            raise ArgumentError(msg)
         if conditions.keys() - stored.keys():
             self._study.set_user_attr(_CONDITIONS, {**stored, **conditions})
 
