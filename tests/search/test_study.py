@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import sirdar.search
-from sirdar.errors import ArgumentError, OutputError
+from sirdar.errors import ArgumentError, DataError, OutputError
 from sirdar.search.ledger import OptunaLedger
 from sirdar.search.objectives import Objective
 from sirdar.search.space import Candidate
 from sirdar.search.stopping import MedianStopping
-from sirdar.search.study import Options, Study, search
+from sirdar.search.study import Options, Study, read_study, search
 from sirdar.search.task import Report, Trial
 from sirdar.testing.search import TOY, ToyTask, toy_cost
 
@@ -187,6 +187,14 @@ def test_scores_of_nothing_are_traded_too() -> None:
     options = Options(cost=toy_cost, enqueue=(TOY.smallest(), TOY.largest()))
     study = search(TOY, Untrained(), trials=8, options=options)
     assert study.best.candidate == TOY.largest()
+
+
+@pytest.mark.parametrize("text", ['{"space": []}', "[]", "{}", '{"space": {"schema": 1, "name": "a", "choices": []}}'])
+def test_what_is_no_study_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "study.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"study.json holds no study|schema 1"):
+        read_study(path)
 
 
 def test_hopeless_trainings_are_stopped() -> None:
