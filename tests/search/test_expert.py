@@ -151,6 +151,9 @@ def test_a_person_edits_the_file(tmp_path: Path) -> None:
     path.write_text('{"schema": 7}')
     with pytest.raises(DataError, match="schema 1, got 7"):
         read_rules(path)
+    path.write_text('{"schema": 1, "rules": [{"verb": "prefer", "where": 5, "value": [1]}]}')
+    with pytest.raises(DataError, match=r"holds no rules: .* got 5 and \[1\]"):
+        read_rules(path)
     path.write_text('{"schema": 1, "rules": [{"where": "a"}]}')
     with pytest.raises(DataError, match="holds no rules"):
         read_rules(path)

@@ -4,6 +4,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def told(study: Study) -> list[tuple[int, Candidate, str]]:
     return [(trial.number, trial.candidate, trial.origin) for trial in study.trials]
 
 
-def opened(storage: Path) -> "optuna.Study":
+def opened(storage: Path) -> Any:  # noqa: ANN401 - Optuna's study
     return optuna.load_study(study_name="toy", storage=f"sqlite:///{storage}")
 
 

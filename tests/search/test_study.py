@@ -181,7 +181,8 @@ def test_scores_of_nothing_are_traded_too() -> None:
         metric, higher_is_better = "score", True
         graph = ToyTask().graph
 
-        def evaluate(self, candidate: Candidate, *_: object) -> Mapping[str, float]:
+        def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+            del seed, report
             return {"score": float(candidate == TOY.largest())}
 
     options = Options(cost=toy_cost, enqueue=(TOY.smallest(), TOY.largest()))

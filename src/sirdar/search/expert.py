@@ -180,6 +180,9 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
 
 
 def _rule(row: dict[str, Any]) -> Rule:
+    if not isinstance(row["where"], str) or not isinstance(row["value"], str | int | float):
+        msg = f"a rule needs the name of a choice and one option, got {row['where']!r} and {row['value']!r}"
+        raise TypeError(msg)
     counts = {name: (int(a), int(b)) for name in ("winners", "others") for a, b in [row.get(name, (0, 0))]}
     return Rule(row["verb"], row["where"], row["value"], **counts, chance=float(row.get("chance", 0.0)))
 
