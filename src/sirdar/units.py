@@ -13,7 +13,8 @@ PICO = 1e-12
 class Cost:
     """What it costs to run a network once, or one operator of it.
 
-    Costs add: seconds, joules, parameter bytes and operations sum; the peak of memory is the larger of the two.
+    Costs add: seconds, joules, parameter bytes and operations sum; the peak of memory is the larger of the two. A part
+    that is not known is not a number.
     """
 
     latency_s: float = 0.0

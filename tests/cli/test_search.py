@@ -22,7 +22,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def search_product(data: Path | None, chip: str | None, limits: dict[str, float], **settings: Any) -> Study:  # noqa: ANN401
         del data, chip
-        options = Options(cost=toy_cost, storage=settings.pop("storage"), region="us-east-1")
+        options = Options(cost=toy_cost, storage=settings.pop("storage"), region=settings.pop("region"))
         return run(TOY, ToyTask(), limits=limits, options=options, **settings)
 
     recipe.search_product = search_product  # type: ignore[attr-defined]
@@ -43,6 +43,7 @@ def test_a_search_is_shown_and_stored(
 ) -> None:
     storage, out = str(tmp_path / "study.sqlite"), tmp_path / "out"
     words = ["search", "forecaster", "--limit", "latency_s=0.03", "--trials", "12", "--storage", storage]
+    words += ["--region", "us-east-1"]
     assert sirdar(monkeypatch, *words, "--out", str(out)) == 0
     shown = capsys.readouterr().out
     assert "CPU-hours" in shown
@@ -53,6 +54,21 @@ def test_a_search_is_shown_and_stored(
     assert sirdar(monkeypatch, *words, "--json") == 0
     again = json.loads(capsys.readouterr().out)
     assert [t["candidate"] for t in again["trials"]] == [t["candidate"] for t in stored["trials"]]
+
+
+def test_a_recipe_chooses_the_chip_that_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+
+    def search_product(data: Path | None, chip: str | None, *rest: object, **settings: object) -> Study:
+        del data, rest, settings
+        asked.append(chip)
+        return run(TOY, ToyTask(), trials=1, options=Options(cost=toy_cost))
+
+    recipe = ModuleType("sirdar.recipes.forecaster")
+    recipe.search_product = search_product  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sirdar.recipes.forecaster", recipe)
+    assert sirdar(monkeypatch, "search", "forecaster") == 0
+    assert asked == [None]
 
 
 @pytest.mark.usefixtures("toy")
@@ -72,11 +88,36 @@ def test_rules_are_found_written_and_applied(
     assert json.loads(capsys.readouterr().out)["model"] == {"part0": 1, "part1": 1, "part2": 4, "part3": 1}
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--out", "{file}"], "exists and is no folder"),
+        (["--region", "us-east"], "grid of region 'us-east' is not known"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_before_any_work(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = ModuleType("sirdar.recipes.forecaster")
+    recipe.search_product = lambda *_rest, **_settings: pytest.fail("it searched")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sirdar.recipes.forecaster", recipe)
+    (tmp_path / "file").write_text("")
+    words = [word.format(file=tmp_path / "file") for word in words]
+    assert sirdar(monkeypatch, "search", "forecaster", *words) == 2
+    assert sentence in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("toy")
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["search", "forecast"], "product 'forecast' is not known"),
+        (["search", "forecaster", "--strategy", "hybrid"], "'hybrid' does not search forecaster; random, evolution"),
+        (["search", "detection", "--strategy", "single-shot"], "'single-shot' does not search detection"),
         (["search", "forecaster", "--limit", "latency_s"], "--limit must be NAME=VALUE"),
         (["search", "forecaster", "--limit", "latency=1"], "Did you mean 'latency_s'"),
         (["search", "forecaster", "--limit", "latency_s=1e-9"], "nearest 0.004"),

@@ -76,6 +76,19 @@ def test_graphs_and_modules_give_the_same_operators(build: Callable[[], nn.Modul
     assert found.shape == module(x).shape
 
 
+class BesideNothing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.cat([x[:, :0], x], 1))
+
+
+def test_what_is_joined_with_nothing_stays_as_it_is() -> None:
+    assert not codes(from_graph(trace(BesideNothing(), torch.randn(1, 4))))["CONCATENATION"]
+
+
 def test_a_graph_of_one_s_own_needs_no_names_of_torch() -> None:
     assert codes(from_graph(example_graph())) == {"FULLY_CONNECTED": 2}  # the rectifier is fused
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sirdar.errors import DataError
+from sirdar.errors import ArgumentError, DataError
 from sirdar.forecasting.experts import EXPERTS
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.recipes.forecaster import ForecasterTask, ShapedMQCNN, baseline, pricing, shaped, wql
@@ -71,6 +71,15 @@ def test_this_processor_is_measured(task: ForecasterTask) -> None:
     cost = pricing(task, "this-cpu")(SPACE.smallest())
     assert cost.latency_s > 0
     assert cost.parameter_bytes > 0
+    for name in ("energy_j", "peak_bytes", "memory_bytes", "macs"):
+        with pytest.raises(ArgumentError, match=f"limit {name} <= .* tell only latency_s, parameter_bytes"):
+            search(SPACE, task, limits={name: 1e-9}, options=Options(cost=lambda _candidate: cost))
+
+
+def test_a_panel_without_covariates_is_priced_by_the_compiler(task: ForecasterTask) -> None:
+    pytest.importorskip("ethosu")
+    small, large = (pricing(task, "ethos-u85-512")(candidate) for candidate in (SPACE.smallest(), SPACE.largest()))
+    assert 0 < small.latency_s < large.latency_s
 
 
 def test_wql_is_the_loss_over_the_demand() -> None:

@@ -2,15 +2,20 @@
 """A network leaves in four files that agree with torch and come back."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from sirdar.deploy.tflite import predict, write
 from sirdar.errors import OutputError
 from sirdar.recipes import classification, detection
-from sirdar.recipes.vision_deploy import deliver
+from sirdar.recipes.vision_deploy import Int8Network, deliver, deliver_winner
+from sirdar.recipes.vision_product import searched
 from sirdar.vision.checkpoint import load_network
+from sirdar.vision.images import Labelled, signed
 
 
 @pytest.mark.parametrize(
@@ -28,6 +33,7 @@ def test_every_form_agrees_with_torch(module: object, tmp_path: Path) -> None:
         "network.onnx",
         "network.safetensors",
         "network.tflite",
+        "network_vela.tflite",
     ]
     assert found["int8_error"] < 0.25  # of random weights; trained ones are measured on data
     stored = json.loads((tmp_path / "compiled.json").read_text())
@@ -40,6 +46,42 @@ def test_every_form_agrees_with_torch(module: object, tmp_path: Path) -> None:
         one, two = network(image), other(image)
     pairs = zip(one, two, strict=True) if isinstance(one, tuple) else [(one, two)]
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_winner_is_judged_by_running_its_int8_file(tmp_path: Path) -> None:
+    pytest.importorskip("ethosu")
+    pytest.importorskip("onnxscript")
+    candidate = classification.SPACE.smallest()
+    product = replace(
+        classification.PRODUCT,
+        space=classification.SPACE.restrict({name: (value,) for name, value in candidate.values}),
+        schedule=replace(classification.PRODUCT.schedule, steps=3, batch=4),
+    )
+    images = torch.randint(0, 255, (24, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+    held = Labelled(images[12:], torch.arange(12) % 10, tuple("abcdefghij"))
+    data = classification.data_of(Labelled(images[:12], torch.arange(12) % 10, held.classes), held)
+    settings = {"strategy": "random", "trials": 1, "seed": 4, "storage": None, "region": None}
+    study = searched(product, data, "ethos-u55-128", {}, settings)
+    found = deliver_winner(product, data, study, tmp_path, seed=4)
+    assert found["top1"] == study.best.measures["top1"]  # trained as in the search
+    file = (tmp_path / "network.tflite").read_bytes()
+    named = [int(predict(file, image[None])[0].argmax()) for image in signed(held.images)]
+    assert found["top1_int8"] == np.mean(np.array(named) == held.labels.numpy())
+    assert json.loads((tmp_path / "compiled.json").read_text())["chip"] == "ethos-u55-128"
+    assert b"ethos-u" in (tmp_path / "network_vela.tflite").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_detector_s_int8_file_stands_in_for_it() -> None:
+    pytest.importorskip("ai_edge_litert")
+    torch.manual_seed(0)
+    candidate = detection.SPACE.smallest()
+    network, images = detection.build(candidate).eval(), detection.PRODUCT.example(candidate, 2)
+    with torch.inference_mode():
+        wanted = network(images)
+    found = Int8Network(write(network, images[:1], [images]))(images)
+    for one, other in zip(found, wanted, strict=True):
+        assert (one - other).abs().max() < 0.25 * other.abs().max()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

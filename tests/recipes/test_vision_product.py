@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sirdar.errors import ArgumentError
+from sirdar.deploy.compiled import ethos_u
+from sirdar.errors import ArgumentError, DataError
 from sirdar.recipes import classification, detection, segmentation
-from sirdar.recipes.vision_product import Data, Product, ProductTask, bytes_of, compiled_cost, searched
+from sirdar.recipes.vision_product import Data, Product, ProductTask, bytes_of, compiled_cost, held_out, searched
+from sirdar.search.zeroshot import scored
 from sirdar.vision.blocks import parameter_count
 from sirdar.vision.images import Boxed, Labelled, Masked
 
@@ -59,6 +61,7 @@ def test_a_fused_first_block_lowers_the_peak_and_the_others_stay_bottlenecks() -
     assert kinds == [["fused", "ibn"], ["ibn"] * 3]
     cost = compiled_cost(classification.PRODUCT)
     assert cost(led).peak_bytes < 0.8 * cost(classification.BASELINE).peak_bytes
+    assert cost(led).energy_j == pytest.approx(ethos_u("ethos-u55-256").power_w.value * cost(led).latency_s)
 
 
 def test_parameter_bytes_are_weights_and_wide_biases() -> None:
@@ -93,6 +96,13 @@ def _data(name: str) -> Data:
     return segmentation.data_of(scene, scene)
 
 
+def test_every_class_is_trained_and_judged() -> None:
+    held = held_out(np.array([0] * 3 + [1] * 12), ("cat", "dog"), 10)
+    assert np.flatnonzero(held).tolist() == [0, 3, 13]
+    with pytest.raises(DataError, match="folder 'images' has one image"):
+        held_out(np.zeros(1, int), ("images",), 5)
+
+
 @pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.name)
 def test_a_candidate_is_trained_and_judged(product: Product) -> None:
     task = ProductTask(product, _data(product.name), replace(product.schedule, steps=3, batch=2))
@@ -101,6 +111,23 @@ def test_a_candidate_is_trained_and_judged(product: Product) -> None:
     assert 0 <= found[product.metric] <= 1
     assert reports == [1, 2]
     assert task.graph(product.space.smallest()).macs > 1e5
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.name)
+def test_untrained_networks_are_scored_block_by_block(product: Product) -> None:
+    task = ProductTask(product, Data(lambda _candidate: None, lambda _candidate, _network: 0.0, product.example))  # type: ignore[arg-type, return-value]
+    (found,) = scored(task, [product.space.smallest()], batch=2)
+    assert all(np.isfinite(value) for value in found.values())
+    assert found["trainability"] != 0
+    assert found["gradients"] > 0
+
+
+def test_a_larger_input_has_more_operations_untrained() -> None:
+    task = ProductTask(segmentation.PRODUCT, _data("segmentation"))
+    values = segmentation.PRODUCT.space.smallest().as_dict()
+    sizes = [segmentation.SPACE.candidate(values | {"input": size}) for size in ("80x112", "144x192")]
+    small, large = (row["operations"] for row in scored(task, sizes, batch=1))
+    assert large - small == pytest.approx(np.log(144 * 192 / (80 * 112)), rel=0.01)
 
 
 def _tiny(product: Product) -> Product:
@@ -117,9 +144,10 @@ def test_a_search_under_a_limit_trains_nothing_beyond_it(tmp_path: Path) -> None
     product = _tiny(classification.PRODUCT)
     sizes = sorted(compiled_cost(product)(c).peak_bytes for c in product.space)
     limit = sum(sizes) / 2
-    settings = {"strategy": "random", "trials": 1, "seed": 0, "storage": str(tmp_path / "study.sqlite")}
+    settings = {"strategy": "random", "trials": 1, "seed": 0, "storage": str(tmp_path / "study.sqlite"), "region": None}
     study = searched(product, _data("classification"), None, {"peak_bytes": limit}, settings)
     assert [trial.measures["peak_bytes"] for trial in study.trials] == sizes[:1]
+    assert study.chip == product.chip
     again = searched(product, _data("classification"), None, {"peak_bytes": limit}, settings)
     assert again.trials == study.trials
     with pytest.raises(ArgumentError, match="no candidate of space .* keeps to peak_bytes <= 10"):
@@ -137,7 +165,11 @@ def test_a_users_folder_is_searched(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="needs a folder of images"):
         classification.search_product(None, None, {})
     opened, data = classification.opened(tmp_path)
+    (tmp_path / "emu").mkdir()
+    Image.fromarray(picture).save(tmp_path / "emu" / "0.png")
+    with pytest.raises(DataError, match="folder 'emu' has one image; at least two are needed"):
+        classification.opened(tmp_path)
     product = _tiny(opened)
-    settings = {"strategy": "evolution", "trials": 2, "seed": 0, "storage": None}
+    settings = {"strategy": "evolution", "trials": 2, "seed": 0, "storage": None, "region": None}
     study = searched(product, data, "ethos-u55-128", {"memory_bytes": 300e3}, settings)
     assert product.network(study.best.candidate).eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 2)

@@ -2,6 +2,7 @@
 """Whole searches on a task whose optimum is known, killed ones, and impossible ones."""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 import sirdar.search
-from sirdar.errors import ArgumentError, DataError, OutputError
+from sirdar.errors import ArgumentError, DataError, OutputError, UnsupportedError
 from sirdar.search.ledger import OptunaLedger
 from sirdar.search.objectives import Objective
 from sirdar.search.space import Candidate
@@ -196,6 +197,18 @@ def test_what_is_no_study_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(DataError, match=r"study.json holds no study|schema 1"):
         read_study(path)
+
+
+@pytest.mark.parametrize("storage", ["redis://localhost", "postgresql://u@h:port/x", "unheard-of://x"])
+def test_a_url_that_is_none_of_a_database_is_named(storage: str) -> None:
+    with pytest.raises(OutputError, match=f"storage '{storage}' cannot be opened: "):
+        search(TOY, ToyTask(), trials=1, options=Options(storage=storage))
+
+
+def test_a_missing_driver_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(UnsupportedError, match="needs a driver, psycopg2: pip install 'psycopg2-binary'"):
+        search(TOY, ToyTask(), trials=1, options=Options(storage="postgresql+psycopg2://u:p@127.0.0.1:1/x"))
 
 
 def test_hopeless_trainings_are_stopped() -> None:

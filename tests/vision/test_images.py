@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders written by Pillow come back as they were; whatever is wrong with one is said in a sentence."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,16 @@ import torch
 from PIL import Image
 
 from sirdar.errors import DataError
-from sirdar.vision.images import VOID, read_boxed, read_classes, read_labelled, read_masked, signed
+from sirdar.vision.images import (
+    VOID,
+    decoded,
+    decoded_mask,
+    read_boxed,
+    read_classes,
+    read_labelled,
+    read_masked,
+    signed,
+)
 
 
 def _png(path: Path, array: np.ndarray) -> None:
@@ -41,6 +51,29 @@ def test_boxes_are_scaled_with_their_images(tmp_path: Path) -> None:
     assert data.boxes[1].isnan().all()
 
 
+def test_a_table_by_excel_is_read(tmp_path: Path) -> None:
+    _png(tmp_path / "images" / "a.png", _picture(0, 20, 40))
+    (tmp_path / "boxes.csv").write_text("\ufeffimage,left,top,right,bottom\na.png,-1,2,20,10\n")
+    assert read_boxed(tmp_path, (20, 40)).boxes.tolist() == [[[-1, 2, 20, 10]]]  # a little over the edge is no mistake
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ("", "names no box"),
+        ("a.png,4,2,20,10\na.png,20,2,4,10\n", r"line 3: left < right .* got \[20.0, 2.0, 4.0, 10.0\]"),
+        ("a.png,4,nan,20,10\n", "line 2: left < right and top < bottom must hold"),
+        ("a.png,4,2,inf,10\n", "line 2: left < right and top < bottom must hold"),
+        ("a.png,50,2,60,10\n", r"the box 50.0, 2.0, 60.0, 10.0 is outside its image 'a\.png'"),
+    ],
+)
+def test_a_box_that_is_none_is_named(tmp_path: Path, rows: str, sentence: str) -> None:
+    _png(tmp_path / "images" / "a.png", _picture(0, 20, 40))
+    (tmp_path / "boxes.csv").write_text(f"image,left,top,right,bottom\n{rows}")
+    with pytest.raises(DataError, match=sentence):
+        read_boxed(tmp_path, (10, 20))
+
+
 def test_masks_are_classes_or_void(tmp_path: Path) -> None:
     mask = np.array([[0, 1], [VOID, 1]], np.uint8)
     _png(tmp_path / "images" / "a.png", _picture(0, 4, 4))
@@ -64,9 +97,44 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\nz.jpg,0,0,1,1\n")
     with pytest.raises(DataError, match="image 'z.jpg' is not among the images"):
         read_boxed(tmp_path, (4, 4))
-    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\n")
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\na.jpg,0,0,1,1\n")
     with pytest.raises(DataError, match=r"a\.jpg: not an image"):
         read_boxed(tmp_path, (4, 4))
     (tmp_path / "classes.txt").write_text("road\n")
     with pytest.raises(DataError, match="at least two class names, one a line, got 1"):
         read_classes(tmp_path / "classes.txt")
+
+
+def _encoded(array: np.ndarray, mode: str | None = None) -> bytes:
+    file, picture = io.BytesIO(), Image.fromarray(array)
+    (picture if mode is None else picture.convert(mode)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_sixteen_bits_of_grey_become_eight() -> None:
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    for wide in (grey * 257, grey * 257 + 100 * (grey < 255)):
+        assert np.array_equal(decoded(_encoded(wide.astype(np.uint16)))[0], grey[..., None].repeat(3, 2))
+
+
+def test_what_pillow_cannot_open_is_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _encoded(_picture(0))
+    broken = whole[:8] + b"\xff" + whole[9:]  # the length of the first chunk
+    for read in (decoded, decoded_mask):
+        with pytest.raises(DataError, match="not an image|not a mask"):
+            read(broken)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(DataError, match="exceeds limit"):
+        decoded(whole)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_a_mask_of_colours_is_refused(mode: str) -> None:
+    with pytest.raises(DataError, match=f"single values from 0 to 255, got mode {mode}$"):
+        decoded_mask(_encoded(_picture(0), mode), (4, 4))
+
+
+def test_a_mask_of_sixteen_bits_holds_no_more_than_eight() -> None:
+    assert decoded_mask(_encoded(np.full((2, 2), 2, np.uint16))).tolist() == [[2, 2], [2, 2]]
+    with pytest.raises(DataError, match=r"got mode I;16 with values up to 257"):
+        decoded_mask(_encoded(np.full((2, 2), 257, np.uint16)))

@@ -40,6 +40,8 @@ def test_all_right_is_one_and_nothing_found_is_zero() -> None:
     assert mean_of_thresholds(truth, [np.array([0.9, 0.8])], truth) == 1
     assert mean_of_thresholds([np.zeros((0, 4))], [np.zeros(0)], truth) == 0
     assert mean_average_precision([Found(np.zeros((0, 4)), np.zeros(0))], truth, (50, 50))["map"] == 0
+    nothing = mean_average_precision([Found(np.array([[0.0, 0, 9, 9]]), np.ones(1))], [np.zeros((0, 4))], (50, 50))
+    assert nothing == {"map": 0, "map50": 0, "map75": 0}
 
 
 def test_a_second_box_on_the_same_object_is_wrong() -> None:

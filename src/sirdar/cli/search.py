@@ -4,6 +4,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
     from sirdar.search.spent import Spent
     from sirdar.search.study import Study
 
-PRODUCTS = ("forecaster", "detection", "classification", "segmentation")
+_TRAINED = ("random", "evolution", "nsga-ii", "tpe", "reinforce")  # these need no look into a network
+_LOOKED_AT = (*_TRAINED, "zero-shot", "hybrid")
+PRODUCTS = {
+    "forecaster": _TRAINED,
+    "detection": _LOOKED_AT,
+    "classification": _LOOKED_AT,
+    "segmentation": _LOOKED_AT,
+}
+"""What can be searched, and by which strategies."""
 
 
 def search(  # noqa: PLR0913 - one argument per option
@@ -26,8 +35,12 @@ def search(  # noqa: PLR0913 - one argument per option
         Path | None, typer.Argument(help="A table for the forecaster, a folder of images for the others.")
     ] = None,
     chip: Annotated[
-        str, typer.Option(help="A name of the catalogue, or ethos-u85-512 and the like.")
-    ] = "ethos-u85-512",
+        str | None,
+        typer.Option(
+            help="For the forecaster a name of the catalogue, ethos-u85-512 and the like or this-cpu; by default "
+            "trainium1. For the others an Ethos-U; by default ethos-u55-256 for classification, else ethos-u85-512."
+        ),
+    ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(
@@ -36,43 +49,65 @@ def search(  # noqa: PLR0913 - one argument per option
     ] = None,
     strategy: Annotated[
         str,
-        typer.Option(help="random, evolution, nsga-ii, tpe, reinforce, zero-shot, single-shot or hybrid."),
+        typer.Option(help=f"{', '.join(_TRAINED)}; for images also zero-shot or hybrid."),
     ] = "evolution",
     trials: Annotated[int, typer.Option(help="Candidates to train, those found in the storage included.")] = 12,
     storage: Annotated[
         str | None,
         typer.Option(help="SQLite file or database URL; a search that was killed goes on from it."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for report.html and study.json.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder for report.html, study.json and, for images, the winner as safetensors, ONNX and int8 TFLite.",
+        ),
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="Whose grid feeds the search, for its grams of CO2.")] = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
     """Search the network that does a product's task best within what a chip allows.
 
     Candidates beyond a limit are never trained. A limit that none can keep ends with the nearest that can be had.
+    With --out the winner for images is trained once more and leaves as files, its int8 file judged by running it.
 
     Examples:
         sirdar search forecaster demand.parquet --chip trainium1 --limit latency_s=3e-4 --out searched
 
         sirdar search classification photos --chip ethos-u55-256 --limit memory_bytes=200000 --strategy hybrid
     """
+    from sirdar.chips import grams_co2
     from sirdar.errors import ArgumentError, nearest, require_positive_integer
+    from sirdar.recipes.files import finite, output_folder
 
     if product not in PRODUCTS:
         msg = f"product {product!r} is not known; known are {', '.join(PRODUCTS)}.{nearest(product, PRODUCTS)}"
         raise ArgumentError(msg)
+    if strategy not in PRODUCTS[product]:
+        known = PRODUCTS[product]
+        msg = f"strategy {strategy!r} does not search {product}; {', '.join(known)} do.{nearest(strategy, known)}"
+        raise ArgumentError(msg)
     require_positive_integer(trials, "trials")
+    if region is not None:
+        grams_co2(0.0, region)  # an unknown one is refused before any work
+    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage, "region": region}
     recipe: Any = import_module(f"sirdar.recipes.{product}")
-    study = recipe.search_product(
-        source, chip, limits(limit), strategy=strategy, trials=trials, seed=seed, storage=storage
-    )
-    content = study.to_dict()
-    if out is not None:
-        _write(study, content, out, product)
+    delivered = out if product != "forecaster" else None
+    if delivered is not None:
+        _require_onnx()
+    with ExitStack() as stack:
+        scratch = stack.enter_context(output_folder(out)) if out else None
+        study = recipe.search_product(source, chip, limits(limit), **settings)
+        content = finite(study.to_dict())
+        if scratch is not None:
+            _write(study, content, scratch, product)
+    if delivered is not None:  # now that the study is safe
+        content["winner"] = _deliver(recipe.opened(source), study, content, delivered, seed)
     if as_json:
         options.print_json(content)
         return
-    _show(study)
+    _show(study, content.get("winner", {}))
 
 
 def limits(items: Sequence[str] | None) -> dict[str, float]:
@@ -107,8 +142,8 @@ def read_json(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def report_of(study: "Study", product: str) -> "SearchReport":
-    """What the page shows of a study."""
+def report_of(study: "Study", product: str, winner: Mapping[str, float] | None = None) -> "SearchReport":
+    """What the page shows of a study, and of its winner's files where they were written."""
     from sirdar.report.search import Point, SearchReport
     from sirdar.search.expert import find_rules
 
@@ -131,6 +166,7 @@ def report_of(study: "Study", product: str) -> "SearchReport":
             f"{spent.cpu_hours:.3g} CPU-hours, {spent.gpu_hours:.3g} GPU-hours, {_energy(spent)}",
         ),
         ("Carbon", "not known" if spent.grams_co2 is None else f"{spent.grams_co2:.3g} g CO2"),
+        *_facts_of(wanted.name, winner or {}),
     ]
     return SearchReport(
         title=f"{product.capitalize()} for {study.chip or 'a chip'}",
@@ -152,22 +188,54 @@ def _front(study: "Study") -> Sequence[Any]:
     return Objectives((study.objectives.wanted[0], Objective("latency_s"))).pareto(study.trials)
 
 
-def _write(study: "Study", content: Mapping[str, Any], out: Path, product: str) -> None:
-    from sirdar.recipes.files import finite, output_folder, write_json
+def _facts_of(metric: str, winner: Mapping[str, float]) -> list[tuple[str, str]]:
+    """What the winner's files reach on the images held out."""
+    if not winner:
+        return []
+    return [
+        (f"The winner's {metric} in floating point", f"{winner[metric]:.4g}"),
+        (f"The winner's {metric} by its int8 TFLite file", f"{winner[f'{metric}_int8']:.4g}"),
+    ]
+
+
+def _require_onnx() -> None:
+    from sirdar.recipes.vision_deploy import require_onnx
+
+    require_onnx()  # it is needed after the search, which takes hours
+
+
+def _deliver(
+    opened: tuple[Any, Any], study: "Study", content: Mapping[str, Any], out: Path, seed: int
+) -> dict[str, float]:
+    """The winner's files beside the report, and what they reach; the report is written again with that."""
+    from sirdar.recipes.files import finite, output_folder
+    from sirdar.recipes.vision_deploy import deliver_winner
+
+    product, data = opened
+    with output_folder(out) as scratch:
+        winner = finite(deliver_winner(product, data, study, scratch, seed))
+        _write(study, {**content, "winner": winner}, scratch, product.name)
+    return winner
+
+
+def _write(study: "Study", content: Mapping[str, Any], folder: Path, product: str) -> None:
+    from sirdar.recipes.files import write_json
     from sirdar.report.search import search_page
 
-    with output_folder(out) as scratch:
-        write_json(finite(dict(content)), scratch / "study.json")
-        (scratch / "report.html").write_text(search_page(report_of(study, product)), encoding="utf-8")
+    write_json(content, folder / "study.json")
+    page = search_page(report_of(study, product, content.get("winner")))
+    (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def _show(study: "Study") -> None:
+def _show(study: "Study", winner: Mapping[str, float]) -> None:
     name = study.objectives.wanted[0].name
     rows = [
         [str(t.number), str(t.candidate), f"{t.measures[name]:.5g}", f"{t.measures['latency_s']:.4g}"]
         for t in _front(study)
     ]
     options.print_table("The front, best score first", ["trial", "candidate", name, "latency_s"], rows)
+    for fact, value in _facts_of(name, winner):
+        sys.stdout.write(f"{fact} is {value}\n")
     spent = study.spent
     sys.stdout.write(f"searching took {spent.cpu_hours:.3g} CPU-hours and {_energy(spent)}\n")
 

@@ -130,6 +130,27 @@ def compile_tflite(
         ArgumentError: Vela knows no such accelerator, system or memory mode, or refuses the combination.
         UnsupportedError: ethos-u-vela is not installed.
     """
+    return _report(*_compiled(file, accelerator, memory_mode, system, arena_bytes))
+
+
+def vela_file(file: bytes, accelerator: str) -> bytes:
+    """The TFLite file that a device runs: what Vela makes of an int8 one, by its own system and memory mode.
+
+    Raises:
+        ArgumentError: Vela knows no such accelerator, or refuses the file.
+        UnsupportedError: ethos-u-vela is not installed.
+    """
+    return bytes(_compiled(file, accelerator)[0].model)
+
+
+def _compiled(
+    file: bytes,
+    accelerator: str,
+    memory_mode: str | None = None,
+    system: str | None = None,
+    arena_bytes: int | None = None,
+) -> tuple[Untyped, float, tuple[str, ...]]:
+    """What Vela returns, the system's clock, and why operators are left to the host."""
     regor = _regor()
     if file[4:8] != b"TFL3":  # anything else ends the process
         msg = f"a TFLite file has TFL3 in its bytes 4 to 8, got {file[4:8]!r}"
@@ -161,7 +182,7 @@ def compile_tflite(
         msg = f"Vela cannot compile the network for {accelerator} ({system}, {memory_mode}): {reason}"
         raise ArgumentError(msg) from error
     reasons = tuple(dict.fromkeys(line.removeprefix("Reason: ") for line in said if line.startswith("Reason: ")))
-    return _report(found, float(settings[f"System_Config.{system}"]["core_clock"]), reasons)
+    return found, float(settings[f"System_Config.{system}"]["core_clock"]), reasons
 
 
 class Vela:

@@ -91,7 +91,7 @@ def quantile_loss(
 
 
 def steps_for(asked: int | None, observed: Bool[np.ndarray, " step"], least: int) -> int:
-    """Optimiser steps as asked for; when None, `least` up to 400,000 observations, then as the root of their number."""
+    """Steps (or rows) as asked for; when None, `least` up to 400,000 observations, then as the root of their number."""
     return round(least * math.sqrt(max(1.0, int(observed.sum()) / _LITTLE))) if asked is None else asked
 
 

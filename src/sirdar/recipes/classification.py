@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from sirdar.recipes.vision_product import Data, Product, folder_of, searched, stage_of
+from sirdar.recipes.vision_product import Data, Product, folder_of, held_out, searched, spread, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block
 from sirdar.vision.classification import ClassificationTask, Classifier, classified_by, top1
-from sirdar.vision.images import Labelled, read_labelled
+from sirdar.vision.images import Labelled, read_labelled, signed
 from sirdar.vision.training import Schedule
 
 if TYPE_CHECKING:
@@ -118,20 +118,23 @@ def data_of(training: Labelled, validation: Labelled, device: str = "cpu") -> Da
     task, judged = ClassificationTask(training.to(device)), validation.to(device)
     labels = validation.labels.cpu().numpy()
     return Data(
-        lambda _candidate: task, lambda _candidate, network: top1(classified_by(network, judged), labels), device
+        lambda _candidate: task,
+        lambda _candidate, network: top1(classified_by(network, judged), labels),
+        lambda _candidate: signed(spread(training.images)),
+        device,
     )
 
 
 def opened(folder: Path) -> tuple[Product, Data]:
     """A folder with one sub-folder of images per class, and the product for its classes.
 
-    A tenth of the images, every tenth by name, is for validation.
+    A tenth of each class's images, every tenth by name, is for validation.
 
     Raises:
-        DataError: the folder is not as expected.
+        DataError: the folder is not as expected, or a class has a single image.
     """
     every = read_labelled(folder, SIZE)
-    held = np.arange(len(every.images)) % 10 == 0
+    held = held_out(every.labels.numpy(), every.classes, 10)
     judged = data_of(every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held)))
     return replace(PRODUCT, build=lambda candidate: build_for(candidate, len(every.classes))), judged
 
@@ -144,22 +147,24 @@ def search_product(
     trials: int = 24,
     seed: int = 0,
     storage: str | None = None,
+    region: str | None = None,
 ) -> "Study":
     """Searches a classifier of thumbnails for a user's folder with one sub-folder of images per class.
 
     Args:
-        data: the folder. A tenth of the images, every tenth by name, is for validation.
+        data: the folder. A tenth of each class's images, every tenth by name, is for validation.
         chip: a compiled target; Ethos-U55-256 when None.
         limits: greatest costs, such as {"memory_bytes": 400e3}.
-        strategy: see `sirdar.search.search`.
+        strategy: see `sirdar.search.search`; all but "single-shot".
         trials: candidates to train.
         seed: of the search.
         storage: an SQLite file or URL that a killed search goes on from.
+        region: whose grid feeds the search, for its carbon.
 
     Raises:
         ArgumentError: no data was given, or no candidate keeps to the limits.
-        DataError: the folder is not as expected.
+        DataError: the folder is not as expected, or a class has a single image.
     """
     product, judged = opened(folder_of(data))
-    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage}
+    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage, "region": region}
     return searched(product, judged, chip, limits, settings)

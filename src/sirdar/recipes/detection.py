@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from sirdar.recipes.vision_product import Data, Product, folder_of, searched, stage_of
+from sirdar.recipes.vision_product import Data, Product, folder_of, held_out, searched, spread, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block, deepened
 from sirdar.vision.detection import DetectionTask, Detector, found_by
-from sirdar.vision.images import Boxed, read_boxed
+from sirdar.vision.images import Boxed, read_boxed, signed
 from sirdar.vision.precision import mean_of_thresholds
 from sirdar.vision.training import Schedule
 
@@ -93,17 +93,17 @@ def data_of(training: Boxed, validation: Boxed, device: str = "cpu") -> Data:
         found = found_by(network, judged)
         return mean_of_thresholds([f.boxes for f in found], [f.scores for f in found], truth)
 
-    return Data(lambda _candidate: task, score, device)
+    return Data(lambda _candidate: task, score, lambda _candidate: signed(spread(training.images)), device)
 
 
 def opened(folder: Path) -> tuple[Product, Data]:
     """A folder with `images/` and `boxes.csv`; a fifth of the images, every fifth by name, is for validation.
 
     Raises:
-        DataError: the folder is not as expected.
+        DataError: the folder is not as expected, or has a single image.
     """
     every = read_boxed(folder, SIZE)
-    held = np.arange(len(every.images)) % 5 == 0
+    held = held_out(np.zeros(len(every.images), int), ("images",), 5)
     return PRODUCT, data_of(every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held)))
 
 
@@ -115,6 +115,7 @@ def search_product(
     trials: int = 24,
     seed: int = 0,
     storage: str | None = None,
+    region: str | None = None,
 ) -> "Study":
     """Searches a detector for a user's folder of images with `boxes.csv`.
 
@@ -122,15 +123,16 @@ def search_product(
         data: the folder; see `sirdar.vision.images`. A fifth of the images, every fifth by name, is for validation.
         chip: a compiled target; Ethos-U85-512 when None.
         limits: greatest costs, such as {"latency_s": 1e-3}.
-        strategy: see `sirdar.search.search`.
+        strategy: see `sirdar.search.search`; all but "single-shot".
         trials: candidates to train.
         seed: of the search.
         storage: an SQLite file or URL that a killed search goes on from.
+        region: whose grid feeds the search, for its carbon.
 
     Raises:
         ArgumentError: no data was given, or no candidate keeps to the limits.
-        DataError: the folder is not as expected.
+        DataError: the folder is not as expected, or has a single image.
     """
     product, judged = opened(folder_of(data))
-    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage}
+    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage, "region": region}
     return searched(product, judged, chip, limits, settings)

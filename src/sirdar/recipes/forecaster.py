@@ -4,8 +4,10 @@
 The only place that knows forecasting, search and chips together.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -269,7 +271,10 @@ def pricing(task: ForecasterTask, chip: str) -> Callable[[Candidate], Cost]:
 
 
 def _measured(network: nn.Module, example: tuple[Tensor, ...], runs: int = 7) -> Cost:
-    """Processor seconds of one run on this machine, the least of several: what else runs here does not count."""
+    """Processor seconds of one run on this machine, the least of several: what else runs here does not count.
+
+    Of the rest only the parameters are known.
+    """
     parameters = float(sum(4 * parameter.numel() for parameter in network.parameters()))
     seconds = []
     with torch.inference_mode():
@@ -277,7 +282,8 @@ def _measured(network: nn.Module, example: tuple[Tensor, ...], runs: int = 7) ->
             begin = time.process_time()
             network(*example)
             seconds.append(time.process_time() - begin)
-    return Cost(latency_s=min(seconds[1:]), parameter_bytes=parameters)
+    unknown = math.nan
+    return Cost(min(seconds[1:]), energy_j=unknown, peak_bytes=unknown, parameter_bytes=parameters, macs=unknown)
 
 
 def search_product(
@@ -289,6 +295,7 @@ def search_product(
     trials: int = 12,
     seed: int = 0,
     storage: str | None = None,
+    region: str | None = None,
 ) -> Study:
     """Searches MQ-CNN for a chip on a user's own panel, or on the bundled one.
 
@@ -296,10 +303,11 @@ def search_product(
         data: a Parquet or CSV file as `Panel.read` takes it; the bundled retail panel when None.
         chip: a name of the catalogue, "this-cpu" or "ethos-u85-512" and the like; Trainium 1 when None.
         limits: greatest costs; two thirds of MQ-CNN's own latency when None.
-        strategy: see `sirdar.search.study.search`.
+        strategy: see `sirdar.search.study.search`; all but "zero-shot", "single-shot" and "hybrid".
         trials: candidates to train.
         seed: of proposals and trainings.
         storage: an SQLite file or a database URL.
+        region: whose grid feeds the search, for its carbon.
 
     Raises:
         ArgumentError: no candidate keeps to the limits.
@@ -312,5 +320,6 @@ def search_product(
     cost = pricing(task, chip)
     start = baseline(space, task.length)
     bounds = dict(limits or {"latency_s": cost(start).latency_s * 2 / 3})
-    options = Options(cost=cost, storage=storage, name=f"mq-cnn {chip}")
-    return search(space, task, limits=bounds, strategy=strategy, trials=trials, seed=seed, options=options)
+    options = Options(cost=cost, storage=storage, name=f"mq-cnn {chip}", region=region)
+    study = search(space, task, limits=bounds, strategy=strategy, trials=trials, seed=seed, options=options)
+    return replace(study, chip=chip)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from sirdar.recipes.vision_product import Data, Product, folder_of, searched, stage_of
+from sirdar.recipes.vision_product import Data, Product, folder_of, held_out, searched, spread, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block, deepened
 from sirdar.vision.images import Masked, read_classes, read_masked
-from sirdar.vision.segmentation import SegmentationTask, Segmenter, class_weights, counts_by, mean_iou
+from sirdar.vision.segmentation import SegmentationTask, Segmenter, class_weights, counts_by, mean_iou, resized
 from sirdar.vision.training import Schedule
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def data_of(training: Masked, validation: Masked, device: str = "cpu") -> Data:
     return Data(
         lambda candidate: SegmentationTask(learnt, size_of(candidate), weights),
         lambda candidate, network: mean_iou(counts_by(network, judged, size_of(candidate))),
+        lambda candidate: resized(spread(training.images), size_of(candidate)),
         device,
     )
 
@@ -106,11 +107,11 @@ def opened(folder: Path) -> tuple[Product, Data]:
     A fifth of the images, every fifth by name, is for validation.
 
     Raises:
-        DataError: the folder is not as expected.
+        DataError: the folder is not as expected, or has a single image.
     """
     classes = read_classes(folder / "classes.txt")
     every = read_masked(folder, (180, 240), classes)
-    held = np.arange(len(every.images)) % 5 == 0
+    held = held_out(np.zeros(len(every.images), int), ("images",), 5)
     judged = data_of(every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held)))
     return replace(PRODUCT, build=lambda candidate: build_for(candidate, len(classes))), judged
 
@@ -123,6 +124,7 @@ def search_product(
     trials: int = 24,
     seed: int = 0,
     storage: str | None = None,
+    region: str | None = None,
 ) -> "Study":
     """Searches a segmenter for a user's folder with `images/`, `masks/` and `classes.txt`, one class a line.
 
@@ -130,15 +132,16 @@ def search_product(
         data: the folder. A fifth of the images, every fifth by name, is for validation.
         chip: a compiled target; Ethos-U85-512 when None.
         limits: greatest costs, such as {"latency_s": 1e-3}.
-        strategy: see `sirdar.search.search`.
+        strategy: see `sirdar.search.search`; all but "single-shot".
         trials: candidates to train.
         seed: of the search.
         storage: an SQLite file or URL that a killed search goes on from.
+        region: whose grid feeds the search, for its carbon.
 
     Raises:
         ArgumentError: no data was given, or no candidate keeps to the limits.
-        DataError: the folder is not as expected.
+        DataError: the folder is not as expected, or has a single image.
     """
     product, judged = opened(folder_of(data))
-    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage}
+    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage, "region": region}
     return searched(product, judged, chip, limits, settings)

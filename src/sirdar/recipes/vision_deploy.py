@@ -5,16 +5,20 @@ import json
 import os
 import tempfile
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from sirdar.errors import OutputError, UnsupportedError
-from sirdar.recipes.vision_product import Product
+from sirdar.recipes.vision_product import Data, Product, ProductTask
 from sirdar.search.space import Candidate
+from sirdar.search.study import Study
 from sirdar.vision.checkpoint import save_network
+from sirdar.vision.detection import Raw
 
 TOLERANCE = 1e-3  # of onnxruntime against torch, relative to the largest output
 
@@ -29,7 +33,8 @@ def deliver(
         candidate: what was built.
         network: trained, in evaluation mode, on the CPU.
         calibration: images [image, 3, height, width] in -1..1 that look like what it will see; they decide the scales.
-        folder: gets `network.safetensors`, `network.onnx`, `network.tflite` and `compiled.json`.
+        folder: gets `network.safetensors`, `network.onnx`, `network.tflite`, what Vela makes of it as
+            `network_vela.tflite`, and `compiled.json`.
 
     Returns:
         Vela's estimates (latency_s, cycles, sram_bytes) and "int8_error", the largest difference of an int8 output
@@ -39,7 +44,7 @@ def deliver(
         OutputError: a file cannot be written.
         UnsupportedError: a package is missing, or the ONNX file does not compute what torch does.
     """
-    from sirdar.deploy.compiled import compile_tflite
+    from sirdar.deploy.compiled import compile_tflite, vela_file
     from sirdar.deploy.tflite import predict, save, write
 
     facts = {"product": product.name, "choices": candidate.as_dict()}
@@ -47,6 +52,7 @@ def deliver(
     write_onnx(network, calibration[:1], folder / "network.onnx")
     file = write(network, calibration[:1], [calibration])
     save(file, folder / "network.tflite")
+    save(vela_file(file, product.chip), folder / "network_vela.tflite")
     report = asdict(compile_tflite(file, product.chip))
     with torch.inference_mode():
         wanted = _outputs(network(calibration[:1]))
@@ -55,6 +61,68 @@ def deliver(
     error = max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
     _write_json(folder / "compiled.json", facts | {"chip": product.chip, "vela": report, "int8_error": error})
     return {name: float(report[name]) for name in ("latency_s", "cycles", "sram_bytes")} | {"int8_error": error}
+
+
+def deliver_winner(product: Product, data: Data, study: Study, folder: Path, seed: int = 0) -> dict[str, float]:
+    """Trains the best candidate of a search once more, as the search did, and writes it in every form.
+
+    Args:
+        product: that was searched.
+        data: that it was searched on.
+        study: what was found, for which chip.
+        folder: see `deliver`.
+        seed: of the search.
+
+    Returns:
+        What `deliver` does, and the metric on validation data: of the network and, as "..._int8", of the TFLite file
+        run by LiteRT.
+
+    Raises:
+        OutputError: a file cannot be written.
+        UnsupportedError: see `deliver`.
+    """
+    aimed, candidate = replace(product, chip=study.chip), study.best.candidate
+    network, _ = ProductTask(aimed, data).trained(candidate, seed)
+    score = data.score(candidate, network)
+    found = deliver(aimed, candidate, network.cpu(), data.calibration(candidate), folder)
+    int8 = Int8Network((folder / "network.tflite").read_bytes())
+    return found | {product.metric: score, f"{product.metric}_int8": data.score(candidate, int8.eval())}
+
+
+@final
+class Int8Network(nn.Module):
+    """An int8 TFLite file in the place of the camera network that it was written from; LiteRT runs it.
+
+    Args:
+        file: for one image.
+    """
+
+    def __init__(self, file: bytes) -> None:
+        super().__init__()
+        self.file = file
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Tensor | Raw:
+        """What the network puts out, as far as 8 bits tell it."""
+        from sirdar.deploy.tflite import predict
+
+        rows = [sorted(predict(self.file, image), key=lambda part: tuple(part.shape)) for image in images.split(1)]
+        parts = [torch.cat(part).to(images.device) for part in zip(*rows, strict=True)]
+        return parts[0] if len(parts) == 1 else Raw(*parts)
+
+
+def require_onnx() -> Any:  # noqa: ANN401 - the module
+    """onnxruntime, or a sentence that says how to install what an ONNX file needs.
+
+    Raises:
+        UnsupportedError: onnxscript or onnxruntime is missing.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError as error:
+        msg = f"ONNX export needs {error.name}: pip install 'sirdar[onnx]'"
+        raise UnsupportedError(msg) from error
+    return onnxruntime
 
 
 def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
@@ -69,12 +137,7 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
         UnsupportedError: onnx, onnxscript or onnxruntime is missing, or the file does not compute what torch does.
         OutputError: the file cannot be written.
     """
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401 - torch's exporter needs it
-    except ImportError as error:
-        msg = f"ONNX export needs {error.name}: pip install 'sirdar[onnx]'"
-        raise UnsupportedError(msg) from error
+    onnxruntime = require_onnx()
     part: str | None = None
     try:
         handle, part = tempfile.mkstemp(suffix=".part", dir=path.absolute().parent)

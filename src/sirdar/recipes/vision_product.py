@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the three camera products have in common: a space, a network for each candidate, its price and its training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sirdar.errors import ArgumentError
+from sirdar.errors import ArgumentError, DataError
 from sirdar.search.space import Candidate, SearchSpace, Value
 from sirdar.units import Cost
 from sirdar.vision.blocks import Block, parameter_count
@@ -69,17 +70,21 @@ class Data:
     Args:
         task: batches of a candidate.
         score: the metric of a network in evaluation mode on validation data.
+        calibration: training images as a candidate reads them, on the CPU; they decide the scales of an int8 file.
         device: where both run, "cpu" or "cuda".
     """
 
     task: Callable[[Candidate], Task]
     score: Callable[[Candidate, nn.Module], float]
+    calibration: Callable[[Candidate], Tensor]
     device: str = "cpu"
 
 
 @final
 class ProductTask:
-    """A product as a search sees it: the `Task`, `Scorable` and `Shared` of `sirdar.search`.
+    """A product as a search sees it: the `Task` and `Scorable` of `sirdar.search`.
+
+    It is not `Shared`: a supernet trains all candidates on the same batch, and segmenters differ in their input's size.
 
     Args:
         product: what is searched.
@@ -101,9 +106,9 @@ class ProductTask:
         """A candidate's network with random weights."""
         return self.product.network(candidate)
 
-    def example(self, batch: int, seed: int) -> Tensor:
-        """Random images of the baseline's size."""
-        return self.product.example(self.product.baseline, batch, seed)
+    def example(self, candidate: Candidate, batch: int, seed: int) -> Tensor:
+        """Random images of the candidate's size."""
+        return self.product.example(candidate, batch, seed)
 
     def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
         """Trains a candidate and judges it on validation data; reports the score at a third and two thirds."""
@@ -153,6 +158,11 @@ def stage_of(count: int, stride: int, row: Mapping[str, Any]) -> list[Block]:
     return [Block(**{**row, "stride": stride if place == 0 else 1}) for place in range(count)]
 
 
+def spread(images: Tensor, most: int = 100) -> Tensor:
+    """At most so many of the images, from the first to the last."""
+    return images[torch.linspace(0, len(images) - 1, min(most, len(images))).long()]
+
+
 def integer(value: Value) -> int:
     """An option that is a whole number."""
     return int(value)
@@ -169,6 +179,27 @@ def compiled_cost(product: Product) -> Callable[[Candidate], Cost]:
     from sirdar.recipes.vision_price import estimated
 
     return lambda candidate: estimated(product.graph(candidate), product.chip)
+
+
+def held_out(labels: np.ndarray, folders: Sequence[str], every: int) -> np.ndarray:
+    """Which images are for validation, [image]: of each folder the first by name and every so many after it.
+
+    Args:
+        labels: the number of each image's folder, [image].
+        folders: their names.
+        every: one of so many is for validation.
+
+    Raises:
+        DataError: a folder has a single image, so that none is left to train on.
+    """
+    held = np.zeros(len(labels), bool)
+    for label, name in enumerate(folders):
+        places = np.flatnonzero(labels == label)
+        if len(places) < 2:
+            msg = f"folder {name!r} has one image; at least two are needed, one to train on and one to judge by"
+            raise DataError(msg)
+        held[places[::every]] = True
+    return held
 
 
 def folder_of(data: Path | None) -> Path:
@@ -189,13 +220,13 @@ def searched(
         data: to train and judge on.
         chip: in place of the product's.
         limits: greatest costs by name.
-        settings: strategy, trials, seed and storage.
+        settings: strategy, trials, seed, storage and region.
     """
     from sirdar.search.study import Options, search
 
     aimed = product if chip is None else replace(product, chip=chip)
-    options = Options(cost=compiled_cost(aimed), storage=settings["storage"])
-    return search(
+    options = Options(cost=compiled_cost(aimed), storage=settings["storage"], region=settings["region"])
+    study = search(
         aimed.space,
         ProductTask(aimed, data),
         limits=limits or None,
@@ -204,3 +235,4 @@ def searched(
         seed=settings["seed"],
         options=options,
     )
+    return replace(study, chip=aimed.chip)

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
-from sirdar.errors import ArgumentError, OutputError
+from sirdar.errors import ArgumentError, OutputError, UnsupportedError
 from sirdar.search.engine import quiet, require_optuna
 from sirdar.search.space import Candidate, SearchSpace
 from sirdar.search.task import Trial
 
 _TRIAL, _SPACE, _SPENT = "sirdar:trial", "sirdar:space", "sirdar:spent"
 _CONDITIONS, _NOTE = "sirdar:conditions", "sirdar:note"
+_DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # on PyPI
 _STATES = {"complete": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
 
 
@@ -103,7 +104,7 @@ class OptunaLedger:
     Raises:
         ArgumentError: the study there is one of another space, or of other conditions.
         OutputError: the storage cannot be opened.
-        UnsupportedError: Optuna is not installed.
+        UnsupportedError: Optuna is not installed, or the database's driver.
     """
 
     def __init__(
@@ -124,7 +125,11 @@ class OptunaLedger:
                 self._study = optuna.create_study(
                     storage=self._stored, study_name=name, directions=goals, load_if_exists=True
                 )
-        except (OSError, ImportError, ValueError, *_database_errors()) as error:  # ValueError: of a malformed URL
+        except ImportError as error:
+            driver = getattr(error.__cause__ or error, "name", None)
+            msg = f"the storage {str(storage)!r} needs a driver, {driver}: pip install '{_DRIVERS.get(driver, driver)}'"
+            raise UnsupportedError(msg) from error
+        except (OSError, ValueError, *_database_errors()) as error:  # ValueError: of a malformed URL
             msg = f"the storage {str(storage)!r} cannot be opened: {str(error).splitlines()[0]}"
             raise OutputError(msg) from error
         self._require_same(name, goals)

@@ -2,7 +2,7 @@
 """Whether any candidate keeps to the limits, and if not, what could be had."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import ROUND_CEILING, Context
 
 import numpy as np
@@ -20,10 +20,12 @@ def feasible_candidate(space: SearchSpace, priced: Priced, objectives: Objective
     """A candidate within the limits, found by going downhill from the cheapest of a sample, and from others of it.
 
     Raises:
-        ArgumentError: none was found; the sentence names the nearest value of each limit that does not hold.
+        ArgumentError: a limit is on what the costs do not tell, or none was found; the sentence names the nearest value
+            of each limit that does not hold.
     """
     if not objectives.limits:
         return space.smallest()
+    _require_known(objectives, priced.measures(space.smallest()))
     best, least = space.smallest(), math.inf
     for candidate in _ways(space, priced, objectives, np.random.default_rng((seed, 7919))):
         excess = objectives.excess(priced.measures(candidate))
@@ -31,6 +33,13 @@ def feasible_candidate(space: SearchSpace, priced: Priced, objectives: Objective
             return candidate
         best, least = (candidate, excess) if excess < least else (best, least)
     raise ArgumentError(_refusal(space, priced, objectives, best))
+
+
+def _require_known(objectives: Objectives, known: Mapping[str, float]) -> None:
+    for name, limit in objectives.limits:
+        if name not in known:
+            msg = f"limit {name} <= {limit:g} cannot be kept: the chip's costs tell only {', '.join(known)}"
+            raise ArgumentError(msg)
 
 
 def _ways(space: SearchSpace, priced: Priced, objectives: Objectives, rng: np.random.Generator) -> Iterator[Candidate]:
@@ -44,8 +53,10 @@ def _ways(space: SearchSpace, priced: Priced, objectives: Objectives, rng: np.ra
     begin = len(priced)
     for start in sorted(dict.fromkeys(sample), key=excess):
         present: Candidate | None = start
-        while present is not None and len(priced) - begin < _PRICED:
+        while present is not None:
             yield present
+            if len(priced) - begin >= _PRICED:
+                break
             nearby = list(space.neighbours(present))
             shuffled = (nearby[row] for row in rng.permutation(len(nearby)))
             least = excess(present)

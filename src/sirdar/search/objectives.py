@@ -21,8 +21,8 @@ COSTS = ("latency_s", "energy_j", "peak_bytes", "parameter_bytes", "memory_bytes
 
 
 def measures_of(cost: Cost) -> dict[str, float]:
-    """A cost by name of its parts."""
-    return {
+    """A cost by name of its parts; one that is not known is left out."""
+    parts = {
         "latency_s": float(cost.latency_s),
         "energy_j": float(cost.energy_j),
         "peak_bytes": float(cost.peak_bytes),
@@ -30,6 +30,7 @@ def measures_of(cost: Cost) -> dict[str, float]:
         "memory_bytes": float(cost.peak_bytes + cost.parameter_bytes),
         "macs": float(cost.macs),
     }
+    return {name: value for name, value in parts.items() if not math.isnan(value)}
 
 
 @dataclass(frozen=True)

@@ -117,20 +117,21 @@ def observe(network: nn.Module, inputs: Tensor, seed: int) -> Observation:
     """Runs an untrained network once forward, and backward through it and through each of its blocks.
 
     Args:
-        network: with fresh random weights; a network with an attribute `blocks` is seen block by block along it, any
-            other along its direct children.
+        network: with fresh random weights and one output or a tuple of them; it is seen block by block along the
+            attribute `blocks` that it or a child has, without one along its direct children.
         inputs: a batch; random values will do.
         seed: of the random directions in which Jacobians are probed.
     """
     network.train()
-    parts = getattr(network, "blocks", None)
-    blocks = list(parts.children()) if isinstance(parts, nn.Module) else list(network.children())
+    owned = (getattr(part, "blocks", None) for part in (network, *network.children()))
+    parts = next((blocks for blocks in owned if isinstance(blocks, nn.Module)), network)
+    blocks = list(parts.children())
     watch = _Watch(blocks)
     hooks = [module.register_forward_hook(watch.layer) for module in network.modules() if isinstance(module, _LAYERS)]
     hooks += [m.register_forward_pre_hook(watch.activation) for m in network.modules() if isinstance(m, _ACTIVATIONS)]
     hooks += [block.register_forward_hook(watch.block) for block in blocks]
     try:
-        outputs = network(inputs)
+        outputs = _joined(network(inputs))
     finally:
         for hook in hooks:
             hook.remove()
@@ -172,6 +173,11 @@ class _Watch:
     def block(self, _module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
             self.blocks.append((inputs[0], output))
+
+
+def _joined(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """All that a network puts out, [batch, ...]."""
+    return outputs if isinstance(outputs, Tensor) else torch.cat([part.flatten(1) for part in outputs], dim=1)
 
 
 def _channels(features: Tensor) -> Float[Tensor, "channel value"]:

@@ -37,7 +37,7 @@ def _scoring(task: Task, strategy: str, seed: int) -> Scoring:
     from sirdar.search.zeroshot import Scorable, scored  # it imports torch
 
     if not isinstance(task, Scorable):
-        needed = "network(candidate) and example(batch, seed)"
+        needed = "network(candidate) and example(candidate, batch, seed)"
         msg = f"strategy {strategy!r} needs a task with {needed}, {_kind(task)} lacks one"
         raise ArgumentError(msg)
     return lambda candidates: scored(task, candidates, seed)

@@ -27,8 +27,8 @@ class Scorable(Protocol):
         """A network with fresh random weights from torch's present random state."""
         ...
 
-    def example(self, batch: int, seed: int) -> Tensor:
-        """A batch of inputs; random values will do."""
+    def example(self, candidate: Candidate, batch: int, seed: int) -> Tensor:
+        """A batch of a candidate's inputs; random values will do."""
         ...
 
 
@@ -51,8 +51,7 @@ def score(network: nn.Module, inputs: Tensor, seed: int = 0) -> dict[str, float]
 
 def scored(task: Scorable, candidates: Sequence[Candidate], seed: int = 0, batch: int = 32) -> list[dict[str, float]]:
     """Every score of each candidate's untrained network, in order."""
-    inputs = task.example(batch, seed)
-    return [score(task.network(candidate), inputs, seed) for candidate in candidates]
+    return [score(task.network(candidate), task.example(candidate, batch, seed), seed) for candidate in candidates]
 
 
 def combined(rows: Sequence[Mapping[str, float]], names: Sequence[str] = tuple(SCORES)) -> np.ndarray:

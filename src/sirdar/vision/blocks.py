@@ -204,6 +204,11 @@ class Backbone(nn.Module):
             self._strides.append(stride)
             self.stages.append(layers)
 
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """All blocks in order, as scores of untrained networks look at them."""
+        return nn.ModuleList(block for stage in self.stages for block in cast("nn.ModuleList", stage))
+
     def forward(self, images: Float[Tensor, "batch channel height width"]) -> dict[int, Tensor]:
         """Image [batch, 3, height, width] to stride: [batch, channel, height / stride, width / stride]."""
         x = self.stem(images)

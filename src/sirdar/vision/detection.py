@@ -308,7 +308,7 @@ def mean_average_precision(
         size: height and width of the images.
 
     Returns:
-        "map" (overlap 0.50 to 0.95), "map50" and "map75", each 0 to 1.
+        "map" (overlap 0.50 to 0.95), "map50" and "map75", each 0 to 1; 0 where there is nothing to find.
 
     Raises:
         ArgumentError: the lists differ in length, or the tool is not installed.
@@ -327,7 +327,7 @@ def mean_average_precision(
         for place, one in enumerate(found)
         for box, score in zip(one.boxes, one.scores, strict=True)
     ]
-    if not rows:
+    if not rows or not any(len(one) for one in boxes):  # the tool gives -1 then
         return {"map": 0.0, "map50": 0.0, "map75": 0.0}
     judge = COCOeval_faster(truth, truth.loadRes(rows), "bbox", print_function=lambda *_: None)
     judge.evaluate()

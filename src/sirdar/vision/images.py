@@ -11,7 +11,7 @@ segmentation    `images/` and `masks/`, files of the same stem; a mask's values 
 """
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,16 +134,21 @@ def read_boxed(folder: Path, size: tuple[int, int]) -> Boxed:
         size: height and width that every image, and with it its boxes, is resized to.
 
     Raises:
-        DataError: a file is missing, names an unknown image, or has other columns.
+        DataError: a file is missing, names an unknown image or no box, or has other columns; a box is empty or outside
+            its image.
     """
-    paths = _pictures(folder / "images")
-    rows = _boxes(folder / "boxes.csv", {path.name for path in paths})
+    paths, table = _pictures(folder / "images"), folder / "boxes.csv"
+    rows = _boxes(table, {path.name for path in paths})
     pictures = [_picture(path, size) for path in paths]
     most = max([len(rows.get(path.name, [])) for path in paths], default=0)
     boxes = torch.full((len(paths), max(1, most), 4), torch.nan)
     for place, (path, (_, scale)) in enumerate(zip(paths, pictures, strict=True)):
         for number, box in enumerate(rows.get(path.name, [])):
-            boxes[place, number] = torch.tensor(box) * torch.tensor([scale[1], scale[0], scale[1], scale[0]])
+            left, top, right, bottom = (edge * scale[1 - turn % 2] for turn, edge in enumerate(box))
+            if right <= 0 or bottom <= 0 or left >= size[1] or top >= size[0]:
+                msg = f"{table}: the box {', '.join(map(str, box))} is outside its image {path.name!r}"
+                raise DataError(msg)
+            boxes[place, number] = torch.tensor([left, top, right, bottom])
     return Boxed(torch.stack([image for image, _ in pictures]), boxes)
 
 
@@ -156,7 +161,7 @@ def read_masked(folder: Path, size: tuple[int, int], classes: Sequence[str]) -> 
         classes: names of the mask's values 0, 1, ...; 255 is void.
 
     Raises:
-        DataError: an image has no mask, or a mask has a value that is no class.
+        DataError: an image has no mask, or a mask is none or has a value that is no class.
     """
     paths = _pictures(folder / "images")
     images = torch.stack([_picture(path, size)[0] for path in paths])
@@ -174,14 +179,17 @@ def decoded(
     """An image file's bytes as an array, resized if `size` (height, width) is given, and by how much it was scaled.
 
     Raises:
-        DataError: the bytes are no image.
+        DataError: the bytes are no image, or one too large.
     """
     import io
 
-    image_of, error_type = _pillow()
+    pillow, errors = _pillow()
     try:
-        picture = image_of(io.BytesIO(data)).convert("RGB")
-    except (error_type, OSError) as error:
+        picture = pillow.open(io.BytesIO(data))
+        if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut at 255
+            picture = pillow.fromarray(np.rint(np.array(picture) / 257).clip(0, 255).astype(np.uint8))
+        picture = picture.convert("RGB")
+    except errors as error:
         msg = f"not an image: {error}"
         raise DataError(msg) from error
     height, width = (picture.height, picture.width) if size is None else size
@@ -195,29 +203,34 @@ def decoded_mask(data: bytes, size: tuple[int, int] | None = None) -> UInt8[np.n
     """A mask file's bytes as an array of its values; resized, if at all, to the nearest pixel.
 
     Raises:
-        DataError: the bytes are no image.
+        DataError: the bytes are no image, or a pixel's value is no single whole number from 0 to 255.
     """
     import io
 
-    image_of, error_type = _pillow()
+    pillow, errors = _pillow()
     try:
-        picture = image_of(io.BytesIO(data))
+        picture = pillow.open(io.BytesIO(data))
         picture.load()
-    except (error_type, OSError) as error:
+    except errors as error:
         msg = f"not a mask: {error}"
         raise DataError(msg) from error
     if size is not None:
         picture = picture.resize((size[1], size[0]), resample=0)
-    return np.array(picture).astype(np.uint8)
+    values = np.array(picture)
+    if values.ndim != 2 or values.dtype.kind == "f" or values.min() < 0 or values.max() > VOID:
+        msg = f"not a mask: its pixels must be single values from 0 to {VOID}, got mode {picture.mode}"
+        raise DataError(msg + (f" with values up to {values.max()}" if values.ndim == 2 else ""))
+    return values.astype(np.uint8)
 
 
-def _pillow() -> tuple[Callable[..., Any], type[Exception]]:
+def _pillow() -> tuple[Any, tuple[type[Exception], ...]]:
+    """The module that opens images, and what opening may raise."""
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ImportError as error:
         msg = 'reading image files needs Pillow: pip install "sirdar[vision]"'
         raise ArgumentError(msg) from error
-    return Image.open, UnidentifiedImageError
+    return Image, (OSError, SyntaxError, Image.DecompressionBombError)
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -263,15 +276,23 @@ def _mask(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 def _boxes(path: Path, known: set[str]) -> dict[str, list[list[float]]]:
     found: dict[str, list[list[float]]] = {}
+    rows = csv.DictReader(_bytes(path).decode("utf-8-sig", "replace").splitlines())  # Excel writes a mark first
     try:
-        for row in csv.DictReader(_bytes(path).decode().splitlines()):
+        for row in rows:
             if row["image"] not in known:
                 msg = f"{path}: image {row['image']!r} is not among the images"
                 raise DataError(msg)
-            found.setdefault(row["image"], []).append([float(row[k]) for k in ("left", "top", "right", "bottom")])
-    except (KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
+            box = [float(row[k]) for k in ("left", "top", "right", "bottom")]
+            if not (np.isfinite(box).all() and box[0] < box[2] and box[1] < box[3]):
+                msg = f"{path}, line {rows.line_num}: left < right and top < bottom must hold, got {box}"
+                raise DataError(msg)
+            found.setdefault(row["image"], []).append(box)
+    except (KeyError, ValueError, TypeError) as error:
         msg = f"{path}: expected the columns image, left, top, right, bottom with numbers ({error!r})"
         raise DataError(msg) from error
+    if not found:
+        msg = f"{path}: names no box"
+        raise DataError(msg)
     return found
 
 

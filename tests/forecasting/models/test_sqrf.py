@@ -158,3 +158,15 @@ def test_errors() -> None:
     daily = replace(panel, frequency=replace(panel.frequency, unit="D"))
     with pytest.raises(ArgumentError, match="learned from 'W' steps, but the panel has 'D'"):
         small().fit(panel).predict(daily)
+
+
+def test_more_observations_are_told_apart_by_more_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sirdar.forecasting.models.sqrf._ROWS", 100)
+    monkeypatch.setattr("sirdar.forecasting.training._LITTLE", 250)
+    monkeypatch.setattr("sirdar.forecasting.models.sqrf._MOST_ROWS", 180)
+    few, many = panel_of([np.ones(100)]), panel_of([np.ones(1000)])
+    assert SparseQuantileForest(2, trees=2).fit(few).forest.leaves == 512
+    assert (
+        SparseQuantileForest(2, trees=2).fit(many).forest.leaves == 512 * 180 // 100
+    )  # the root of 4 is more than most
+    assert SparseQuantileForest(2, trees=2, leaves=7).fit(many).forest.leaves == 7

@@ -246,6 +246,9 @@ def concat(drawing: Drawing, operator: Operator, values: Values) -> Values:
     """Along the axis that grows."""
     made = operator.outputs[0].shape
     real = [drawing.layout.raised(value, len(made)) for value in values if value is not None]
+    real = [value for value in real if 0 not in drawing.layout.shape(value)] or real[:1]  # Vela refuses empty parts
+    if drawing.layout.shape(real[0]) == tuple(made):
+        return [real[0]]
     order = max(real, key=lambda value: int(np.prod(drawing.net.shape(value.tensor)))).order
     shape = drawing.layout.shape(real[0])
     axis = next((axis for axis, (of, to) in enumerate(zip(shape, made, strict=True)) if of != to), 0)

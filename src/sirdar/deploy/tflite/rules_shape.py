@@ -65,6 +65,7 @@ def concat(low: Lowering, node: fx.Node) -> Value:
     """Tensors one after another."""
     sources: Any = node.args[0]
     values = [low.value(source) for source in sources]
+    values = [value for value in values if 0 not in low.layout.shape(value)] or values[:1]  # Vela refuses empty parts
     order = max(values, key=lambda value: int(np.prod(low.net.shape(value.tensor)))).order
     axis = int(node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)) % len(order)  # type: ignore[call-overload]
     tensors = [low.layout.arrange(value, order) for value in values]

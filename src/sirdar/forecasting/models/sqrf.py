@@ -19,11 +19,14 @@ from sirdar.forecasting import storage
 from sirdar.forecasting.features import Features, as_features
 from sirdar.forecasting.forest import QuantileForest
 from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.training import steps_for
 from sirdar.predictive import DECILES, Forecast
 from sirdar.predictive.forecast import require_levels
 
 _CHUNK = 1024  # series forecast at a time: bounds memory
 _LEAF_ROWS = 50
+_ROWS, _MOST_ROWS = 200_000, 1_000_000
+_LEAVES = 512
 
 
 class SparseQuantileForest:
@@ -32,9 +35,10 @@ class SparseQuantileForest:
     Args:
         horizon: steps to forecast.
         levels: quantile levels; the same forest answers any.
-        rows: most rows to learn from, drawn from rolling origins of all series: bounds memory and time.
+        rows: most rows to learn from, drawn from rolling origins of all series: bounds memory and time. When None
+            200,000, and more for a panel of many observations, up to a million.
         trees: of the forest.
-        leaves: most leaves of a tree.
+        leaves: most leaves of a tree; when None 512, and more as the rows.
         seed: of the draws; the same seed gives the same forecast on any number of threads.
         threads: all cores when None.
         progress: called with the share of training done.
@@ -45,18 +49,21 @@ class SparseQuantileForest:
         horizon: int,
         *,
         levels: Sequence[float] = DECILES,
-        rows: int = 200_000,
+        rows: int | None = None,
         trees: int = 100,
-        leaves: int = 512,
+        leaves: int | None = None,
         seed: int = 0,
         threads: int | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> None:
         self.horizon = require_positive_integer(horizon, "horizon")
         self.levels = require_levels(levels)
-        self.rows = require_positive_integer(rows, "rows")
+        self.rows = None if rows is None else require_positive_integer(rows, "rows")
+        self.leaves = leaves
         self.seed, self.progress = require_seed(seed), progress
-        self.forest = QuantileForest(trees=trees, leaves=leaves, leaf_rows=_LEAF_ROWS, seed=seed, threads=threads)
+        self.forest = QuantileForest(
+            trees=trees, leaves=_LEAVES if leaves is None else leaves, leaf_rows=_LEAF_ROWS, seed=seed, threads=threads
+        )
         self.features: Features | None = None
         self.counts = self.whole = False
 
@@ -65,7 +72,10 @@ class SparseQuantileForest:
         panel.require_observed()
         self.counts, self.whole = panel.counts, panel.whole
         self.features = Features.fit(panel)
-        rows = self.features.rows(panel, *self._sampled(panel))
+        drawn = self.rows or min(steps_for(None, panel.observed, _ROWS), _MOST_ROWS)
+        if self.leaves is None:
+            self.forest.leaves = max(_LEAVES, _LEAVES * drawn // _ROWS)
+        rows = self.features.rows(panel, *self._sampled(panel, drawn))
         scaled = rows.target / rows.scale
         self.forest.fit(rows.matrix, scaled, guide=ranks(scaled), progress=self.progress)
         return self
@@ -99,7 +109,7 @@ class SparseQuantileForest:
                 "levels": self.levels,
                 "rows": self.rows,
                 "trees": forest.trees,
-                "leaves": forest.leaves,
+                "leaves": self.leaves,
                 "seed": self.seed,
             },
             "features": asdict(features),
@@ -120,9 +130,9 @@ class SparseQuantileForest:
         forecaster.counts, forecaster.whole = config["counts"], config["whole"]
         return forecaster
 
-    def _sampled(self, panel: Panel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _sampled(self, panel: Panel, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         assert self.features is not None
-        return self.features.sample(panel, self.horizon, self.rows, np.random.default_rng(self.seed))
+        return self.features.sample(panel, self.horizon, rows, np.random.default_rng(self.seed))
 
     def _fitted(self) -> Features:
         if self.features is None:
