@@ -13,7 +13,16 @@ from torch import nn
 from sirdar.deploy.compiled import ethos_u
 from sirdar.errors import ArgumentError, DataError
 from sirdar.recipes import classification, detection, segmentation
-from sirdar.recipes.vision_product import Data, Product, ProductTask, bytes_of, compiled_cost, held_out, searched
+from sirdar.recipes.vision_product import (
+    Data,
+    Product,
+    ProductTask,
+    bytes_of,
+    compiled_cost,
+    digest_of,
+    held_out,
+    searched,
+)
 from sirdar.search.zeroshot import scored
 from sirdar.vision.blocks import parameter_count
 from sirdar.vision.images import Boxed, Labelled, Masked
@@ -138,18 +147,30 @@ def _tiny(product: Product) -> Product:
     return replace(product, space=space, schedule=replace(product.schedule, steps=2, batch=2))
 
 
+def test_a_digest_tells_data_apart() -> None:
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    first, second = (Labelled(images, torch.tensor(labels), ("cat", "dog")) for labels in ([0, 1], [1, 0]))
+    renamed = replace(first, classes=("cat", "cow"))
+    assert digest_of(first) == digest_of(replace(first, images=images.clone()))
+    assert len({digest_of(row) for row in (first, second, renamed)} | {digest_of(first, second)}) == 4
+
+
 def test_a_search_under_a_limit_trains_nothing_beyond_it(tmp_path: Path) -> None:
     pytest.importorskip("ethosu")
     pytest.importorskip("optuna")
-    product = _tiny(classification.PRODUCT)
+    product, data = _tiny(classification.PRODUCT), _data("classification")
     sizes = sorted(compiled_cost(product)(c).peak_bytes for c in product.space)
     limit = sum(sizes) / 2
     settings = {"strategy": "random", "trials": 1, "seed": 0, "storage": str(tmp_path / "study.sqlite"), "region": None}
-    study = searched(product, _data("classification"), None, {"peak_bytes": limit}, settings)
+    study = searched(product, data, None, {"peak_bytes": limit}, settings)
     assert [trial.measures["peak_bytes"] for trial in study.trials] == sizes[:1]
     assert study.chip == product.chip
     again = searched(product, _data("classification"), None, {"peak_bytes": limit}, settings)
     assert again.trials == study.trials
+    with pytest.raises(ArgumentError, match="was made with data '.*', not 'other images'"):
+        searched(product, replace(data, digest="other images"), None, {"peak_bytes": limit}, settings)
+    with pytest.raises(ArgumentError, match="was made with chip 'ethos-u55-256', not 'ethos-u55-128'"):
+        searched(product, data, "ethos-u55-128", {"peak_bytes": limit}, settings)
     with pytest.raises(ArgumentError, match="no candidate of space .* keeps to peak_bytes <= 10"):
         searched(product, _data("classification"), None, {"peak_bytes": 10.0}, settings)
 

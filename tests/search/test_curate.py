@@ -35,7 +35,7 @@ class Stairs:
         return NullEstimator().breakdown(graph, chip, dtype)
 
 
-@pytest.mark.parametrize("size", [4, 8, 16, 24])
+@pytest.mark.parametrize("size", [1, *range(4, 65, 4), 95])
 def test_the_grain_of_a_staircase_is_found(size: int) -> None:
     assert measure_granule([float(math.ceil(n / size)) for n in range(1, 97)]).size == size
 

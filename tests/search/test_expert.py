@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sirdar.errors import ArgumentError, DataError
+from sirdar.errors import ArgumentError, DataError, OutputError
 from sirdar.search.expert import Rule, apply_rules, bind, find_rules, read_rules, write_rules
 from sirdar.search.objectives import Objective, Objectives
-from sirdar.search.space import SearchSpace
+from sirdar.search.space import Choice, SearchSpace
 from sirdar.search.spaces import stages
 from sirdar.search.task import Trial
 
@@ -94,6 +94,52 @@ def test_pins_and_forbids_bind_a_search() -> None:
         bind([Rule("pin", "*.kernel", 7)], SPACE)
 
 
+@pytest.mark.parametrize(
+    ("rules", "kind"),
+    [
+        ([Rule("prefer", "stage1.kind", "fused"), Rule("pin", "*.kind", "ibn")], "ibn"),
+        ([Rule("pin", "*.kind", "ibn"), Rule("pin", "stage1.kind", "fused")], "fused"),
+        ([Rule("prefer", "stage1.kind", "fused"), Rule("forbid", "*.kind", "fused")], "ibn"),
+        ([Rule("prefer", "*.kind", "fused"), Rule("avoid", "stage1.kind", "fused")], "ibn"),
+        ([Rule("avoid", "*.kind", "fused"), Rule("prefer", "stage1.kind", "fused")], "fused"),
+        (
+            [Rule("forbid", "*.kind", "ibn"), Rule("avoid", "*.kind", "fused"), Rule("avoid", "*.kind", "depthwise")],
+            "fused",
+        ),
+    ],
+)
+def test_a_person_overrules_and_exact_names_go_first(rules: list[Rule], kind: str) -> None:
+    for told in (rules, rules[::-1]):
+        assert apply_rules(told, SPACE, SPACE.smallest())["stage1.kind"] == kind
+
+
+def test_what_a_pin_asks_for_must_be_there() -> None:
+    for where in ("stage1.kind", "*.kind"):
+        with pytest.raises(ArgumentError, match="no option of stage1.kind, which has ibn, fused, depthwise"):
+            apply_rules([Rule("pin", where, "fussed")], SPACE, SPACE.smallest())
+    with pytest.raises(ArgumentError, match="forbid all options of stage1.kernel: 3, 5"):
+        apply_rules([Rule("forbid", "*.kernel", n) for n in (3, 5)], SPACE, SPACE.smallest())
+    assert apply_rules([Rule("pin", "stage9.kind", "fused")], SPACE, SPACE.smallest()) == SPACE.smallest()
+
+
+def test_a_pin_may_leave_other_rules_nothing_to_say() -> None:
+    space = SearchSpace("k", (Choice("kind", ("ibn", "fused")), Choice("expansion", (1, 2), "kind", ("ibn",))))
+    rules = [Rule("forbid", "expansion", 2), Rule("pin", "kind", "fused")]
+    assert [choice.name for choice in bind(rules, space).choices] == ["kind"]
+    both = [Rule("pin", "*kind", "ibn"), Rule("pin", "kind", "fused")]
+    assert bind(both, space)["kind"].options == ("fused",)
+    with pytest.raises(ArgumentError, match="speaks of no choice of space 'k'. Did you mean 'kind'"):
+        bind([Rule("pin", "kinds", "fused")], space)
+
+
+def test_rules_are_written_to_a_file(tmp_path: Path) -> None:
+    for path in (Path(), tmp_path):
+        with pytest.raises(OutputError, match="is a folder"):
+            write_rules([], path)
+    with pytest.raises(OutputError, match="cannot be written to .*No such file"):
+        write_rules([], tmp_path / "missing" / "rules.json")
+
+
 def test_a_person_edits_the_file(tmp_path: Path) -> None:
     path = tmp_path / "rules.json"
     write_rules([Rule("prefer", "*.kind", "fused", (9, 10), (1, 10), 1e-3)], path)
@@ -104,6 +150,9 @@ def test_a_person_edits_the_file(tmp_path: Path) -> None:
     assert read_rules(path) == (Rule("pin", "*.kind", "fused", (9, 10), (1, 10), 1e-3),)
     path.write_text('{"schema": 7}')
     with pytest.raises(DataError, match="schema 1, got 7"):
+        read_rules(path)
+    path.write_text('{"schema": 1, "rules": [{"verb": "prefer", "where": 5, "value": [1]}]}')
+    with pytest.raises(DataError, match=r"holds no rules: .* got 5 and \[1\]"):
         read_rules(path)
     path.write_text('{"schema": 1, "rules": [{"where": "a"}]}')
     with pytest.raises(DataError, match="holds no rules"):

@@ -42,8 +42,19 @@ def test_the_front_of_trials_is_sorted_and_counts_equals_once() -> None:
 def test_reward_is_the_weighted_product() -> None:
     wanted = Objectives((Objective("score", "maximise"), Objective("latency_s", weight=0.5, reference=2.0)))
     assert wanted.reward({"score": 3.0, "latency_s": 8.0}) == pytest.approx(3.0 * (2.0 / 8.0) ** 0.5)
-    with pytest.raises(ArgumentError, match="above zero to be traded"):
-        wanted.reward({"score": -1.0, "latency_s": 1.0})
+    with pytest.raises(ArgumentError, match="'latency_s' must be above zero to be traded"):
+        wanted.reward({"score": 1.0, "latency_s": -1.0})
+    with pytest.raises(ArgumentError, match="'score' must be above zero to be traded against others, got nan"):
+        wanted.reward({"latency_s": 1.0})
+
+
+@given(st.floats(max_value=0.0, allow_nan=False), st.floats(1e-6, 1.0), st.floats(1e-6, 1e6), st.floats(1e-6, 1e6))
+def test_a_score_of_nothing_ranks_last(nothing: float, score: float, slow: float, fast: float) -> None:
+    wanted = Objectives((Objective("score", "maximise"), Objective("latency_s", weight=0.07)))
+    trials = [trial(0, score=nothing, latency_s=fast), trial(1, score=score, latency_s=slow)]
+    assert wanted.best(trials) == trials[1]
+    assert wanted.best(trials[:1]) == trials[0]
+    assert wanted.reward(trials[0].measures) == 0
 
 
 def test_excess_counts_what_is_broken() -> None:

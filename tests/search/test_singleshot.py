@@ -221,6 +221,11 @@ def test_a_hybrid_that_goes_on_proposes_what_one_that_never_stopped_does() -> No
     assert shape.likely == (1.0, 0.1, 0.0)
 
 
+@pytest.mark.parametrize(("pool", "kept"), [(500, 20), (1000, 20), (15625, 312)])
+def test_the_hybrid_keeps_a_fiftieth_but_at_least_20(pool: int, kept: int) -> None:
+    assert Hybrid(lambda _: [], pool=pool).keep == kept
+
+
 def test_the_process_passes_through_what_it_knows() -> None:
     x = np.linspace(0, 1, 8)[:, None]
     y = np.sin(6 * x[:, 0])

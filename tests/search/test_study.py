@@ -5,16 +5,18 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import sirdar.search
-from sirdar.errors import ArgumentError, OutputError, UnsupportedError
+from sirdar.errors import ArgumentError, DataError, OutputError, UnsupportedError
 from sirdar.search.ledger import OptunaLedger
+from sirdar.search.objectives import Objective
 from sirdar.search.space import Candidate
 from sirdar.search.stopping import MedianStopping
-from sirdar.search.study import Options, search
-from sirdar.search.task import Report
+from sirdar.search.study import Options, Study, read_study, search
+from sirdar.search.task import Report, Trial
 from sirdar.testing.search import TOY, ToyTask, toy_cost
 
 STRATEGIES = ("random", "evolution", "nsga-ii", "reinforce")
@@ -115,6 +117,86 @@ def test_a_storage_of_another_space_is_refused(tmp_path: Path) -> None:
         search(TOY.pin("part0", 1), ToyTask(), trials=1, options=Options(storage=storage))
     with pytest.raises(OutputError, match="cannot be opened"):
         OptunaLedger(tmp_path / "no" / "folder.sqlite", "toy", TOY, (("score", "maximise"),))
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"seed": 1}, "seed '0', not '1'"),
+        ({"strategy": "evolution"}, "strategy 'random', not 'evolution'"),
+        ({"limits": {"latency_s": 0.015}}, "limits 'latency_s <= 0.02', not 'latency_s <= 0.015'"),
+        ({"conditions": {"data": "b"}}, "data 'a', not 'b'"),
+        ({"dtype": "int8", "seed": 2}, "seed '0', not '2' and dtype 'bf16', not 'int8'"),
+        ({"objectives": (Objective("sum", "maximise"),)}, "objectives 'maximise score .*', not 'maximise sum"),
+    ],
+)
+def test_a_storage_of_other_conditions_is_refused(tmp_path: Path, changed: dict[str, Any], told: str) -> None:
+    task = ToyTask()
+
+    def run(trials: int = 2, **other: Any) -> Study:  # noqa: ANN401
+        named = {"limits": {"latency_s": 0.02}, "strategy": "random", "seed": 0, "conditions": {"data": "a"}} | other
+        first = {name: named.pop(name) for name in ("limits", "strategy", "seed")}
+        options = Options(cost=toy_cost, storage=tmp_path / "study.sqlite", **named)
+        return search(TOY, task, trials=trials, options=options, **first)
+
+    run()
+    with pytest.raises(ArgumentError, match=f"was made with {told}"):
+        run(**changed)
+    assert len(task.trained) == 2
+    assert len(run(trials=3).trials) == len(task.trained) == 3  # more trials are no other condition
+
+
+def test_what_an_older_storage_holds_beyond_the_limits_is_not_the_best(tmp_path: Path) -> None:
+    # A storage of before conditions were kept is taken as it is.
+    storage = tmp_path / "study.sqlite"
+    ledger = OptunaLedger(storage, "toy", TOY, (("score", "maximise"),))
+    ledger.end(Trial(0, TOY.largest(), {"score": 16.0, "latency_s": 0.064}))
+    ledger.end(Trial(1, TOY.smallest(), {"score": 4.0, "latency_s": 0.004}))
+    options = Options(cost=toy_cost, storage=storage)
+    study = search(TOY, ToyTask(), limits={"latency_s": 0.016}, trials=1, options=options)
+    assert study.best.candidate == TOY.smallest()
+    assert study.trials[0].state == "failed"
+
+
+def test_wishes_beyond_the_limits_end_no_search_and_cost_no_trial() -> None:
+    task = ToyTask()
+    wishes = tuple(
+        TOY.largest() if n == 4 else TOY.candidate({**TOY.largest().as_dict(), "part0": n}) for n in range(1, 5)
+    )
+    options = Options(cost=toy_cost, enqueue=wishes)
+    study = search(TOY, task, limits={"latency_s": 0.016}, trials=3, options=options)
+    assert [trial.state for trial in study.trials] == ["failed"] * 4 + ["complete"] * 3
+    assert not set(task.trained) & set(wishes)
+
+
+def test_names_that_the_bill_does_not_know_are_refused_before_any_training() -> None:
+    task = ToyTask()
+    for options, name in ((Options(region="nowhere"), "nowhere"), (Options(gpu="no-such-chip"), "no-such-chip")):
+        with pytest.raises(ArgumentError, match=name):
+            search(TOY, task, trials=1, options=options)
+    assert not task.trained
+
+
+def test_scores_of_nothing_are_traded_too() -> None:
+    class Untrained:
+        metric, higher_is_better = "score", True
+        graph = ToyTask().graph
+
+        def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+            del seed, report
+            return {"score": float(candidate == TOY.largest())}
+
+    options = Options(cost=toy_cost, enqueue=(TOY.smallest(), TOY.largest()))
+    study = search(TOY, Untrained(), trials=8, options=options)
+    assert study.best.candidate == TOY.largest()
+
+
+@pytest.mark.parametrize("text", ['{"space": []}', "[]", "{}", '{"space": {"schema": 1, "name": "a", "choices": []}}'])
+def test_what_is_no_study_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "study.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"study.json holds no study|schema 1"):
+        read_study(path)
 
 
 @pytest.mark.parametrize("storage", ["redis://localhost", "postgresql://u@h:port/x", "unheard-of://x"])

@@ -15,6 +15,7 @@ from sirdar.cli import options
 
 if TYPE_CHECKING:
     from sirdar.report.search import SearchReport
+    from sirdar.search.spent import Spent
     from sirdar.search.study import Study
 
 _TRAINED = ("random", "evolution", "nsga-ii", "tpe", "reinforce")  # these need no look into a network
@@ -162,9 +163,9 @@ def report_of(study: "Study", product: str, winner: Mapping[str, float] | None =
         *((f"Limit of {name}", f"{limit:g}") for name, limit in study.objectives.limits),
         (
             "Spent on searching",
-            f"{spent.cpu_hours:.3g} CPU-hours, {spent.gpu_hours:.3g} GPU-hours, {spent.kwh:.3g} kWh",
+            f"{spent.cpu_hours:.3g} CPU-hours, {spent.gpu_hours:.3g} GPU-hours, {_energy(spent)}",
         ),
-        ("Carbon", "no region was given" if spent.grams_co2 is None else f"{spent.grams_co2:.3g} g CO2"),
+        ("Carbon", "not known" if spent.grams_co2 is None else f"{spent.grams_co2:.3g} g CO2"),
         *_facts_of(wanted.name, winner or {}),
     ]
     return SearchReport(
@@ -236,4 +237,8 @@ def _show(study: "Study", winner: Mapping[str, float]) -> None:
     for fact, value in _facts_of(name, winner):
         sys.stdout.write(f"{fact} is {value}\n")
     spent = study.spent
-    sys.stdout.write(f"searching took {spent.cpu_hours:.3g} CPU-hours and {spent.kwh:.3g} kWh\n")
+    sys.stdout.write(f"searching took {spent.cpu_hours:.3g} CPU-hours and {_energy(spent)}\n")
+
+
+def _energy(spent: "Spent") -> str:
+    return "an unknown amount of energy" if spent.kwh is None else f"{spent.kwh:.3g} kWh"

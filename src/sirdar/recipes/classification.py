@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from sirdar.recipes.vision_product import Data, Product, folder_of, held_out, searched, spread, stage_of
+from sirdar.recipes.vision_product import Data, Product, digest_of, folder_of, held_out, searched, spread, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block
 from sirdar.vision.classification import ClassificationTask, Classifier, classified_by, top1
@@ -122,6 +122,7 @@ def data_of(training: Labelled, validation: Labelled, device: str = "cpu") -> Da
         lambda _candidate, network: top1(classified_by(network, judged), labels),
         lambda _candidate: signed(spread(training.images)),
         device,
+        digest_of(training, validation),
     )
 
 

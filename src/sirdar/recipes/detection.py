@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from sirdar.recipes.vision_product import Data, Product, folder_of, held_out, searched, spread, stage_of
+from sirdar.recipes.vision_product import Data, Product, digest_of, folder_of, held_out, searched, spread, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block, deepened
 from sirdar.vision.detection import DetectionTask, Detector, found_by
@@ -93,7 +93,13 @@ def data_of(training: Boxed, validation: Boxed, device: str = "cpu") -> Data:
         found = found_by(network, judged)
         return mean_of_thresholds([f.boxes for f in found], [f.scores for f in found], truth)
 
-    return Data(lambda _candidate: task, score, lambda _candidate: signed(spread(training.images)), device)
+    return Data(
+        lambda _candidate: task,
+        score,
+        lambda _candidate: signed(spread(training.images)),
+        device,
+        digest_of(training, validation),
+    )
 
 
 def opened(folder: Path) -> tuple[Product, Data]:

@@ -4,6 +4,7 @@
 The only place that knows forecasting, search and chips together.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -315,11 +316,15 @@ def search_product(
     from sirdar.forecasting.bundled import ONLINE_RETAIL, ROLES
 
     chip = chip or "trainium1"
-    panel = Panel.read(ONLINE_RETAIL, **ROLES) if data is None else Panel.read(data)
+    source = ONLINE_RETAIL if data is None else data
+    panel = Panel.read(source, **ROLES) if data is None else Panel.read(data)
     task, space = ForecasterTask(panel, horizon=13), mqcnn()
     cost = pricing(task, chip)
     start = baseline(space, task.length)
     bounds = dict(limits or {"latency_s": cost(start).latency_s * 2 / 3})
-    options = Options(cost=cost, storage=storage, name=f"mq-cnn {chip}", region=region)
+    conditions = {"chip": chip, "data": hashlib.sha256(source.read_bytes()).hexdigest()[:16]}
+    if not limits:  # on this machine it is measured, and never twice the same
+        conditions["limits"] = "two thirds of MQ-CNN's latency"
+    options = Options(cost=cost, storage=storage, name=f"mq-cnn {chip}", region=region, conditions=conditions)
     study = search(space, task, limits=bounds, strategy=strategy, trials=trials, seed=seed, options=options)
     return replace(study, chip=chip)

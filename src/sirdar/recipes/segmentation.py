@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from sirdar.recipes.vision_product import Data, Product, folder_of, held_out, searched, spread, stage_of
+from sirdar.recipes.vision_product import Data, Product, digest_of, folder_of, held_out, searched, spread, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block, deepened
 from sirdar.vision.images import Masked, read_classes, read_masked
@@ -98,6 +98,7 @@ def data_of(training: Masked, validation: Masked, device: str = "cpu") -> Data:
         lambda candidate, network: mean_iou(counts_by(network, judged, size_of(candidate))),
         lambda candidate: resized(spread(training.images), size_of(candidate)),
         device,
+        digest_of(training, validation),
     )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the three camera products have in common: a space, a network for each candidate, its price and its training."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,12 +73,14 @@ class Data:
         score: the metric of a network in evaluation mode on validation data.
         calibration: training images as a candidate reads them, on the CPU; they decide the scales of an int8 file.
         device: where both run, "cpu" or "cuda".
+        digest: of the images and of what is known of them, by `digest_of`; a stored search of others is refused.
     """
 
     task: Callable[[Candidate], Task]
     score: Callable[[Candidate, nn.Module], float]
     calibration: Callable[[Candidate], Tensor]
     device: str = "cpu"
+    digest: str = ""
 
 
 @final
@@ -210,6 +213,15 @@ def folder_of(data: Path | None) -> Path:
     return data
 
 
+def digest_of(*parts: object) -> str:
+    """Sixteen hexadecimal digits of the fields of `sirdar.vision.images` records, the same for the same data."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for value in vars(part).values():
+            digest.update(value.cpu().numpy().tobytes() if isinstance(value, Tensor) else repr(value).encode())
+    return digest.hexdigest()[:16]
+
+
 def searched(
     product: Product, data: Data, chip: str | None, limits: Mapping[str, float], settings: Mapping[str, Any]
 ) -> "Study":
@@ -225,7 +237,12 @@ def searched(
     from sirdar.search.study import Options, search
 
     aimed = product if chip is None else replace(product, chip=chip)
-    options = Options(cost=compiled_cost(aimed), storage=settings["storage"], region=settings["region"])
+    options = Options(
+        cost=compiled_cost(aimed),
+        storage=settings["storage"],
+        region=settings["region"],
+        conditions={"chip": aimed.chip, "data": data.digest},
+    )
     study = search(
         aimed.space,
         ProductTask(aimed, data),

@@ -92,12 +92,14 @@ def measure_granule(latency_s: Sequence[float], kind: str = "") -> Granule:
         kind: of operator, for the record.
 
     Returns:
-        The size after whose multiples the most of the rise comes, beyond what a slope has there; of a slope, 1.
+        The size after whose multiples the most of the rise comes, beyond what a slope has there; of a slope, or where
+        nothing rises, 1.
     """
     steps = np.maximum(np.diff(np.asarray(latency_s, dtype=np.float64)), 0.0)
     rise = float(steps.sum())
     best, share = 1, 1.0
-    for size in range(2, len(latency_s) // 3 + 1):
+    # Up to the widest: a divisor of the grain has all of the rise too, and wins where the grain itself is left out.
+    for size in range(2, len(latency_s)):
         there = float(steps[size - 1 :: size].sum()) / rise if rise > 0 else 0.0
         # A slope has a share of 1 / size there, so what counts is how much more it is.
         if there - 1 / size >= max(_EXCESS, share - 1 / best):

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sirdar.errors import ArgumentError, DataError, nearest
+from sirdar.errors import ArgumentError, DataError, OutputError, nearest
 from sirdar.search.objectives import Objectives
 from sirdar.search.space import Candidate, Choice, SearchSpace, Value
 from sirdar.search.task import Trial
@@ -103,20 +103,24 @@ def apply_rules(rules: Sequence[Rule], space: SearchSpace, start: Candidate) -> 
         start: the model to change.
 
     Raises:
-        ArgumentError: a rule pins a choice to what is not among its options.
+        ArgumentError: a rule pins a choice to what is not among its options, or all of them are forbidden.
     """
+    for rule in rules:
+        met = [choice for choice in space.choices if rule.meets(choice.name)]
+        if rule.verb == "pin" and met and all(rule.value not in choice.options for choice in met):
+            options = ", ".join(map(str, met[0].options))
+            msg = f"rule {str(rule)!r} asks for what is no option of {met[0].name}, which has {options}"
+            raise ArgumentError(msg)
     values = {**space.smallest().as_dict(), **start.as_dict()}
     for choice in space.choices:
         if choice.name not in values:
             values[choice.name] = choice.options[0]
-        told = sorted((r for r in rules if r.meets(choice.name)), key=lambda r: r.where.startswith("*"))
-        _require_option(choice, told)
-        values[choice.name] = _decided(choice, values[choice.name], told)
+        values[choice.name] = _decided(choice, values[choice.name], _told(rules, choice))
     return space.candidate({name: value for name, value in values.items() if name in {c.name for c in space.choices}})
 
 
 def bind(rules: Sequence[Rule], space: SearchSpace) -> SearchSpace:
-    """The space as a person's "pin" and "forbid" rules leave it.
+    """The space as a person's "pin" and "forbid" rules leave it; of several pins of a choice, an exact name's holds.
 
     Raises:
         ArgumentError: they leave a choice without options, or speak of none.
@@ -127,20 +131,32 @@ def bind(rules: Sequence[Rule], space: SearchSpace) -> SearchSpace:
         if not any(rule.meets(name) for name in names):
             msg = f"rule {str(rule)!r} speaks of no choice of space {space.name!r}.{nearest(rule.where, names)}"
             raise ArgumentError(msg)
-    whole = space
-    for rule in sorted(binding, key=lambda rule: rule.verb != "pin"):
-        for choice in whole.choices:
-            if rule.meets(choice.name) and choice.name in {left.name for left in space.choices}:
+    for choice in space.choices:
+        told = _told(binding, choice)
+        pins = [rule for rule in told if rule.verb == "pin"]
+        for rule in (*pins[:1], *(rule for rule in told if rule.verb == "forbid")):
+            if choice.name in {left.name for left in space.choices}:  # else another pin made it not matter
                 space = (space.pin if rule.verb == "pin" else space.forbid)(choice.name, rule.value)
     return space
 
 
 def write_rules(rules: Sequence[Rule], path: Path) -> None:
-    """Writes rules as JSON that a person can edit; each with a sentence that says what it means."""
+    """Writes rules as JSON that a person can edit; each with a sentence that says what it means.
+
+    Raises:
+        OutputError: the path is a folder, or cannot be written to.
+    """
+    if path.is_dir():
+        msg = f"rules are written to a file, and {str(path)!r} is a folder"
+        raise OutputError(msg)
     rows = [{**asdict(rule), "sentence": str(rule)} for rule in rules]
     scratch = path.with_name(path.name + ".part")
-    scratch.write_text(json.dumps({"schema": _SCHEMA, "rules": rows}, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    try:
+        scratch.write_text(json.dumps({"schema": _SCHEMA, "rules": rows}, indent=1) + "\n", encoding="utf-8")
+        scratch.replace(path)
+    except OSError as error:
+        msg = f"rules cannot be written to {str(path)!r}: {error.strerror}"
+        raise OutputError(msg) from error
 
 
 def read_rules(path: Path) -> tuple[Rule, ...]:
@@ -164,6 +180,9 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
 
 
 def _rule(row: dict[str, Any]) -> Rule:
+    if not isinstance(row["where"], str) or not isinstance(row["value"], str | int | float):
+        msg = f"a rule needs the name of a choice and one option, got {row['where']!r} and {row['value']!r}"
+        raise TypeError(msg)
     counts = {name: (int(a), int(b)) for name in ("winners", "others") for a, b in [row.get(name, (0, 0))]}
     return Rule(row["verb"], row["where"], row["value"], **counts, chance=float(row.get("chance", 0.0)))
 
@@ -225,13 +244,9 @@ def _compared(
     return replace(rule, winners=(a, n), others=(b, m), chance=p)
 
 
-def _require_option(choice: Choice, told: Sequence[Rule]) -> None:
-    for rule in told:
-        if rule.verb == "pin" and rule.where == choice.name and rule.value not in choice.options:
-            msg = (
-                f"rule {str(rule)!r} asks for what is no option of {choice.name}: {', '.join(map(str, choice.options))}"
-            )
-            raise ArgumentError(msg)
+def _told(rules: Sequence[Rule], choice: Choice) -> list[Rule]:
+    """The rules that speak of a choice, exact names before general ones."""
+    return sorted((rule for rule in rules if rule.meets(choice.name)), key=lambda rule: rule.where.startswith("*"))
 
 
 def _decided(choice: Choice, present: Value, told: Sequence[Rule]) -> Value:
@@ -243,14 +258,17 @@ def _decided(choice: Choice, present: Value, told: Sequence[Rule]) -> Value:
         if rule.verb == "pin" and rule.value in choice.options:
             return rule.value
     forbidden = [rule.value for rule in told if rule.verb == "forbid"]
+    allowed = [option for option in choice.options if option not in forbidden]
+    if not allowed:
+        msg = f"rules forbid all options of {choice.name}: {', '.join(map(str, choice.options))}"
+        raise ArgumentError(msg)
+    avoided: list[Value] = []
     for rule in told:
-        if rule.value in choice.options and rule.value not in forbidden:
-            if rule.verb == "prefer":
-                return rule.value
-            if rule.verb == "avoid":
-                forbidden.append(rule.value)
-    banned = [rule.value for rule in told if rule.verb in ("avoid", "forbid")]
-    left = [option for option in choice.options if option not in banned] or list(choice.options)
+        if rule.verb == "avoid":
+            avoided.append(rule.value)
+        elif rule.verb == "prefer" and rule.value in allowed and rule.value not in avoided:
+            return rule.value
+    left = [option for option in allowed if option not in avoided] or allowed
     place = choice.options.index(present)
     present = min(left, key=lambda option: abs(choice.options.index(option) - place))
     grain = next((rule.value for rule in told if rule.verb == "multiple"), None)

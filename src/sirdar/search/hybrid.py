@@ -45,7 +45,8 @@ class Hybrid:
         scoring: zero-shot scores; none of them is fitted to anything.
         ranking: of what is kept, by shared weights; left out when None.
         pool: candidates that are scored; all of the space where it is not larger.
-        keep: the best of them, which are ranked and of which some are trained; a fiftieth (at least 20) when None.
+        keep: the best of them, which are ranked and of which some are trained; a fiftieth of `pool` (at least 20) when
+            None.
         start: trainings that are spread before the process decides.
 
     Raises:
@@ -64,7 +65,7 @@ class Hybrid:
         start: int = 10,
     ) -> None:
         self.pool = require_positive_integer(pool, "pool")
-        self.keep = None if keep is None else require_positive_integer(keep, "keep")
+        self.keep = max(20, pool // 50) if keep is None else require_positive_integer(keep, "keep")
         self.start = require_positive_integer(start, "start")
         self.scoring, self.ranking = scoring, ranking
         self._known: _Pool | None = None
@@ -107,8 +108,7 @@ class Hybrid:
     def _prune(self, view: View) -> _Pool:
         """The best of a pool by zero-shot scores, in order, with the belief of the ranking added where there is one."""
         drawn = _drawn(view, self.pool)
-        count = max(20, len(drawn) // 50) if self.keep is None else self.keep
-        kept = [drawn[row] for row in _order(self.scoring, drawn)[:count]]
+        kept = [drawn[row] for row in _order(self.scoring, drawn)[: self.keep]]
         belief = ndtri((np.arange(len(kept), 0, -1) - 0.5) / len(kept))
         if self.ranking is not None:
             ranked = ndtri((rankdata(self.ranking(view, kept)) - 0.5) / len(kept))

@@ -121,8 +121,9 @@ class OptunaLedger:
         goals = [f"{goal[:-3]}ize" for _, goal in names]
         try:
             with quiet(optuna):
+                self._stored = optuna.storages.get_storage(url_of(storage))
                 self._study = optuna.create_study(
-                    storage=url_of(storage), study_name=name, directions=goals, load_if_exists=True
+                    storage=self._stored, study_name=name, directions=goals, load_if_exists=True
                 )
         except ImportError as error:
             driver = str(getattr(error.__cause__ or error, "name", None))
@@ -147,17 +148,22 @@ class OptunaLedger:
     def waiting(self) -> tuple[Candidate, ...]:
         """What was enqueued here or from the dashboard; missing choices take their first option.
 
-        What is not in the space is answered with a note, and what lacks choices waits again with all of them, so that
-        the trial's parameters are what is trained.
+        What is not in the space fails with a note.
         """
-        while (queue := self._waiting()) and isinstance(first := self._wanted(queue[0]), str | dict):
-            trial = self._study.ask()  # the first that waits
-            trial.set_user_attr(_NOTE, first if isinstance(first, str) else "it waits again, with all choices")
-            self._study.tell(trial, state=require_optuna().trial.TrialState.FAIL)
-            if isinstance(first, dict):
-                self._study.enqueue_trial(first)
-        wanted = [self._wanted(trial) for trial in queue]
-        return tuple(candidate for candidate in wanted if isinstance(candidate, Candidate))
+        states = require_optuna().trial.TrialState
+        queue: list[Candidate] = []
+        for trial in self._study.get_trials(deepcopy=False, states=(states.WAITING,)):
+            fixed = trial.system_attrs.get("fixed_params", {})
+            whole, place = {**_complete(self.space), **fixed}, self._place(trial)
+            try:
+                queue.append(self.space.candidate(whole))
+            except ArgumentError as error:
+                self._stored.set_trial_user_attr(place, _NOTE, str(error))
+                self._stored.set_trial_state_values(place, states.FAIL)
+                continue
+            if whole != fixed:  # else Optuna draws what is missing, and the trial's parameters are not what is trained
+                self._stored.set_trial_system_attr(place, "fixed_params", whole)
+        return tuple(queue)
 
     def begin(self, candidate: Candidate) -> None:
         """Takes it off the queue if it waits there; proposals are written when they end."""
@@ -213,48 +219,29 @@ class OptunaLedger:
 
     def _require_conditions(self, name: str, conditions: Mapping[str, str]) -> None:
         stored = self._study.user_attrs.get(_CONDITIONS, {})
-        for key in conditions.keys() & stored.keys():
-            if stored[key] != conditions[key]:
-                msg = (
-                    f"study {name!r} in this storage was made with {key} {stored[key]!r}, not {conditions[key]!r}; "
-                    "give another storage"
-                )
-                raise ArgumentError(msg)
+        others = [
+            f"{key} {stored[key]!r}, not {now!r}" for key, now in conditions.items() if stored.get(key, now) != now
+        ]
+        if others:
+            msg = f"study {name!r} in this storage was made with {' and '.join(others)}; give another storage or name"
+            raise ArgumentError(msg)
         if conditions.keys() - stored.keys():
             self._study.set_user_attr(_CONDITIONS, {**stored, **conditions})
 
-    def _waiting(self) -> list[Any]:
-        states = require_optuna().trial.TrialState
-        return self._study.get_trials(deepcopy=False, states=(states.WAITING,))
-
-    def _wanted(self, trial: Any) -> Candidate | dict[str, Any] | str:  # noqa: ANN401 - Optuna's
-        """The candidate of a waiting trial; all its choices where it lacks some; else why it is none."""
-        fixed = trial.system_attrs.get("fixed_params", {})
-        whole = {**_complete(self.space), **fixed}
-        try:
-            candidate = self.space.candidate({**self.space.smallest().as_dict(), **whole})
-        except ArgumentError as error:
-            return str(error)
-        return candidate if whole == fixed else whole
+    def _place(self, trial: Any) -> int:  # noqa: ANN401 - Optuna's
+        study = self._stored.get_study_id_from_name(self._study.study_name)
+        return self._stored.get_trial_id_from_study_id_trial_number(study, trial.number)
 
     def _bury(self) -> None:
-        """What a process that died had taken from the queue waits again, before what waited after it."""
+        """What a process that died had taken from the queue waits again, in its old place."""
         states = require_optuna().trial.TrialState
-        again = []
         for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):
             if _TRIAL in trial.user_attrs:  # it had ended, and only that was not told
                 ended = trial_from_dict(json.loads(trial.user_attrs[_TRIAL]), self.space)
                 values = [ended.measures[name] for name, _ in self.names] if ended.usable else None
                 self._study.tell(trial.number, values, state=getattr(states, _STATES[ended.state]))
                 continue
-            self._study.tell(trial.number, state=states.FAIL)
-            again.append(trial.system_attrs.get("fixed_params", trial.params))
-        if again:
-            for trial in self._waiting():
-                self._study.tell(self._study.ask(), state=states.FAIL)
-                again.append(trial.system_attrs.get("fixed_params", {}))
-        for wish in again:
-            self._study.enqueue_trial(wish)
+            self._stored.set_trial_state_values(self._place(trial), states.WAITING)
 
 
 @contextmanager
@@ -267,10 +254,13 @@ def alone(storage: str | Path, name: str) -> Iterator[None]:
         OutputError: another search has the study, or the file cannot be written.
     """
     url = url_of(storage)
-    if not url.startswith("sqlite:///"):
+    if not url.startswith("sqlite:///") or ":memory:" in url:
         yield
         return
-    path = Path(url.removeprefix("sqlite:///"))
+    path = Path(url.removeprefix("sqlite:///").partition("?")[0])
+    if path.is_dir():
+        msg = f"the storage {str(storage)!r} is a folder; give the name of a file in it"
+        raise OutputError(msg)
     try:
         lock = path.with_name(f".{path.name}.{re.sub(r'[^0-9A-Za-z]+', '-', name)}.lock").open("w")
     except OSError as error:

@@ -2,7 +2,8 @@
 """Whether any candidate keeps to the limits, and if not, what could be had."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from decimal import ROUND_CEILING, Context
 
 import numpy as np
 
@@ -11,11 +12,12 @@ from sirdar.search.objectives import Objectives
 from sirdar.search.pricing import Priced
 from sirdar.search.space import Candidate, SearchSpace
 
-_SAMPLES, _STEPS, _NEARBY = 24, 40, 24
+_SAMPLES = 24
+_PRICED = 1000  # candidates that are priced before a limit is called impossible; in a space no larger, all are
 
 
 def feasible_candidate(space: SearchSpace, priced: Priced, objectives: Objectives, seed: int) -> Candidate:
-    """A candidate within the limits, found by going downhill from the cheapest of a sample.
+    """A candidate within the limits, found by going downhill from the cheapest of a sample, and from others of it.
 
     Raises:
         ArgumentError: a limit is on what the costs do not tell, or none was found; the sentence names the nearest value
@@ -24,26 +26,12 @@ def feasible_candidate(space: SearchSpace, priced: Priced, objectives: Objective
     if not objectives.limits:
         return space.smallest()
     _require_known(objectives, priced.measures(space.smallest()))
-    rng = np.random.default_rng((seed, 7919))
     best, least = space.smallest(), math.inf
-    for candidate in (best, space.largest(), *(space.sample(rng) for _ in range(_SAMPLES))):
+    for candidate in _ways(space, priced, objectives, np.random.default_rng((seed, 7919))):
         excess = objectives.excess(priced.measures(candidate))
         if excess == 0:
             return candidate
         best, least = (candidate, excess) if excess < least else (best, least)
-    for _ in range(_STEPS):
-        excess = objectives.excess(priced.measures(best))
-        if excess == 0:
-            return best
-        nearby = list(space.neighbours(best))
-        if len(nearby) > _NEARBY:
-            nearby = [nearby[row] for row in rng.choice(len(nearby), _NEARBY, replace=False)]
-        better = min(nearby, key=lambda candidate: objectives.excess(priced.measures(candidate)), default=best)
-        if objectives.excess(priced.measures(better)) >= excess:
-            break
-        best = better
-    if objectives.excess(priced.measures(best)) == 0:
-        return best
     raise ArgumentError(_refusal(space, priced, objectives, best))
 
 
@@ -54,12 +42,42 @@ def _require_known(objectives: Objectives, known: Mapping[str, float]) -> None:
             raise ArgumentError(msg)
 
 
+def _ways(space: SearchSpace, priced: Priced, objectives: Objectives, rng: np.random.Generator) -> Iterator[Candidate]:
+    """A sample, what lies downhill of each of it until many are priced, and all of a small space."""
+    sample = [space.smallest(), space.largest(), *(space.sample(rng) for _ in range(_SAMPLES))]
+    yield from sample
+
+    def excess(candidate: Candidate) -> float:
+        return objectives.excess(priced.measures(candidate))
+
+    begin = len(priced)
+    for start in sorted(dict.fromkeys(sample), key=excess):
+        present: Candidate | None = start
+        while present is not None:
+            yield present
+            if len(priced) - begin >= _PRICED:
+                break
+            nearby = list(space.neighbours(present))
+            shuffled = (nearby[row] for row in rng.permutation(len(nearby)))
+            least = excess(present)
+            present = next((other for other in shuffled if excess(other) < least), None)
+    if space.size <= _PRICED:
+        yield from space
+
+
 def _refusal(space: SearchSpace, priced: Priced, objectives: Objectives, best: Candidate) -> str:
     found = priced.measures(best)
     broken = [
-        f"{name} <= {limit:g} (nearest {found[name]:.4g})" for name, limit in objectives.limits if found[name] > limit
+        f"{name} <= {limit:g} (nearest {_rounded_up(found[name]):.4g})"
+        for name, limit in objectives.limits
+        if found[name] > limit
     ]
     return (
         f"no candidate of space {space.name!r} keeps to {' and '.join(broken)}; "
         f"{len(priced)} were priced, the nearest is {best}"
     )
+
+
+def _rounded_up(value: float) -> float:
+    """To four digits, so that what is named is a limit that can be kept to."""
+    return float(Context(prec=4, rounding=ROUND_CEILING).create_decimal(repr(float(value))))

@@ -46,8 +46,8 @@ class Options:
         region: whose grid feeds the search, for its carbon.
         gpu: the accelerator that trains, for its energy.
         enqueue: candidates to try first; those beyond the limits are not trained, and count for nothing.
-        conditions: by name what trials depend on beside the space, such as the data; a storage whose trials were made
-            under others is refused.
+        conditions: by name what trials depend on that a search does not see, such as the data; a storage whose trials
+            were made under others, or with another seed, strategy, chip, objectives or limits, is refused.
         progress: called with the share of trials done and a word about the best.
     """
 
@@ -143,9 +143,8 @@ class _Search:
         self.clock, self.gpu_s = now, 0.0
         return total
 
-    def run(self, count: int) -> None:
+    def run(self, count: int, fallback: Candidate) -> None:
         self.trials = [self._kept(trial) for trial in self.ledger.ended()]
-        fallback = feasible_candidate(self.space, self.priced, self.objectives, self.seed)
         known = {*(trial.candidate for trial in self.trials), *self.ledger.waiting()}
         for candidate in self.options.enqueue:
             if candidate not in known:
@@ -275,10 +274,11 @@ def search(
     priced = Priced(pricing)
     name = chip.name if isinstance(chip, Chip) else chip or ""
     chosen = strategy_of(strategy, space, task, trials, seed) if isinstance(strategy, str) else strategy
-    with _ledger(space, objectives, {"chip": name, "dtype": rest.dtype, **rest.conditions}, rest) as ledger:
+    fallback = feasible_candidate(space, priced, objectives, seed)
+    with _ledger(space, objectives, _conditions(objectives, chosen.name, name, seed, rest), rest) as ledger:
         run = _Search(space, task, objectives, priced, chosen, ledger, seed, rest)
         try:
-            run.run(trials)
+            run.run(trials, fallback)
         finally:
             total = run.spend()
     spent = bill(total["cpu_s"], total["gpu_s"], rest.gpu, rest.region)
@@ -312,6 +312,22 @@ def strategy_of(name: str, space: SearchSpace, task: Task, trials: int, seed: in
     from sirdar.search import strategies  # it imports torch for some of them
 
     return strategies.named(name, space, task, trials, seed)
+
+
+def _conditions(objectives: Objectives, strategy: str, chip: str, seed: int, options: Options) -> dict[str, str]:
+    """By name what makes the same trials again; not how many there are, since a search may go on to more."""
+    wanted = [f"{row.goal} {row.name} ^ {row.weight:g} / {row.reference:g}" for row in objectives.wanted]
+    return {
+        "objectives": ", ".join(wanted),
+        "limits": ", ".join(f"{name} <= {limit!r}" for name, limit in sorted(objectives.limits)),
+        "strategy": strategy,
+        "seed": str(seed),
+        "chip": chip,
+        "dtype": options.dtype,
+        "estimator": "" if options.estimator is None else type(options.estimator).__name__,
+        "stopping": "" if options.stopping is None else type(options.stopping).__name__,
+        **options.conditions,
+    }
 
 
 @contextmanager

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a storage keeps of wishes and trials when a process dies, and who may write to it."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sirdar.errors import OutputError
+from sirdar.search.ledger import OptunaLedger, alone, trial_from_dict, trial_to_dict
+from sirdar.search.space import Candidate
+from sirdar.search.study import Options, Study, search
+from sirdar.search.task import Trial
+from sirdar.testing.search import TOY, ToyTask, toy_cost
+
+optuna = pytest.importorskip("optuna")
+WISHES = tuple(TOY.candidate(dict.fromkeys(("part0", "part1", "part2", "part3"), n)) for n in (4, 2, 3))
+
+
+def searched(storage: Path | None, task: ToyTask, enqueue: tuple[Candidate, ...] = WISHES, trials: int = 5) -> Study:
+    return search(TOY, task, trials=trials, options=Options(cost=toy_cost, storage=storage, enqueue=enqueue))
+
+
+def told(study: Study) -> list[tuple[int, Candidate, str]]:
+    return [(trial.number, trial.candidate, trial.origin) for trial in study.trials]
+
+
+def opened(storage: Path) -> Any:  # noqa: ANN401 - Optuna's study
+    return optuna.load_study(study_name="toy", storage=f"sqlite:///{storage}")
+
+
+@pytest.mark.parametrize("kills", [(0, 1, 0), (4,)])
+def test_wishes_keep_their_order_through_kills(tmp_path: Path, kills: tuple[int, ...]) -> None:
+    storage = tmp_path / "study.sqlite"
+    for after in kills:
+        with pytest.raises(KeyboardInterrupt):
+            searched(storage, ToyTask(dies_after=after))
+    assert told(searched(storage, ToyTask())) == told(searched(None, ToyTask()))
+
+
+def test_a_wish_that_ended_but_was_not_told_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    storage = tmp_path / "study.sqlite"
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Study, "tell", dies)
+        with pytest.raises(KeyboardInterrupt):
+            searched(storage, ToyTask())
+    task = ToyTask()
+    assert told(searched(storage, task)) == told(searched(None, ToyTask()))
+    assert WISHES[0] not in task.trained
+
+
+def test_a_study_with_trials_takes_wishes_once(tmp_path: Path) -> None:
+    storage = tmp_path / "study.sqlite"
+    searched(storage, ToyTask(), WISHES[:1], trials=2)
+    study = searched(storage, ToyTask())
+    assert [trial.number for trial in study.trials if trial.origin == "enqueued"] == [0, 2, 3]
+    assert tuple(study.trials[number].candidate for number in (0, 2, 3)) == WISHES
+
+
+def test_wishes_from_the_dashboard_are_completed_or_answered_with_a_note(tmp_path: Path) -> None:
+    storage = tmp_path / "study.sqlite"
+    searched(storage, ToyTask(), (), trials=1)
+    for wish in ({"part2": 4}, {"part9": 1}, {"part1": 3}, {"part1": 99}):
+        opened(storage).enqueue_trial(wish)
+    study = searched(storage, ToyTask(), (), trials=4)
+    assert [str(trial.candidate) for trial in study.trials[1:3]] == [
+        "part0=1 part1=1 part2=4 part3=1",
+        "part0=1 part1=3 part2=1 part3=1",
+    ]
+    stored = opened(storage).trials
+    assert stored[1].params == study.trials[1].candidate.as_dict()
+    notes = [trial.user_attrs["sirdar:note"] for trial in stored if trial.state.name == "FAIL"]
+    assert "no choice 'part9'" in notes[0]
+    assert "must be one of (1, 2, 3, 4), got 99" in notes[1]
+    assert len(notes) == 2
+
+
+def test_a_study_has_one_search_at_a_time(tmp_path: Path) -> None:
+    storage = tmp_path / "study.sqlite"
+    with alone(storage, "toy"), pytest.raises(OutputError, match="another search writes to study 'toy'"):
+        searched(storage, ToyTask())
+    with alone(storage, "another"):
+        assert len(searched(storage, ToyTask()).trials) == 5
+    with pytest.raises(OutputError, match="is a folder"):
+        searched(tmp_path, ToyTask())
+
+
+def test_what_is_not_a_number_comes_back_from_json() -> None:
+    # `sirdar search` writes null, since JSON has no NaN.
+    row = trial_to_dict(Trial(0, TOY.smallest(), {"score": 1.0}, curve=((1, 0.5),)))
+    trial = trial_from_dict(json.loads(json.dumps(row | {"measures": {"score": None}, "curve": [[1, None]]})), TOY)
+    assert math.isnan(trial.measures["score"])
+    assert math.isnan(trial.curve[0][1])
+
+
+def test_an_opened_ledger_lists_what_waits(tmp_path: Path) -> None:
+    ledger = OptunaLedger(tmp_path / "study.sqlite", "toy", TOY, (("score", "maximise"),))
+    for wish in WISHES:
+        ledger.enqueue(wish)
+    ledger.begin(WISHES[0])
+    assert ledger.waiting() == WISHES[1:]
+    assert OptunaLedger(tmp_path / "study.sqlite", "toy", TOY, (("score", "maximise"),)).waiting() == WISHES

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Limits that can and cannot be kept to, against all candidates of spaces in which going downhill gets stuck."""
+
+import re
+
+import numpy as np
+import pytest
+
+from sirdar.errors import ArgumentError
+from sirdar.search.limits import feasible_candidate
+from sirdar.search.objectives import Objective, Objectives
+from sirdar.search.pricing import Priced
+from sirdar.search.space import Candidate, Choice, SearchSpace
+from sirdar.units import Cost
+
+
+def rugged(choices: int, seed: int) -> tuple[SearchSpace, dict[Candidate, float]]:
+    """Four options a choice; latency depends on all pairs of them."""
+    space = SearchSpace("rugged", tuple(Choice(f"x{n}", (0, 1, 2, 3)) for n in range(choices)))
+    rng = np.random.default_rng(seed)
+    alone, pairs = rng.random((choices, 4)), rng.random((choices, choices, 4, 4))
+
+    def latency(candidate: Candidate) -> float:
+        picked = [int(value) for _, value in candidate.values]
+        ties = sum(pairs[i, j, picked[i], picked[j]] for i in range(choices) for j in range(i))
+        return float(sum(alone[i, picked[i]] for i in range(choices)) + 0.3 * ties)
+
+    return space, {candidate: latency(candidate) for candidate in space}
+
+
+def within(space: SearchSpace, table: dict[Candidate, float], limit: float) -> tuple[Candidate, int]:
+    """A candidate within a limit of latency, and how many were priced."""
+    priced = Priced(lambda candidate: Cost(latency_s=table[candidate]))
+    objectives = Objectives((Objective("latency_s"),), (("latency_s", limit),))
+    return feasible_candidate(space, priced, objectives, seed=0), len(priced)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("choices", [4, 6])
+def test_the_least_that_can_be_had_is_found_and_named(choices: int, seed: int) -> None:
+    space, table = rugged(choices, seed)
+    least = min(table.values())
+    found, priced = within(space, table, least)
+    assert table[found] == least
+    assert priced < 1000
+    with pytest.raises(ArgumentError, match="nearest") as refusal:
+        within(space, table, least * 0.999)
+    named = float(re.findall(r"nearest ([0-9.]+)\)", str(refusal.value))[0])
+    assert least <= named <= least * 1.001
+    assert table[within(space, table, named)[0]] <= named
