@@ -158,6 +158,12 @@ def test_what_an_older_storage_holds_beyond_the_limits_is_not_the_best(tmp_path:
     assert study.trials[0].state == "failed"
 
 
+def test_a_wish_of_another_space_is_refused(tmp_path: Path) -> None:
+    options = Options(storage=tmp_path / "study.sqlite", enqueue=(Candidate((("depth", 1),)),))
+    with pytest.raises(ArgumentError, match="has no choice 'depth'"):
+        search(TOY, ToyTask(), trials=1, options=options)
+
+
 def test_wishes_beyond_the_limits_end_no_search_and_cost_no_trial() -> None:
     task = ToyTask()
     wishes = tuple(

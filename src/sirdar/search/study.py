@@ -40,7 +40,8 @@ class Options:
         dtype: number format to run in on the chip.
         cost: prices candidates in place of chip and estimator.
         objectives: in place of the task's metric (and, without limits, latency).
-        storage: an SQLite file or a database URL; nothing is kept when None.
+        storage: an SQLite file or a database URL; nothing is kept when None. A study in a file has one search at a
+            time; in a server's database nothing keeps others away.
         name: of the study in the storage; the space's when empty.
         stopping: ends hopeless trainings.
         region: whose grid feeds the search, for its carbon.
@@ -146,7 +147,7 @@ class _Search:
     def run(self, count: int, fallback: Candidate) -> None:
         self.trials = [self._kept(trial) for trial in self.ledger.ended()]
         known = {*(trial.candidate for trial in self.trials), *self.ledger.waiting()}
-        for candidate in self.options.enqueue:
+        for candidate in map(self.space.candidate, self.options.enqueue):  # one of another space is refused at once
             if candidate not in known:
                 self.ledger.enqueue(candidate)
         while len(self.counted()) < count and self.step(fallback):
