@@ -111,7 +111,7 @@ class OptunaLedger:
                     storage=url_of(storage), study_name=name, directions=goals, load_if_exists=True
                 )
         except ImportError as error:
-            driver = getattr(error.__cause__ or error, "name", None)
+            driver = str(getattr(error.__cause__ or error, "name", None))
             msg = f"the storage {str(storage)!r} needs a driver, {driver}: pip install '{_DRIVERS.get(driver, driver)}'"
             raise UnsupportedError(msg) from error
         except (OSError, ValueError, *_database_errors()) as error:
