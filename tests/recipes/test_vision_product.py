@@ -178,6 +178,7 @@ def test_a_search_under_a_limit_trains_nothing_beyond_it(tmp_path: Path) -> None
 def test_a_users_folder_is_searched(tmp_path: Path) -> None:
     pytest.importorskip("ethosu")
     rng = np.random.default_rng(0)
+    picture = np.zeros((20, 20, 3), np.uint8)
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for number in range(6):

@@ -54,7 +54,8 @@ class Regression:
     def network(self, candidate: Candidate) -> nn.Module:
         return Perceptron(candidate)
 
-    def example(self, _candidate: Candidate, batch: int, seed: int) -> Tensor:
+    def example(self, candidate: Candidate, batch: int, seed: int) -> Tensor:
+        del candidate
         return torch.randn(batch, 4, generator=torch.Generator().manual_seed(seed))
 
     def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -4,7 +4,6 @@
 import json
 import os
 import tempfile
-import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, final
@@ -13,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sirdar.deploy.capture import quiet
 from sirdar.errors import OutputError, UnsupportedError
 from sirdar.recipes.vision_product import Data, Product, ProductTask
 from sirdar.search.space import Candidate
@@ -142,8 +142,7 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
     try:
         handle, part = tempfile.mkstemp(suffix=".part", dir=path.absolute().parent)
         os.close(handle)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's own deprecations
+        with quiet():
             torch.onnx.export(network, (example,), part, dynamo=True, external_data=False, verbose=False)
         session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
         found = session.run(None, {session.get_inputs()[0].name: example.numpy()})
