@@ -3,6 +3,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +23,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def search_product(data: Path | None, chip: str | None, limits: dict[str, float], **settings: Any) -> Study:  # noqa: ANN401
         del data, chip
-        options = Options(cost=toy_cost, storage=settings.pop("storage"), region=settings.pop("region"))
+        options = replace(settings.pop("options"), cost=toy_cost)
         return run(TOY, ToyTask(), limits=limits, options=options, **settings)
 
     recipe.search_product = search_product  # type: ignore[attr-defined]
@@ -45,8 +46,9 @@ def test_a_search_is_shown_and_stored(
     words = ["search", "forecaster", "--limit", "latency_s=0.03", "--trials", "12", "--storage", storage]
     words += ["--region", "us-east-1"]
     assert sirdar(monkeypatch, *words, "--out", str(out)) == 0
-    shown = capsys.readouterr().out
-    assert "CPU-hours" in shown
+    shown = capsys.readouterr()
+    assert "Searching" in shown.err
+    assert "CPU-hours" in shown.out
     stored = json.loads((out / "study.json").read_text())
     assert stored["spent"]["grams_co2"] >= 0
     assert len(stored["trials"]) == 12

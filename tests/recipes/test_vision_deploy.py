@@ -60,7 +60,7 @@ def test_a_winner_is_judged_by_running_its_int8_file(tmp_path: Path) -> None:
     images = torch.randint(0, 255, (24, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
     held = Labelled(images[12:], torch.arange(12) % 10, tuple("abcdefghij"))
     data = classification.data_of(Labelled(images[:12], torch.arange(12) % 10, held.classes), held)
-    settings = {"strategy": "random", "trials": 1, "seed": 4, "storage": None, "region": None}
+    settings = {"strategy": "random", "trials": 1, "seed": 4}
     study = searched(product, data, "ethos-u55-128", {}, settings)
     found = deliver_winner(product, data, study, tmp_path, seed=4)
     assert found["top1"] == study.best.measures["top1"]  # trained as in the search

@@ -23,6 +23,7 @@ from sirdar.recipes.vision_product import (
     held_out,
     searched,
 )
+from sirdar.search.study import Options
 from sirdar.search.zeroshot import scored
 from sirdar.vision.blocks import parameter_count
 from sirdar.vision.images import Boxed, Labelled, Masked
@@ -161,18 +162,18 @@ def test_a_search_under_a_limit_trains_nothing_beyond_it(tmp_path: Path) -> None
     product, data = _tiny(classification.PRODUCT), _data("classification")
     sizes = sorted(compiled_cost(product)(c).peak_bytes for c in product.space)
     limit = sum(sizes) / 2
-    settings = {"strategy": "random", "trials": 1, "seed": 0, "storage": str(tmp_path / "study.sqlite"), "region": None}
-    study = searched(product, data, None, {"peak_bytes": limit}, settings)
+    settings, options = {"strategy": "random", "trials": 1, "seed": 0}, Options(storage=tmp_path / "study.sqlite")
+    study = searched(product, data, None, {"peak_bytes": limit}, settings, options)
     assert [trial.measures["peak_bytes"] for trial in study.trials] == sizes[:1]
     assert study.chip == product.chip
-    again = searched(product, _data("classification"), None, {"peak_bytes": limit}, settings)
+    again = searched(product, _data("classification"), None, {"peak_bytes": limit}, settings, options)
     assert again.trials == study.trials
     with pytest.raises(ArgumentError, match="was made with data '.*', not 'other images'"):
-        searched(product, replace(data, digest="other images"), None, {"peak_bytes": limit}, settings)
+        searched(product, replace(data, digest="other images"), None, {"peak_bytes": limit}, settings, options)
     with pytest.raises(ArgumentError, match="was made with chip 'ethos-u55-256', not 'ethos-u55-128'"):
-        searched(product, data, "ethos-u55-128", {"peak_bytes": limit}, settings)
+        searched(product, data, "ethos-u55-128", {"peak_bytes": limit}, settings, options)
     with pytest.raises(ArgumentError, match="no candidate of space .* keeps to peak_bytes <= 10"):
-        searched(product, _data("classification"), None, {"peak_bytes": 10.0}, settings)
+        searched(product, _data("classification"), None, {"peak_bytes": 10.0}, settings, options)
 
 
 def test_a_users_folder_is_searched(tmp_path: Path) -> None:
@@ -192,6 +193,6 @@ def test_a_users_folder_is_searched(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="folder 'emu' has one image; at least two are needed"):
         classification.opened(tmp_path)
     product = _tiny(opened)
-    settings = {"strategy": "evolution", "trials": 2, "seed": 0, "storage": None, "region": None}
+    settings = {"strategy": "evolution", "trials": 2, "seed": 0}
     study = searched(product, data, "ethos-u55-128", {"memory_bytes": 300e3}, settings)
     assert product.network(study.best.candidate).eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 2)

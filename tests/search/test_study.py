@@ -254,3 +254,12 @@ def test_what_is_used_up_is_written_down_after_each_trial(tmp_path: Path) -> Non
 
     study = search(TOY, Looking(), trials=3, seed=1, options=Options(cost=toy_cost, storage=storage))
     assert seen[0] == 0 < seen[1] < seen[2] < study.spent.cpu_hours * 3600
+
+
+def test_progress_begins_at_once_and_rises_to_one() -> None:
+    told: list[tuple[float, str]] = []
+    options = Options(cost=toy_cost, progress=lambda done, word: told.append((done, word)))
+    study = search(TOY, ToyTask(), limits={"latency_s": 0.016}, trials=4, options=options)
+    assert [done for done, _ in told] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert told[0][1] == ""
+    assert told[-1][1] == f"best score {study.best.measures['score']:.4g}"

@@ -80,6 +80,7 @@ def search(  # noqa: PLR0913 - one argument per option
     from sirdar.chips import grams_co2
     from sirdar.errors import ArgumentError, nearest, require_positive_integer
     from sirdar.recipes.files import finite, output_folder
+    from sirdar.search.study import Options
 
     if product not in PRODUCTS:
         msg = f"product {product!r} is not known; known are {', '.join(PRODUCTS)}.{nearest(product, PRODUCTS)}"
@@ -91,14 +92,17 @@ def search(  # noqa: PLR0913 - one argument per option
     require_positive_integer(trials, "trials")
     if region is not None:
         grams_co2(0.0, region)  # an unknown one is refused before any work
-    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage, "region": region}
     recipe: Any = import_module(f"sirdar.recipes.{product}")
     delivered = out if product != "forecaster" else None
     if delivered is not None:
         _require_onnx()
     with ExitStack() as stack:
         scratch = stack.enter_context(output_folder(out)) if out else None
-        study = recipe.search_product(source, chip, limits(limit), **settings)
+        bar = stack.enter_context(options.progress_bar())
+        told = Options(storage=storage, region=region, progress=lambda done, word: bar(f"Searching: {word}", done))
+        study = recipe.search_product(
+            source, chip, limits(limit), strategy=strategy, trials=trials, seed=seed, options=told
+        )
         content = finite(study.to_dict())
         if scratch is not None:
             _write(study, content, scratch, product)

@@ -23,7 +23,7 @@ from sirdar.vision.images import Labelled, read_labelled, signed
 from sirdar.vision.training import Schedule
 
 if TYPE_CHECKING:
-    from sirdar.search.study import Study
+    from sirdar.search.study import Options, Study
 
 SIZE = (32, 32)
 _CHANNELS = ((16, 24, 32), (32, 40, 48, 64), (64, 80, 96, 112, 128))
@@ -147,8 +147,7 @@ def search_product(
     strategy: str = "evolution",
     trials: int = 24,
     seed: int = 0,
-    storage: str | None = None,
-    region: str | None = None,
+    options: "Options | None" = None,
 ) -> "Study":
     """Searches a classifier of thumbnails for a user's folder with one sub-folder of images per class.
 
@@ -159,13 +158,12 @@ def search_product(
         strategy: see `sirdar.search.search`; all but "single-shot".
         trials: candidates to train.
         seed: of the search.
-        storage: an SQLite file or URL that a killed search goes on from.
-        region: whose grid feeds the search, for its carbon.
+        options: storage, region and progress; the cost and the conditions are the product's.
 
     Raises:
         ArgumentError: no data was given, or no candidate keeps to the limits.
         DataError: the folder is not as expected, or a class has a single image.
     """
     product, judged = opened(folder_of(data))
-    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage, "region": region}
-    return searched(product, judged, chip, limits, settings)
+    settings = {"strategy": strategy, "trials": trials, "seed": seed}
+    return searched(product, judged, chip, limits, settings, options)

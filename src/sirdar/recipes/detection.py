@@ -20,7 +20,7 @@ from sirdar.vision.precision import mean_of_thresholds
 from sirdar.vision.training import Schedule
 
 if TYPE_CHECKING:
-    from sirdar.search.study import Study
+    from sirdar.search.study import Options, Study
 
 SIZE = (160, 192)
 STEM, NECK = 32, 96
@@ -120,8 +120,7 @@ def search_product(
     strategy: str = "evolution",
     trials: int = 24,
     seed: int = 0,
-    storage: str | None = None,
-    region: str | None = None,
+    options: "Options | None" = None,
 ) -> "Study":
     """Searches a detector for a user's folder of images with `boxes.csv`.
 
@@ -132,13 +131,12 @@ def search_product(
         strategy: see `sirdar.search.search`; all but "single-shot".
         trials: candidates to train.
         seed: of the search.
-        storage: an SQLite file or URL that a killed search goes on from.
-        region: whose grid feeds the search, for its carbon.
+        options: storage, region and progress; the cost and the conditions are the product's.
 
     Raises:
         ArgumentError: no data was given, or no candidate keeps to the limits.
         DataError: the folder is not as expected, or has a single image.
     """
     product, judged = opened(folder_of(data))
-    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage, "region": region}
-    return searched(product, judged, chip, limits, settings)
+    settings = {"strategy": strategy, "trials": trials, "seed": seed}
+    return searched(product, judged, chip, limits, settings, options)

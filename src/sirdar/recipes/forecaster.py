@@ -295,8 +295,7 @@ def search_product(
     strategy: str = "evolution",
     trials: int = 12,
     seed: int = 0,
-    storage: str | None = None,
-    region: str | None = None,
+    options: Options | None = None,
 ) -> Study:
     """Searches MQ-CNN for a chip on a user's own panel, or on the bundled one.
 
@@ -307,8 +306,7 @@ def search_product(
         strategy: see `sirdar.search.study.search`; all but "zero-shot", "single-shot" and "hybrid".
         trials: candidates to train.
         seed: of proposals and trainings.
-        storage: an SQLite file or a database URL.
-        region: whose grid feeds the search, for its carbon.
+        options: storage, region and progress; the cost, the name and the conditions are the product's.
 
     Raises:
         ArgumentError: no candidate keeps to the limits.
@@ -325,6 +323,6 @@ def search_product(
     conditions = {"chip": chip, "data": hashlib.sha256(source.read_bytes()).hexdigest()[:16]}
     if not limits:  # on this machine it is measured, and never twice the same
         conditions["limits"] = "two thirds of MQ-CNN's latency"
-    options = Options(cost=cost, storage=storage, name=f"mq-cnn {chip}", region=region, conditions=conditions)
-    study = search(space, task, limits=bounds, strategy=strategy, trials=trials, seed=seed, options=options)
+    rest = replace(options or Options(), cost=cost, name=f"mq-cnn {chip}", conditions=conditions)
+    study = search(space, task, limits=bounds, strategy=strategy, trials=trials, seed=seed, options=rest)
     return replace(study, chip=chip)

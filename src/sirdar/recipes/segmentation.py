@@ -19,7 +19,7 @@ from sirdar.vision.segmentation import SegmentationTask, Segmenter, class_weight
 from sirdar.vision.training import Schedule
 
 if TYPE_CHECKING:
-    from sirdar.search.study import Study
+    from sirdar.search.study import Options, Study
 
 STEM, NECK = 24, 64
 STAGES = ((24, 2, 2), (40, 3, 2), (80, 3, 2), (112, 3, 1))  # channels, blocks, stride
@@ -124,8 +124,7 @@ def search_product(
     strategy: str = "evolution",
     trials: int = 24,
     seed: int = 0,
-    storage: str | None = None,
-    region: str | None = None,
+    options: "Options | None" = None,
 ) -> "Study":
     """Searches a segmenter for a user's folder with `images/`, `masks/` and `classes.txt`, one class a line.
 
@@ -136,13 +135,12 @@ def search_product(
         strategy: see `sirdar.search.search`; all but "single-shot".
         trials: candidates to train.
         seed: of the search.
-        storage: an SQLite file or URL that a killed search goes on from.
-        region: whose grid feeds the search, for its carbon.
+        options: storage, region and progress; the cost and the conditions are the product's.
 
     Raises:
         ArgumentError: no data was given, or no candidate keeps to the limits.
         DataError: the folder is not as expected, or has a single image.
     """
     product, judged = opened(folder_of(data))
-    settings = {"strategy": strategy, "trials": trials, "seed": seed, "storage": storage, "region": region}
-    return searched(product, judged, chip, limits, settings)
+    settings = {"strategy": strategy, "trials": trials, "seed": seed}
+    return searched(product, judged, chip, limits, settings, options)

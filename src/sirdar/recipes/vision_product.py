@@ -20,7 +20,7 @@ from sirdar.vision.training import Schedule, Task, seeded, train
 from sirdar.workload.graph import Graph
 
 if TYPE_CHECKING:
-    from sirdar.search.study import Study
+    from sirdar.search.study import Options, Study
 
 Report = Callable[[int, float], None]
 
@@ -223,7 +223,12 @@ def digest_of(*parts: object) -> str:
 
 
 def searched(
-    product: Product, data: Data, chip: str | None, limits: Mapping[str, float], settings: Mapping[str, Any]
+    product: Product,
+    data: Data,
+    chip: str | None,
+    limits: Mapping[str, float],
+    settings: Mapping[str, Any],
+    options: "Options | None" = None,
 ) -> "Study":
     """A search of a product with compiled costs.
 
@@ -232,24 +237,18 @@ def searched(
         data: to train and judge on.
         chip: in place of the product's.
         limits: greatest costs by name.
-        settings: strategy, trials, seed, storage and region.
+        settings: strategy, trials and seed.
+        options: storage, region and progress; the cost and the conditions are the product's.
     """
     from sirdar.search.study import Options, search
 
     aimed = product if chip is None else replace(product, chip=chip)
-    options = Options(
-        cost=compiled_cost(aimed),
-        storage=settings["storage"],
-        region=settings["region"],
-        conditions={"chip": aimed.chip, "data": data.digest},
-    )
+    conditions = {"chip": aimed.chip, "data": data.digest}
     study = search(
         aimed.space,
         ProductTask(aimed, data),
         limits=limits or None,
-        strategy=settings["strategy"],
-        trials=settings["trials"],
-        seed=settings["seed"],
-        options=options,
+        **settings,
+        options=replace(options or Options(), cost=compiled_cost(aimed), conditions=conditions),
     )
     return replace(study, chip=aimed.chip)

@@ -14,6 +14,9 @@ from sirdar.search.task import Task
 if TYPE_CHECKING:
     from sirdar.search.singleshot import SingleShot
 
+_POOL = 500  # untrained networks that are scored: those of cameras take a second each
+_BATCH = 8  # inputs of each; NAS-Bench-201's were scored with 32
+
 Maker = Callable[[SearchSpace, Task, int, int], Strategy]
 
 
@@ -40,7 +43,7 @@ def _scoring(task: Task, strategy: str, seed: int) -> Scoring:
         needed = "network(candidate) and example(candidate, batch, seed)"
         msg = f"strategy {strategy!r} needs a task with {needed}, {_kind(task)} lacks one"
         raise ArgumentError(msg)
-    return lambda candidates: scored(task, candidates, seed)
+    return lambda candidates: scored(task, candidates, seed, _BATCH)
 
 
 def _single_shot(task: Task, strategy: str) -> "SingleShot":
@@ -58,7 +61,7 @@ def _hybrid(task: Task, trials: int, seed: int) -> Hybrid:
     from sirdar.search.sharing import Shared  # it imports torch
 
     ranking = _single_shot(task, "hybrid").scores if isinstance(task, Shared) else None
-    return Hybrid(_scoring(task, "hybrid", seed), ranking, pool=500, start=max(1, trials * 2 // 3))
+    return Hybrid(_scoring(task, "hybrid", seed), ranking, pool=_POOL, start=max(1, trials * 2 // 3))
 
 
 def _kind(task: Task) -> str:
@@ -70,7 +73,7 @@ MAKERS: Mapping[str, Maker] = {
     "evolution": lambda _space, _task, trials, _seed: RegularisedEvolution(_population(trials)),
     "nsga-ii": lambda _space, _task, trials, _seed: OptunaSampler("nsga-ii", _population(trials)),
     "tpe": lambda _space, _task, trials, _seed: OptunaSampler("tpe", _population(trials)),
-    "zero-shot": lambda _space, task, _trials, seed: ZeroShot(_scoring(task, "zero-shot", seed)),
+    "zero-shot": lambda _space, task, _trials, seed: ZeroShot(_scoring(task, "zero-shot", seed), _POOL),
     "single-shot": lambda _space, task, _trials, _seed: _single_shot(task, "single-shot"),
     "hybrid": lambda _space, task, trials, seed: _hybrid(task, trials, seed),
     "reinforce": lambda _space, _task, _trials, _seed: Reinforce(),

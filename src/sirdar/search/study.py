@@ -150,6 +150,7 @@ class _Search:
         for candidate in map(self.space.candidate, self.options.enqueue):  # one of another space is refused at once
             if candidate not in known:
                 self.ledger.enqueue(candidate)
+        self._tell(count)
         while len(self.counted()) < count and self.step(fallback):
             self._tell(count)
 
@@ -223,7 +224,7 @@ class _Search:
             best = self.objectives.best(self.trials)
             wanted = self.objectives.wanted[0].name
             word = "" if best is None else f"best {wanted} {best.measures[wanted]:.4g}"
-            self.options.progress(len(self.counted()) / count, word)
+            self.options.progress(min(len(self.counted()) / count, 1.0), word)
 
 
 def search(
