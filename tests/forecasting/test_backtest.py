@@ -196,6 +196,13 @@ def test_other_levels_have_no_eighty_percent_interval() -> None:
     assert row.closed_coverage_80 == 0  # 111 lies above the 0.9 quantile of 108
 
 
+def test_a_lone_quantile_is_no_point_forecast() -> None:
+    panel = counting([40, 40])
+    high, middle = (backtest({"one": Constant(3, 1.0, (level,))}, panel, ensemble=False).scores for level in (0.9, 0.5))
+    assert [np.isnan(row.mase) for row in (*high, *middle) if row.model == "one"] == [True, False]
+    assert all(np.isfinite(row.wql) for row in high)
+
+
 def test_progress_rises_to_one() -> None:
     told: list[tuple[str, float]] = []
     backtest(

@@ -52,7 +52,7 @@ def test_a_folder_that_cannot_be_is_refused_at_once(tmp_path: Path, below: str) 
 def test_a_forecast_survives_the_disk(tmp_path: Path) -> None:
     frequency = Frequency("M", offset=-1)
     values = np.sort(np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32), axis=2)
-    levels = (0.05, 0.25, 0.5, 0.75, 0.95)
+    levels = (1e-5, 1 / 3, 0.5, 0.75, 0.9999999)
     forecast = Forecast(["b", "a", "c"], np.array([600, 601, 602]), frequency, levels, values, correlation=0.25)
     files.write_forecast(forecast, tmp_path / "forecast.parquet")
     again = files.read_forecast(tmp_path / "forecast.parquet")

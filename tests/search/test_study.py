@@ -263,3 +263,9 @@ def test_progress_begins_at_once_and_rises_to_one() -> None:
     assert [done for done, _ in told] == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert told[0][1] == ""
     assert told[-1][1] == f"best score {study.best.measures['score']:.4g}"
+
+
+def test_a_wish_that_is_made_twice_is_trained_once() -> None:
+    task, wish = ToyTask(), TOY.largest()
+    search(TOY, task, trials=3, options=Options(cost=toy_cost, enqueue=(wish, wish)))
+    assert task.trained.count(wish) == 1

@@ -208,12 +208,8 @@ def _origin(past: Panel, horizon: int, season: int, forecasts: dict[str, Forecas
 def _score(model: str, result: Backtest, meter: Meter) -> Score:
     actual, values, levels = result._pooled(model)
     scale = np.concatenate([origin.scale for origin in result.origins])
-    # A lone level other than 0.5 is no point forecast.
-    median = (
-        np.full(actual.shape, np.nan)
-        if len(levels) == 1 and levels != (0.5,)
-        else np.concatenate([origin.forecasts[model].median() for origin in result.origins])
-    )
+    forecasts = [origin.forecasts[model] for origin in result.origins]
+    median = np.concatenate([np.full_like(f.values[..., 0], np.nan) if f.lone else f.median() for f in forecasts])
     by_origin = [scores.wql(origin.actual, origin.forecasts[model].values, levels) for origin in result.origins]
     return Score(
         model,

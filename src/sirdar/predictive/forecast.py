@@ -78,6 +78,11 @@ class Forecast:
         """Steps forecast."""
         return int(self.values.shape[1])
 
+    @property
+    def lone(self) -> bool:
+        """Whether all it holds is one quantile other than the median, which tells nothing of the rest."""
+        return len(self.levels) == 1 and self.levels != (0.5,)
+
     def times(self) -> np.ndarray:
         """Labels (datetime64[s]) of every step: shape [series, horizon]."""
         return self.frequency.labels(np.asarray(self.start)[:, None] + np.arange(self.horizon))
@@ -93,7 +98,7 @@ class Forecast:
         if not bool(((u > 0) & (u < 1)).all()):
             msg = f"a quantile level must lie in (0, 1), got {level}"
             raise ArgumentError(msg)
-        if len(self.levels) == 1 and self.levels != (0.5,) and not bool((u == self.levels[0]).all()):
+        if self.lone and not bool((u == self.levels[0]).all()):
             msg = f"a forecast of the level {self.levels[0]} alone does not tell the quantile at {level}"
             raise ArgumentError(msg)
         return self._at(np.broadcast_to(u, self.values.shape[:2])[..., None])[..., 0]

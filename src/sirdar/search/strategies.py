@@ -14,8 +14,8 @@ from sirdar.search.task import Task
 if TYPE_CHECKING:
     from sirdar.search.singleshot import SingleShot
 
-_POOL = 500  # untrained networks that are scored: those of cameras take a second each
-_BATCH = 8  # inputs of each; NAS-Bench-201's were scored with 32
+_POOL = 500  # untrained networks that are scored: more take too long where inputs are images
+_BATCH = 8  # inputs of each, for the same reason
 
 Maker = Callable[[SearchSpace, Task, int, int], Strategy]
 

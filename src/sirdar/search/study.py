@@ -147,7 +147,8 @@ class _Search:
     def run(self, count: int, fallback: Candidate) -> None:
         self.trials = [self._kept(trial) for trial in self.ledger.ended()]
         known = {*(trial.candidate for trial in self.trials), *self.ledger.waiting()}
-        for candidate in map(self.space.candidate, self.options.enqueue):  # one of another space is refused at once
+        wishes = dict.fromkeys(map(self.space.candidate, self.options.enqueue))  # another space's is refused at once
+        for candidate in wishes:
             if candidate not in known:
                 self.ledger.enqueue(candidate)
         self._tell(count)

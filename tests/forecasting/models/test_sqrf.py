@@ -169,4 +169,5 @@ def test_more_observations_are_told_apart_by_more_leaves(monkeypatch: pytest.Mon
     assert (
         SparseQuantileForest(2, trees=2).fit(many).forest.leaves == 512 * 180 // 100
     )  # the root of 4 is more than most
+    assert SparseQuantileForest(2, trees=2, rows=10**9).fit(many).forest.leaves == 512 * 180 // 100
     assert SparseQuantileForest(2, trees=2, leaves=7).fit(many).forest.leaves == 7

@@ -38,7 +38,7 @@ class SparseQuantileForest:
         rows: most rows to learn from, drawn from rolling origins of all series: bounds memory and time. When None
             200,000, and more for a panel of many observations, up to a million.
         trees: of the forest.
-        leaves: most leaves of a tree; when None 512, and more as the rows.
+        leaves: most leaves of a tree; when None 512, and more as the rows, up to those of a million.
         seed: of the draws; the same seed gives the same forecast on any number of threads.
         threads: all cores when None.
         progress: called with the share of training done.
@@ -74,7 +74,7 @@ class SparseQuantileForest:
         self.features = Features.fit(panel)
         drawn = self.rows or min(steps_for(None, panel.observed, _ROWS), _MOST_ROWS)
         if self.leaves is None:
-            self.forest.leaves = max(_LEAVES, _LEAVES * drawn // _ROWS)
+            self.forest.leaves = max(_LEAVES, _LEAVES * min(drawn, _MOST_ROWS) // _ROWS)
         rows = self.features.rows(panel, *self._sampled(panel, drawn))
         scaled = rows.target / rows.scale
         self.forest.fit(rows.matrix, scaled, guide=ranks(scaled), progress=self.progress)
