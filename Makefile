@@ -8,8 +8,8 @@ READY := .venv/.ready
 plan: $(READY)  ## forecasts, orders and the chip to run on, from the bundled demand
 	$(BIN)/sirdar plan --out plan
 
-test: $(READY)  ## the fast tests
-	$(BIN)/python -m pytest -q
+test: $(READY)  ## the fast tests, a process for each core and a thread for each process
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 check: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
