@@ -68,6 +68,19 @@ def test_two_limits_at_once_and_the_simulator_agrees(demand: ModuleType) -> None
     assert (position.sum(axis=-2) <= 150.0).all()
 
 
+@pytest.mark.parametrize("lead_time", [1, RandomLeadTime((0.3, 0.3, 0.4))])
+@pytest.mark.parametrize("limit", ["capacity", "budget"])
+def test_limits_are_kept_where_an_order_is_meant_for_several_reviews(
+    demand: ModuleType, lead_time: int | RandomLeadTime, limit: str
+) -> None:
+    # With backlog a unit saves its cost in every step that it would be waited for: more than within one review.
+    forecast = demand.normal_forecast([10.0, 8.0, 6.0], [3.0, 3.0, 3.0], horizon=14)
+    trade = Trade(unit_cost=1.0, order_cost=30.0)
+    problem = InventoryProblem(1.0, 9.0, lead_time, 2, backlog=True, trade=trade, rules=OrderRules(**{limit: 20.0}))
+    quantity = ProjectedInventory(forecast).plan(problem, Stock.empty(3)).quantity
+    assert 15.0 <= quantity.sum() <= 20.0
+
+
 def test_broken_and_impossible_limits_are_refused(demand: ModuleType) -> None:
     ones = np.ones((2, 5))
     tight = InventoryProblem(1.0, 9.0, 1, rules=OrderRules(capacity=15.0))

@@ -18,6 +18,7 @@ from sirdar.inventory.problem import InventoryProblem, Stock
 
 Series = Float[np.ndarray, " series"]
 HALVINGS = 30
+DOUBLINGS = 30
 SLACK = 1e-9
 
 
@@ -94,6 +95,11 @@ def _search(
         return found
     low, high = 0.0, dearest / float(weights[weights > 0].min())
     kept = _search(solve, price + high * weights, rest, dearest)
+    for _ in range(DOUBLINGS):  # a unit that is waited for through several reviews is worth more than one review
+        if float(weights @ kept[1]) <= room + SLACK:
+            break
+        low, high = high, 2 * high
+        kept = _search(solve, price + high * weights, rest, dearest)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         found = _search(solve, price + middle * weights, rest, dearest)

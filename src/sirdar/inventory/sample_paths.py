@@ -145,26 +145,31 @@ def best_timed_order(
     Size Quantities", Production and Inventory Management 14(2)); the least of these rates is what a review costs. An
     order is placed if the coming review would cost more without one, which is where the optimal reorder point stands
     (Zheng and Federgruen 1991, "Finding Optimal (s, S) Policies Is About as Simple as Evaluating a Single Policy",
-    Operations Research 39(4), lemma 1).
+    Operations Research 39(4), lemma 1). At a price on units that choice, waiting included, is taken which costs least
+    beyond what its reviews would cost at that least rate: later orders are thought to be free of the price.
     """
     order_cost = np.broadcast_to(problem.trade.order_cost, len(on_hand))
     coming = covered(on_hand, demand, timing, problem, 0)
     if coming.need.shape[1] == 0:
         return np.zeros(len(on_hand))
-    quantity = _cheapest(coming, problem, unit_price)
-    found = _cheapest_permitted(np.maximum(quantity, 0.0), coming, problem, unit_price)
     if not order_cost.any():
-        return found
-    rate = order_cost + interval_cost(quantity, coming, problem)
-    for more in range(1, len(timing.until)):
-        longer = covered(on_hand, demand, timing, problem, more)
-        level = _cheapest(longer, problem, unit_price)
-        spread = (order_cost + interval_cost(level, longer, problem)) / (more + 1)
-        better = spread < rate
-        whole = _cheapest_permitted(np.maximum(level, 0.0), longer, problem, unit_price)
-        found, rate = np.where(better, whole, found), np.where(better, spread, rate)
-    waits = (order_cost > 0) & (interval_cost(np.zeros_like(found), coming, problem) <= rate)
-    return np.where(waits, 0.0, found)
+        level = _cheapest(coming, problem, unit_price)
+        return _cheapest_permitted(np.maximum(level, 0.0), coming, problem, unit_price)
+    rates, priced, found = [], [], []
+    for more in range(len(timing.until)):
+        cover = covered(on_hand, demand, timing, problem, more) if more else coming
+        level = free = _cheapest(cover, problem, unit_price)
+        if np.any(unit_price):
+            free = _cheapest(cover, problem, 0.0)
+        rates.append((order_cost + interval_cost(free, cover, problem)) / (more + 1))
+        priced.append(order_cost + interval_cost(level, cover, problem) + unit_price * np.maximum(level, 0.0))
+        found.append(_cheapest_permitted(np.maximum(level, 0.0), cover, problem, unit_price))
+    rate = np.min(rates, axis=0)
+    # What each choice costs beyond the least rate of its reviews: more than 0 for the best one through the price alone.
+    beyond = np.maximum(np.stack(priced) - rate * np.arange(1, len(rates) + 1)[:, None], 0.0)
+    chosen = np.take_along_axis(np.stack(found), np.argmin(beyond, axis=0)[None], axis=0)[0]
+    waits = interval_cost(np.zeros_like(chosen), coming, problem) - rate <= np.min(beyond, axis=0)
+    return np.where((order_cost > 0) & waits, 0.0, chosen)
 
 
 def covered(on_hand: Series, demand: Paths, timing: Timing, problem: InventoryProblem, review: int) -> Covered:
