@@ -164,9 +164,12 @@ def best_timed_order(
         rates.append((order_cost + interval_cost(free, cover, problem)) / (more + 1))
         priced.append(order_cost + interval_cost(level, cover, problem) + unit_price * np.maximum(level, 0.0))
         found.append(_cheapest_permitted(np.maximum(level, 0.0), cover, problem, unit_price))
-    rate = np.min(rates, axis=0)
+    # Where an order costs nothing of itself, the next review orders for its own steps.
+    several = (order_cost == 0) & (np.arange(len(rates))[:, None] > 0)
+    rate = np.min(np.where(several, np.inf, rates), axis=0)
     # What each choice costs beyond the least rate of its reviews: more than 0 for the best one through the price alone.
     beyond = np.maximum(np.stack(priced) - rate * np.arange(1, len(rates) + 1)[:, None], 0.0)
+    beyond = np.where(several, np.inf, beyond)
     chosen = np.take_along_axis(np.stack(found), np.argmin(beyond, axis=0)[None], axis=0)[0]
     waits = interval_cost(np.zeros_like(chosen), coming, problem) - rate <= np.min(beyond, axis=0)
     return np.where((order_cost > 0) & waits, 0.0, chosen)

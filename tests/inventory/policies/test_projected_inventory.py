@@ -145,6 +145,21 @@ def test_a_fixed_order_cost_is_spread_over_reviews(demand: ModuleType) -> None:
     # Where only some series pay for an order, the others order as they would alone.
     mixed = InventoryProblem(1.0, 20.0, 0, trade=Trade(order_cost=np.array([0.0, 25.0, 0.0])))
     np.testing.assert_array_equal(policy.order(state(mixed, Stock([0.0, 0.0, 4.0]))), [10.0, 20.0, 6.0])
+    # So too where demand ends after one uncertain step: holding its rest for two steps would call for less of it.
+    ending = Forecast(
+        ["a", "b"],
+        np.zeros(2, np.int64),
+        Frequency("W"),
+        (0.25, 0.5, 0.75),
+        np.tile([[5.0, 10, 15], [0, 0, 0]], (2, 1, 1)),
+    )
+    alone, beside = (
+        ProjectedInventory(ending).order(
+            state(InventoryProblem(1.0, 3.0, 0, trade=Trade(order_cost=np.array([0.0, cost]))), Stock.empty(2))
+        )
+        for cost in (0.0, 25.0)
+    )
+    assert beside[0] == alone[0] > 0
 
 
 def test_a_certain_lead_time_is_a_known_one(demand: ModuleType) -> None:
