@@ -81,6 +81,25 @@ def test_limits_are_kept_where_an_order_is_meant_for_several_reviews(
     assert 15.0 <= quantity.sum() <= 20.0
 
 
+def test_waiting_customers_take_no_room_and_give_none(demand: ModuleType) -> None:
+    # A hundred wait for the first, at little cost; 150 of the second are wanted dearly, but its shelf space is 50.
+    rules = OrderRules(capacity=50.0)
+    problem = InventoryProblem(1.0, np.array([1.5, 30.0]), 0, backlog=True, rules=rules)
+    policy = ProjectedInventory(demand.normal_forecast([1.0, 150.0], [1.0, 9.0], horizon=1))
+    first, second = policy.plan(problem, Stock([-100.0, 0.0])).quantity
+    assert second <= 50.0
+    assert max(first - 100.0, 0.0) + second <= 50.0
+    # A rush that must be waited for is ordered for on top of what the room holds, and the simulator agrees.
+    rush = np.full((2, 20), 10.0)
+    rush[:, 5] = 60.0
+    room = InventoryProblem(1.0, 9.0, 2, backlog=True, rules=OrderRules(capacity=60.0))
+    forecast = demand.certain_forecast(np.full((2, 20), 10.0))
+    done = simulate(ProjectedInventory(forecast, samples=2), room, rush).trajectory
+    position = (done.orders.cumsum(-1) - done.demand.cumsum(-1) + done.demand).numpy()
+    assert position.clip(min=0.0).sum(axis=0).max() <= 60.0
+    assert done.on_hand[:, -1].min() >= 0.0  # all were served in the end
+
+
 def test_broken_and_impossible_limits_are_refused(demand: ModuleType) -> None:
     ones = np.ones((2, 5))
     tight = InventoryProblem(1.0, 9.0, 1, rules=OrderRules(capacity=15.0))

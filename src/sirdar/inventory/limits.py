@@ -4,10 +4,14 @@
 With a price on room or money every series decides alone: a Lagrange relaxation (Eisenach et al. 2024, arXiv:2410.02817,
 forecast such prices). Orders fall as the price rises, so that it is found by bisection. Whole units and minimum orders
 may leave a little of the limit unused.
+
+Units that customers wait for take no room: they leave as they arrive. A series with more customers waiting than units
+under way fills nothing, and gives no room to others.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -48,23 +52,30 @@ def shadow_prices(solve: Callable[[Series], Series], problem: InventoryProblem, 
     """
     limits = []
     if math.isfinite(problem.rules.budget):
-        limits.append((_costs(problem, len(position)), problem.rules.budget))
+        limits.append(_Limit(_costs(problem, len(position)), problem.rules.budget, np.zeros(len(position))))
     if math.isfinite(problem.rules.capacity):
         volume = np.broadcast_to(problem.rules.volume, position.shape)
-        limits.append((volume, _room(problem, volume * position)))
+        limits.append(_Limit(volume, _room(problem, volume * np.maximum(position, 0.0)), np.maximum(-position, 0.0)))
     steps = int(np.max(problem.review_period)) if problem.backlog else 1
     dearest = float(np.max(problem.lost_sale_cost)) * steps + float(np.max(problem.trade.price)) + 1.0
     return _search(solve, np.zeros(len(position)), limits, dearest)[0]
 
 
-def require_within(problem: InventoryProblem, stock: Stock, orders: Array, sold: Array) -> None:
-    """Refuse a simulation whose policy broke a shared limit: [*batch, series, time], numpy."""
+def require_within(problem: InventoryProblem, stock: Stock, orders: Array, gone: Array) -> None:
+    """Refuse a simulation whose policy broke a shared limit.
+
+    Args:
+        problem: whose limits are looked at.
+        stock: at first.
+        orders: placed, [*batch, series, time], numpy.
+        gone: by how much stock on hand and under way fell: units sold, or wanted where demand waits.
+    """
     rules = problem.rules
     series = orders.shape[-2]
     before = stock.on_hand + stock.columns(problem).sum(axis=-1)
-    _room(problem, np.broadcast_to(rules.volume, before.shape) * before)
+    _room(problem, np.broadcast_to(rules.volume, before.shape) * np.maximum(before, 0.0))
     _refuse_more(orders * _column(problem.trade.unit_cost, series), rules.budget, "spent {:g} in one step", "budget")
-    position = before[:, None] + orders.cumsum(-1) - sold.cumsum(-1) + sold
+    position = np.maximum(before[:, None] + orders.cumsum(-1) - gone.cumsum(-1) + gone, 0.0)
     _refuse_more(position * _column(rules.volume, series), rules.capacity, "filled {:g} of room", "capacity")
 
 
@@ -83,27 +94,40 @@ def _refuse_more(used: Array, limit: float, did: str, name: str) -> None:
     raise ArgumentError(msg)
 
 
+@dataclass(frozen=True, eq=False)
+class _Limit:
+    """How much of a limit each unit uses, how much there is, and how many units of each series use none."""
+
+    weights: Series
+    room: float
+    spared: Series
+
+    def keeps(self, orders: Series) -> bool:
+        return float(self.weights @ np.maximum(orders - self.spared, 0.0)) <= self.room + SLACK
+
+
 def _search(
-    solve: Callable[[Series], Series], price: Series, limits: list[tuple[np.ndarray, float]], dearest: float
+    solve: Callable[[Series], Series], price: Series, limits: list[_Limit], dearest: float
 ) -> tuple[Series, Series]:
     """Prices and orders at the least multiple of the first limit's weights that keeps it, the others being kept."""
     if not limits:
         return price, solve(price)
-    (weights, room), rest = limits[0], limits[1:]
+    limit, rest = limits[0], limits[1:]
+    weights = limit.weights
     found = _search(solve, price, rest, dearest)
-    if float(weights @ found[1]) <= room + SLACK:
+    if limit.keeps(found[1]):
         return found
     low, high = 0.0, dearest / float(weights[weights > 0].min())
     kept = _search(solve, price + high * weights, rest, dearest)
     for _ in range(DOUBLINGS):  # a unit that is waited for through several reviews is worth more than one review
-        if float(weights @ kept[1]) <= room + SLACK:
+        if limit.keeps(kept[1]):
             break
         low, high = high, 2 * high
         kept = _search(solve, price + high * weights, rest, dearest)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         found = _search(solve, price + middle * weights, rest, dearest)
-        if float(weights @ found[1]) <= room + SLACK:
+        if limit.keeps(found[1]):
             high, kept = middle, found
         else:
             low = middle

@@ -55,7 +55,7 @@ def simulate_slowly(
             )
             done["on_hand"][at] = on_hand[cell]
     if shared(problem):
-        require_within(problem, start, done["orders"], done["sold"])
+        require_within(problem, start, done["orders"], wanted if problem.backlog else done["sold"])
     late = done.pop("late")
     lists = {name: list(np.moveaxis(units, -1, 0)) for name, units in done.items()}
     trajectory = Trajectory(wanted, lists, backlog=problem.backlog)

@@ -69,7 +69,8 @@ def simulate(
     lists, sums = _run(policy, problem, wanted, start, counting)
     trajectory = Trajectory(wanted, lists, backlog=problem.backlog)
     if shared(problem):
-        require_within(problem, start, trajectory.orders.detach().numpy(), trajectory.sold.detach().numpy())
+        gone = trajectory.demand if problem.backlog else trajectory.sold
+        require_within(problem, start, trajectory.orders.detach().numpy(), gone.detach().numpy())
     return Ledger(trajectory, problem, warm_up, sums)
 
 

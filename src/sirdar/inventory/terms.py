@@ -41,7 +41,8 @@ class OrderRules:
     Args:
         minimum: the least order that is accepted, if anything is ordered (MOQ); a scalar or one value per series.
         case_pack: orders are whole multiples of it: 1 for counted goods, 0 for any quantity; a scalar or per series.
-        capacity: room for stock on hand and on order, shared by all series, in units of `volume`.
+        capacity: room for stock on hand and on order, shared by all series, in units of `volume`; units that customers
+            wait for take none.
         budget: money for one round of orders, shared by all series.
         volume: room that one unit takes; a scalar or one value per series.
         shelf: the most units of a series on hand and on order together; a scalar or one value per series.
