@@ -99,6 +99,7 @@ def test_tables_order_as_policies() -> None:
         {"backlog": True},
         {"discount": 0.9},
         {"trade": Trade(order_cost=5.0)},
+        {"trade": Trade(price=5.0)},
         {"rules": OrderRules(case_pack=6.0)},
     ],
 )

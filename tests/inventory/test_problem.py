@@ -98,6 +98,17 @@ def test_critical_ratio_counts_holding_over_the_review_period() -> None:
     )
 
 
+def test_with_a_price_a_lost_sale_costs_its_margin_too() -> None:
+    # 0.5 of penalty and 10 - 6 of margin against 1 of holding.
+    assert InventoryProblem(1.0, 0.5, trade=Trade(10.0, 6.0)).critical_ratio == pytest.approx(4.5 / 5.5)
+    # Without a price the lost-sale cost is the margin, whatever is paid for the units.
+    assert InventoryProblem(1.0, 0.5, trade=Trade(unit_cost=6.0)).critical_ratio == pytest.approx(0.5 / 1.5)
+    # Who waits buys in the end; and what sells at a loss is worth no stock.
+    assert InventoryProblem(1.0, 0.5, backlog=True, trade=Trade(10.0, 6.0)).critical_ratio == pytest.approx(0.5 / 1.5)
+    some = InventoryProblem(1.0, 0.5, trade=Trade(np.array([10.0, 0.0, 4.0]), 6.0))
+    np.testing.assert_allclose(some.shortage_cost, [4.5, 0.5, 0.0])
+
+
 def test_cover_is_the_longest_lead_time_plus_review_period() -> None:
     assert InventoryProblem(lead_time=np.array([1, 5]), review_period=np.array([3, 1])).cover == 6
     assert InventoryProblem(lead_time=RandomLeadTime((0.5, 0.25, 0.25, 0.0))).cover == 3

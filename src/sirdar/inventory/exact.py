@@ -260,7 +260,7 @@ def _newsvendor_level(problem: InventoryProblem, demand: Probabilities) -> int:
 def _require_plain(problem: InventoryProblem) -> int:
     """The lead time of a problem that this module can solve."""
     lead = problem.lead_time
-    free = not (np.any(problem.trade.unit_cost) or np.any(problem.trade.order_cost))
+    free = not any(np.any(price) for price in vars(problem.trade).values())
     whole = problem.series is None and not np.any(problem.rules.minimum) and problem.rules.case_pack in (0, 1)
     stepwise = problem.review_period == 1 and problem.discount == 1 and not problem.backlog
     if not (isinstance(lead, int) and lead >= 1 and free and whole and stepwise):

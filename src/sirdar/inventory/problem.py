@@ -34,8 +34,8 @@ class InventoryProblem:
 
     Args:
         holding_cost: per unit left at the end of a step.
-        lost_sale_cost: per unit of demand that found no stock: the margin lost, or the penalty. With `backlog`, per
-            unit and step that it waits.
+        lost_sale_cost: per unit of demand that found no stock: the margin lost; or, where `trade` has a price, the
+            penalty on top of its margin. With `backlog`, per unit and step that it waits.
         lead_time: steps from an order to its arrival; or a `RandomLeadTime`.
         review_period: steps from one chance to order to the next.
         backlog: whether unmet demand waits instead of being lost.
@@ -64,7 +64,8 @@ class InventoryProblem:
             msg = f"discount must be one number in (0, 1], got {self.discount!r}"
             raise ArgumentError(msg)
         _ = self.series  # lengths that disagree are refused here
-        ratio = np.atleast_1d(self.critical_ratio)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = np.atleast_1d(np.divide(self.lost_sale_cost, self.lost_sale_cost + self.carrying_cost))
         wrong = np.flatnonzero(~((ratio > 0) & (ratio < 1)))
         if len(wrong):
             msg = (
@@ -119,8 +120,21 @@ class InventoryProblem:
         return self.holding_cost + (1 - self.discount) * self.trade.unit_cost
 
     @property
+    def shortage_cost(self) -> Values:
+        """What a unit short costs: the lost sale and, where there is a price, ``price - unit_cost``; at least 0.
+
+        With `backlog` price and purchase are the same either way: per unit and step, the lost-sale cost alone.
+        """
+        price = np.asarray(self.trade.price)
+        if self.backlog or not price.any():
+            return self.lost_sale_cost
+        margin = np.where(price > 0, price - self.trade.unit_cost, 0.0)
+        cost = np.maximum(self.lost_sale_cost + margin, 0.0)
+        return cost if cost.ndim else float(cost)
+
+    @property
     def critical_ratio(self) -> Values:
-        """The chance with which stock should outlast a review period R: ``p / (p + R h)``, p lost sale, h carrying.
+        """The chance with which stock should outlast a review period R: ``p / (p + R h)``, p shortage, h carrying.
 
         A unit too many is carried through all R steps up to the next arrival, a unit too few is lost once: the rule for
         periodic review with a cost per unit short, Silver, Pyke and Thomas (2017), "Inventory and Production Management
@@ -128,7 +142,7 @@ class InventoryProblem:
         along sample paths instead, which also counts what is carried before it sells; the two agree for R = 1.
         """
         # A unit that waits is paid for in every step, so underage too is counted over the period.
-        underage = self.review_period * self.lost_sale_cost if self.backlog else self.lost_sale_cost
+        underage = self.review_period * self.lost_sale_cost if self.backlog else self.shortage_cost
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = np.asarray(np.divide(underage, self.critical_cost))
         return ratio if ratio.ndim else float(ratio)
@@ -137,7 +151,7 @@ class InventoryProblem:
     def critical_cost(self) -> Values:
         """The denominator of the critical ratio: what a unit too many and one too few cost together."""
         overage = self.review_period * self.carrying_cost
-        return (self.review_period * self.lost_sale_cost if self.backlog else self.lost_sale_cost) + overage
+        return (self.review_period * self.lost_sale_cost if self.backlog else self.shortage_cost) + overage
 
     @property
     def longest_lead_time(self) -> int:

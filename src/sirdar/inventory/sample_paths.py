@@ -230,13 +230,13 @@ def interval_cost(quantity: Series, cover: Covered, problem: InventoryProblem) -
     gap = quantity[:, None, None] - cover.need
     held = (np.maximum(gap, 0.0) * cover.held).sum(axis=1).mean(axis=1)
     missed = (np.maximum(-gap, 0.0) * cover.missed).sum(axis=1).mean(axis=1)
-    return problem.carrying_cost * held + problem.lost_sale_cost * missed
+    return problem.carrying_cost * held + problem.shortage_cost * missed
 
 
 def _cheapest(cover: Covered, problem: InventoryProblem, unit_price: Values) -> Series:
     """The quantity with the least mean cost, below zero where there is too much already; zero if no unit pays."""
     series, steps, samples = cover.need.shape
-    hold, lose = (_column(x, series)[..., None] for x in (problem.carrying_cost, problem.lost_sale_cost))
+    hold, lose = (_column(x, series)[..., None] for x in (problem.carrying_cost, problem.shortage_cost))
     weights = hold * cover.held + lose * cover.missed  # by so much the slope rises at each break point
     missed = np.broadcast_to(cover.missed, (len(cover.missed), steps, samples)).sum(axis=(1, 2))
     target = (lose[:, 0] * missed[:, None] - samples * _column(unit_price, series))[:, 0]

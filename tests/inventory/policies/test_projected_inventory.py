@@ -13,6 +13,7 @@ from scipy import stats
 from sirdar.errors import ArgumentError
 from sirdar.inventory import (
     BaseStock,
+    CriticalFractile,
     InventoryProblem,
     MinMax,
     NeverOrder,
@@ -131,6 +132,20 @@ def test_chunks_bound_memory_and_every_series_is_served_once(
     plan = ProjectedInventory(demand.certain_forecast(steps), samples=2).plan(InventoryProblem(), Stock.empty(11))
     np.testing.assert_array_equal(plan.quantity, np.arange(1.0, 12.0))
     np.testing.assert_array_equal(plan.expected_lost, 2 * np.arange(1.0, 12.0))
+
+
+@pytest.mark.parametrize("kind", [ProjectedInventory, CriticalFractile])
+def test_a_price_is_earned_by_what_is_not_lost(demand: ModuleType, kind: type) -> None:
+    # The reference is brute force: of all levels, the one with the most profit in the simulator.
+    problem = InventoryProblem(1.0, 0.5, 0, trade=Trade(price=10.0, unit_cost=6.0), rules=OrderRules(case_pack=0.0))
+    wanted = np.random.default_rng(0).normal(20.0, 4.0, (1, 2000)).clip(0.0)
+    levels = np.arange(15.0, 30.0, 0.5)
+    best = levels[np.argmax([float(simulate(BaseStock(x), problem, wanted).profit.sum()) for x in levels])]
+    forecast = demand.normal_forecast([20.0], [4.0], horizon=1)
+    assert kind(forecast, samples=2000).order(state(problem, Stock.empty(1)))[0] == pytest.approx(best, abs=1.0)
+    # Nothing is ordered that sells at a loss.
+    loss = replace(problem, trade=Trade(price=5.0, unit_cost=6.0))
+    assert kind(forecast).order(state(loss, Stock.empty(1)))[0] == 0.0
 
 
 def test_a_fixed_order_cost_is_spread_over_reviews(demand: ModuleType) -> None:

@@ -72,7 +72,7 @@ class CriticalFractile:
             counted = np.arange(ahead.shape[1]) < cover[rows, None]
             total = np.sort((ahead * counted[..., None]).sum(axis=1), axis=1)
             rank = np.minimum(np.ceil(ratio[rows] * self.samples - 1e-9).astype(np.int64), self.samples) - 1
-            levels[rows] = np.take_along_axis(total, rank[:, None], axis=1)[:, 0]
+            levels[rows] = np.where(rank < 0, 0.0, np.take_along_axis(total, rank[:, None], axis=1)[:, 0])
         return levels
 
     def _chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:

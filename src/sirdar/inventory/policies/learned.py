@@ -100,7 +100,7 @@ class LearnedPolicy(nn.Module):
             units = (units - torch.as_tensor(state.position, dtype=torch.float32)).relu()
         if unit_price is None:
             return units
-        dearest = torch.tensor(state.problem.lost_sale_cost, dtype=torch.float32)
+        dearest = torch.tensor(state.problem.shortage_cost, dtype=torch.float32)
         return units * (unit_price < dearest)
 
     @torch.no_grad()
@@ -147,7 +147,7 @@ class LearnedPolicy(nn.Module):
         return known[2]
 
     def _describe(self, problem: InventoryProblem, unit_price: Tensor | None) -> Float[Tensor, "*series channel"]:
-        ratio = np.asarray(problem.critical_ratio)
+        ratio = np.asarray(np.maximum(problem.critical_ratio, _LEAST_RATIO))  # 0 where units sell at a loss
         if unit_price is not None:
             ratio = ratio - unit_price.numpy() / problem.critical_cost
             ratio = np.clip(ratio, _LEAST_RATIO, 1 - _LEAST_RATIO)

@@ -7,10 +7,10 @@ minimises the mean cost of that interval over the paths:
 
     min_q  mean_s  sum_k h (q - n_sk)^+  +  p (n_sR - q)^+,      n_sk = demand of its first k steps - projected stock
 
-whose minimum is an order statistic: no search. With a review period R = 1 it is the p / (p + h) quantile of n, which is
-Morton's (1971) myopic policy for lost sales (Management Science 17(11)). Raising the *projected* instead of the present
-stock to a level is van Jaarsveld and Arts (2024), "Projected Inventory-Level Policies for Lost Sales Inventory
-Systems", Operations Research 72(5).
+whose minimum is an order statistic: no search. A unit short costs p, with its margin where there is a price. With a
+review period R = 1 it is the p / (p + h) quantile of n, which is Morton's (1971) myopic policy for lost sales
+(Management Science 17(11)). Raising the *projected* instead of the present stock to a level is van Jaarsveld and Arts
+(2024), "Projected Inventory-Level Policies for Lost Sales Inventory Systems", Operations Research 72(5).
 """
 
 from collections.abc import Iterator
