@@ -44,6 +44,8 @@ def test_stock_is_read_in_the_order_of_the_forecast(tmp_path: Path) -> None:
         ("unique_id,on_hand\nb,\n", r"column 'on_hand' has no value in row 1 \('b'\); write 0 if there is nothing"),
         ("unique_id,on_hand,arriving_1\nb,1,-2\n", "column 'arriving_1' is -2 for 'b'"),
         ("unique_id,on_hand,arriving_3\nb,1,2\n", "column 'arriving_3' is none of arriving_1 to arriving_2"),
+        ("unique_id,on_hand,Arriving_1\nb,1,2\n", "column 'Arriving_1' is none of arriving_1 to arriving_2"),
+        ("unique_id,on_hand,arriving\nb,1,2\n", "column 'arriving' is none of arriving_1 to arriving_2"),
         ("unique_id,on_hand\n,1\n", "column 'unique_id' has no value in row 1"),
         ("unique_id,on_hand\n7,1\n", r"none of its products \('7', ...\) is among those forecast \('007', ...\)"),
         ("", "stock.csv: the file is empty"),

@@ -25,7 +25,8 @@ def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[S
         raise DataError(msg)
     lead = problem.longest_lead_time
     columns = ["on_hand", *[f"arriving_{step + 1}" for step in range(lead)]]
-    late = [name for name in frame.columns if name.startswith("arriving_") and name not in columns]
+    # "Arriving_1" or "arriving" too: units under way that nobody counts would be ordered once more.
+    late = [name for name in frame.columns if name.strip().lower().startswith("arriving") and name not in columns]
     if late:
         known = f"arriving_1 to arriving_{lead} (lead time {lead})"
         msg = f"{where}column {late[0]!r} is none of {known}; rename or remove it"
