@@ -126,6 +126,19 @@ def test_prices_and_rules_count(table: Path) -> None:
     assert row["ordering"] == 3.0 * (orders[:, 1:] > 0).sum()
 
 
+@pytest.mark.usefixtures("short_curve")
+def test_with_a_price_what_costs_less_earns_more(table: Path) -> None:
+    made = simulated("base-stock", table, problem=InventoryProblem(0.2, 1.0, 1, trade=Trade(10.0, 6.0)))
+    rows = summary(made)["policies"]
+    profits = [float(replay.ledger.profit.sum()) for replay in made.replays]
+    # All demand sold would have earned the same under every policy; what each did not earn of that is its cost.
+    worth = 10.0 * float(made.replays[0].ledger.trajectory.demand[:, 1:].sum())
+    assert [row["total"] for row in rows] == pytest.approx([worth - profit for profit in profits])
+    assert made.curve[0].cost == pytest.approx(rows[0]["total"])
+    assert max(rows, key=lambda row: row["total"])["policy"] == "never-order"
+    assert "The lost margin counts the price of the units lost." in made.notes
+
+
 def test_files_say_what_is_printed(table: Path, tmp_path: Path) -> None:
     made = simulated("base-stock", table)
     with files.output_folder(tmp_path / "out") as scratch:

@@ -65,6 +65,20 @@ class Replay:
     ledger: Ledger
 
     @property
+    def lost_margin(self) -> float:
+        """What demand without stock cost: the lost-sale cost and, where there is a price, the income that it was."""
+        ledger, problem = self.ledger, self.ledger.problem
+        if np.any(problem.trade.price) and not problem.backlog:
+            dear = replace(problem, lost_sale_cost=problem.lost_sale_cost + problem.trade.price)
+            ledger = Ledger(ledger.trajectory, dear, ledger.warm_up)
+        return float(ledger.lost_sales.sum())
+
+    @property
+    def total(self) -> float:
+        """All costs, so that what costs less earns more: without income forgone, buying nothing would look cheap."""
+        return float((self.ledger.cost - self.ledger.lost_sales).sum()) + self.lost_margin
+
+    @property
     def earned(self) -> float:
         """Profit where there is a price; otherwise the margin kept (lost-sale cost times units served) less costs."""
         if np.any(self.ledger.problem.trade.price):
@@ -107,16 +121,20 @@ class Simulation:
     def notes(self) -> tuple[str, ...]:
         """Assumptions, as sentences."""
         problem = self.settings.problem
-        opening = "Every policy opens with the mean demand of the history on hand and in each step of the pipeline"
+        opening = (
+            "Every policy opens with the mean demand of a review period of the history on hand, "
+            "and with that of a step in each step of the pipeline"
+        )
         counted = f"; the first {self.warm_up} steps, which no order can reach, do not count." if self.warm_up else "."
         seen = "Forecasts and features see demand as the table has it, whatever a policy would have sold."
         kept = "the margin kept (lost-sale cost times units served, less costs)"
         share = f"The share is that of perfect foresight: of {'profit' if np.any(problem.trade.price) else kept}."
+        income = ("The lost margin counts the price of the units lost.",) * bool(np.any(problem.trade.price))
         lumpy = np.any(problem.trade.order_cost) or np.any(problem.rules.minimum)
         mark = ("With fixed order costs or least orders, perfect foresight is a strong mark but no bound.",) * bool(
             lumpy
         )
-        return (*self.history.notes, opening + counted, seen, share, *mark)
+        return (*self.history.notes, opening + counted, seen, share, *income, *mark)
 
 
 def run(settings: Settings, progress: Progress) -> Simulation:
@@ -160,4 +178,4 @@ def _replay(name: str, choice: Choice, history: History, problem: InventoryProbl
 
 def _curve(name: str, choose: Chooser, history: History, problem: InventoryProblem) -> list[Point]:
     found = [(factor, _replay(name, choose(factor), history, problem, factor)) for factor in FACTORS]
-    return [Point(name, factor, made.ledger.fill_rate, float(made.ledger.cost.sum())) for factor, made in found]
+    return [Point(name, factor, made.ledger.fill_rate, made.total) for factor, made in found]

@@ -54,16 +54,16 @@ def row(replay: Replay, made: Simulation) -> dict[str, Any]:
     """One line of the cost table: sums over series and counted steps."""
     ledger, best = replay.ledger, made.foresight.earned
     costs = {
-        "holding": ledger.holding,
-        "lost_margin": ledger.lost_sales,
-        "purchase": ledger.purchase,
-        "ordering": ledger.ordering,
-        "total": ledger.cost,
+        "holding": float(ledger.holding.sum()),
+        "lost_margin": replay.lost_margin,
+        "purchase": float(ledger.purchase.sum()),
+        "ordering": float(ledger.ordering.sum()),
+        "total": replay.total,
     }
     return {
         "policy": replay.name,
         "words": replay.words,
-        **{name: float(value.sum()) for name, value in costs.items()},
+        **costs,
         "fill_rate": ledger.fill_rate,
         "cycle_service_level": ledger.cycle_service_level,
         "turns": ledger.turns,
