@@ -118,6 +118,11 @@ def test_bad_arguments_are_refused() -> None:
         InventoryEnv(PROBLEM, DEMAND, length=13)
     with pytest.raises(ArgumentError, match="values for 4 series, but there are 2"):
         InventoryEnv(PROBLEM, DEMAND[:2])
+    with pytest.raises(UnsupportedError, match="cannot keep a capacity or budget that series share"):
+        InventoryEnv(InventoryProblem(1.0, 9.0, 2, rules=OrderRules(capacity=9.0)), DEMAND)
+    for most in (0.0, -1.0, np.nan):
+        with pytest.raises(ArgumentError, match="most must be a number above 0, got"):
+            InventoryEnv(InventoryProblem(1.0, 9.0, 2), DEMAND, most=most)
     with pytest.raises(UnsupportedError, match="need a known lead_time and review_period 1"):
         InventoryEnv(InventoryProblem(lead_time=RandomLeadTime((0.5, 0.5))), DEMAND)
 

@@ -101,6 +101,8 @@ def test_tables_order_as_policies() -> None:
         {"trade": Trade(order_cost=5.0)},
         {"trade": Trade(price=5.0)},
         {"rules": OrderRules(case_pack=6.0)},
+        {"rules": OrderRules(shelf=4.0)},
+        {"rules": OrderRules(capacity=4.0)},
     ],
 )
 def test_what_is_not_covered_is_refused(change: dict[str, object]) -> None:

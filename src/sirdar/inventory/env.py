@@ -7,6 +7,7 @@ holding, lost sales, purchase and ordering, and has the fill rate, cycle service
 began. gymnasium is an optional package: importing this module asks for it.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -15,6 +16,7 @@ from jaxtyping import Bool, Float
 
 from sirdar.errors import ArgumentError, UnsupportedError, require_positive_integer
 from sirdar.inventory.demand import paths
+from sirdar.inventory.limits import shared
 from sirdar.inventory.problem import InventoryProblem
 from sirdar.inventory.terms import permitted
 
@@ -60,6 +62,15 @@ class Shelves:
         if not isinstance(problem.lead_time, int | np.ndarray) or np.any(np.asarray(problem.review_period) != 1):
             msg = f"environments need a known lead_time and review_period 1, got {problem}"
             raise UnsupportedError(msg)
+        if shared(problem):
+            msg = (
+                "an episode is one series, which cannot keep a capacity or budget that series share: leave them out, "
+                "or give each series its shelf"
+            )
+            raise UnsupportedError(msg)
+        if most is not None and not (math.isfinite(most) and most > 0):
+            msg = f"most must be a number above 0, got {most!r}"
+            raise ArgumentError(msg)
         self.problem, self.length, self.count = problem, length, count
         self.most = max(1.0, 2.0 * float(self.demand.max())) if most is None else float(most)
         self.lead = np.broadcast_to(problem.lead_time, len(self.demand))

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int64
 
 from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.inventory.distributions import Probabilities, convolve, quantile, require_probabilities
+from sirdar.inventory.limits import shared
 from sirdar.inventory.newsvendor import step_costs
 from sirdar.inventory.policy import Policy, State
 from sirdar.inventory.problem import InventoryProblem
@@ -261,9 +262,10 @@ def _require_plain(problem: InventoryProblem) -> int:
     """The lead time of a problem that this module can solve."""
     lead = problem.lead_time
     free = not any(np.any(price) for price in vars(problem.trade).values())
+    roomy = not shared(problem) and np.all(np.isinf(problem.rules.shelf))
     whole = problem.series is None and not np.any(problem.rules.minimum) and problem.rules.case_pack in (0, 1)
     stepwise = problem.review_period == 1 and problem.discount == 1 and not problem.backlog
-    if not (isinstance(lead, int) and lead >= 1 and free and whole and stepwise):
+    if not (isinstance(lead, int) and lead >= 1 and free and whole and roomy and stepwise):
         msg = (
             "exact solutions are for lost sales, a known lead_time of at least 1, review_period 1, no discount, and "
             f"scalar holding and lost-sale costs alone, got {problem}"
