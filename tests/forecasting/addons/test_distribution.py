@@ -73,3 +73,13 @@ def test_without_errors_there_still_are_quantiles() -> None:
     none = scale(0)
     engine = DistributionEngine(DECILES).fit(np.zeros((0, 3)), np.zeros((0, 3)), none)
     assert (np.diff(engine.quantiles(np.full((1, 3), 5.0), scale(1))) > 0).all()
+
+
+def test_a_bound_that_few_errors_cannot_give_is_far_below_where_demand_has_no_floor() -> None:
+    """Of four errors none tells a 0.1 quantile that holds: minus infinity, as a number that a forecast may be."""
+    y = np.array([[-3.0], [2.0], [4.0], [9.0]])
+    engine = DistributionEngine(DECILES, conformal=True).fit(y, np.full((4, 1), 3.0), scale(4))
+    found = engine.quantiles(np.full((1, 1), 3.0), scale(1), floor=-np.inf)[0, 0]
+    assert np.isfinite(found).all()
+    assert found[0] < -1e30
+    assert (np.diff(found) >= 0).all()

@@ -141,7 +141,8 @@ class DistributionEngine:
         spread = self._spread(point, scale)
         with np.errstate(invalid="ignore"):  # an infinite conformal bound on a forecast of nothing
             values = point[..., None] + spread[..., None] * z
-        values = np.where(np.isfinite(values), values, np.where(z > 0, np.finfo(np.float32).max / 4, floor))
+        farthest = np.finfo(np.float32).max / 4
+        values = np.where(np.isfinite(values), values, np.where(z > 0, farthest, max(floor, -farthest)))
         return np.maximum.accumulate(np.maximum(values, floor), axis=2).astype(np.float32)
 
     def state(self) -> dict[str, Any]:
