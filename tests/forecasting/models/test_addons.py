@@ -64,6 +64,22 @@ def test_a_point_forecast_that_may_be_nothing_is_not_made_worse() -> None:
     assert forecast.quantile(0.9).mean() < 4
 
 
+@pytest.mark.parametrize("around", ["theta", "tsb"])
+def test_one_return_does_not_take_the_season_from_all(around: str) -> None:
+    """One step of one product is below zero: the others' forecasts, of 30 a step, are as good as without it."""
+    rate = 30 + 20 * np.sin(2 * np.pi * np.arange(84) / 12)
+    demand = np.random.default_rng(0).poisson(rate, (12, 84)).astype(float)
+    returned = demand.copy()
+    returned[11, 40] = -3
+    without, with_it = (
+        AddOns(6, around).fit(panel_of(rows[:, :78], unit="M")).predict(panel_of(rows[:, :78], unit="M"))
+        for rows in (demand, returned)
+    )
+    error = [np.abs(forecast.median()[:11] - demand[:11, 78:]).mean() for forecast in (without, with_it)]
+    assert error[0] < 5
+    assert error[1] < 1.1 * error[0]
+
+
 def test_only_around_a_textbook_method_it_can_be_stored(tmp_path) -> None:  # noqa: ANN001
     with pytest.raises(UnsupportedError, match="NullForecaster"):
         AddOns(2, NullForecaster(2)).save(tmp_path / "model")
@@ -93,3 +109,20 @@ def test_a_series_alone_is_forecast_as_among_others() -> None:
     model = AddOns(4, around="tsb", origins=2).fit(panel)
     together, alone = model.predict(panel), model.predict(panel.select(np.array([0])))
     np.testing.assert_array_equal(together.values[:1], alone.values)
+
+
+def test_the_season_and_the_floor_are_those_learned(tmp_path) -> None:  # noqa: ANN001
+    """Not those of the few series shown: here young ones, in which no season and no return is seen."""
+    rng = np.random.default_rng(0)
+    rate = 30 + 20 * np.sin(2 * np.pi * np.arange(48) / 12)
+    rows = [*rng.poisson(rate, (3, 48)).astype(float), *rng.poisson(9, (2, 10)).astype(float)]
+    rows[2][20] = -4
+    panel = panel_of(rows, start=[0, 0, 0, 38, 38], unit="M")
+    model = AddOns(6, "seasonal-naive").fit(panel)
+    model.save(tmp_path / "model")
+    for some in ([0, 3, 4], [3]):
+        chosen = np.array(some)
+        for shown in (model, AddOns.load(tmp_path / "model")):
+            found = shown.predict(panel.select(chosen))
+            assert np.array_equal(found.values, model.predict(panel).values[chosen])
+            assert found.floor == -np.inf

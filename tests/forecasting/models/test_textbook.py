@@ -117,6 +117,19 @@ def test_a_history_too_short_for_the_season_repeats_its_last_value() -> None:
     np.testing.assert_allclose(predicted(panel, "seasonal-naive")[0, :, 4], DEMAND[36:41])
 
 
+def test_the_season_and_the_floor_are_those_of_the_panel_fitted(tmp_path) -> None:  # noqa: ANN001
+    """Not those of the few series asked for: two young ones beside it do not take its season from the first."""
+    panel = panel_of([DEMAND, DEMAND + 1, DEMAND - 20, DEMAND[:10], DEMAND[:9]], unit="M")
+    model = Textbook(5, "seasonal-naive").fit(panel)
+    model.save(tmp_path / "model")
+    for rows in ([0, 3, 4], [3]):
+        for shown in (model, Textbook.load(tmp_path / "model")):
+            found = shown.predict(panel.select(np.array(rows)))
+            np.testing.assert_array_equal(found.values, model.predict(panel).values[rows])
+            assert found.floor == -np.inf
+    np.testing.assert_allclose(model.predict(panel.select(np.array([0, 3, 4]))).median()[0], DEMAND[36:41])
+
+
 def test_the_season_can_be_given() -> None:
     panel = panel_of([DEMAND], unit="M")
     found = Textbook(3, "seasonal-naive", season=1).predict(panel).values[0, :, 4]

@@ -83,6 +83,7 @@ class AddOns:
         if unknown:
             msg = f"components must be of {', '.join(COMPONENTS)}, got {sorted(unknown)[0]!r}"
             raise ArgumentError(msg)
+        self._named = around if isinstance(around, str) else None
         self.around = _point_forecaster(around, horizon, seasonal="season" not in components)
         self.components, self.category, self.conformal = tuple(components), category, conformal
         self.promotions = None if promotions is None else tuple(promotions)
@@ -93,6 +94,7 @@ class AddOns:
         self._lookalikes = LookAlikes(horizon, self.levels)
         self._groups: tuple[str, list[str]] | None = None
         self._whole = False  # whether all demand learned from was of whole numbers
+        self._counts = False  # whether none of it was negative
         self._learned = False
 
     @property
@@ -107,6 +109,11 @@ class AddOns:
             ArgumentError: nothing was observed.
         """
         panel.require_observed()
+        self._counts = panel.counts
+        if self._named is not None:
+            # The seasonal component is multiplicative: where demand falls below zero the method seeks a season as well.
+            seasonal = "season" not in self.components or not self._counts
+            self.around = _point_forecaster(self._named, self.horizon, seasonal=seasonal)
         shared = {name: values for name, values in shared_statics(panel).items() if len(values) <= _GROUPS}
         self._groups = next(iter(shared.items()), None)
         rows = np.flatnonzero(panel.observations() > 0)
@@ -125,7 +132,7 @@ class AddOns:
         """Quantiles after each series' history; of those without any, what their look-alikes sold at first."""
         self._require_learned()
         known = panel.observations() > 0
-        floor = 0.0 if panel.counts else -np.inf
+        floor = 0.0 if self._counts else -np.inf
         values = np.zeros((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
         if known.any():
             chosen = panel.select(known)
@@ -166,9 +173,11 @@ class AddOns:
             "model": "add-ons",
             "arguments": arguments | {name: getattr(self, name) for name in names},
             "inside": inside,
+            "inside_learned": self.around.learned,
             "kept": self.kept,
             "groups": self._groups,
             "whole": self._whole,
+            "counts": self._counts,
             "learned": pack(learned, tensors, "learned"),
         }
         storage.write(Path(path), config, tensors)
@@ -179,7 +188,8 @@ class AddOns:
         config, tensors = storage.read(Path(path), model="add-ons")
         arguments = config["arguments"]
         if "inside" in config:  # not in folders of earlier versions
-            arguments["around"] = Textbook(arguments["horizon"], **config["inside"])
+            around = Textbook(arguments["horizon"], **config["inside"])
+            arguments["around"] = around.restore(config.get("inside_learned"))
         model = cls(**arguments)
         learned = unpack(config["learned"], tensors)
         model.kept = tuple(config["kept"])
@@ -190,7 +200,7 @@ class AddOns:
         )
         model._engine = DistributionEngine.from_state(learned["engine"])
         model._lookalikes = LookAlikes.from_state(learned["lookalikes"])
-        model._whole = config["whole"]
+        model._whole, model._counts = config["whole"], config.get("counts", True)
         model._learned = True
         return model
 
@@ -227,10 +237,11 @@ class AddOns:
     def _learn_errors(self, panel: Panel) -> None:
         """Keeps the components whose errors at past origins are least, and gives these errors to the engine."""
         options: list[tuple[str, ...]] = [()]
-        if panel.counts and len(panel):  # both components are multiplicative
+        if len(panel):
             if "season" in self.components:
                 options.append(("season",))
-            if "price" in self.components and (panel.price is not None or self._flags(panel)):
+            # A logarithm knows nothing below zero; a ratio of sums bears some returns among sales.
+            if "price" in self.components and self._counts and (panel.price is not None or self._flags(panel)):
                 options.append((*options[-1], "price"))
         pasts = [panel.cut(steps) for steps in _cuts(panel, self.horizon, self.origins)]
         pasts = [past.select(past.observations() > 0) for past in pasts]

@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import polars as pl
@@ -40,6 +40,20 @@ _RECENT = 52
 _FARTHEST = 5.0  # ranges of a series' history beyond it: what lies farther is an explosion, not a forecast
 
 
+class Learned(NamedTuple):
+    """What all series share, so that the forecast of one does not depend on which others are asked for with it."""
+
+    unit: str  # of the calendar
+    season: int
+    counts: bool  # demand was never negative
+
+    @classmethod
+    def of(cls, panel: Panel) -> "Learned":
+        """That of a panel; the season is the one that histories long enough for a model can bear."""
+        modelled = panel.select(panel.observations() >= _SHORTEST)
+        return cls(panel.frequency.unit, season_of(modelled) if len(modelled) else 1, panel.counts)
+
+
 class Textbook:
     """One statsforecast model per series.
 
@@ -47,7 +61,7 @@ class Textbook:
         horizon: steps to forecast.
         method: one of `METHODS`.
         levels: quantile levels.
-        season: steps in a season; when None, that of the panel's calendar, once its histories can bear it.
+        season: steps in a season; when None, that of the calendar of the panel fitted, once its histories can bear it.
         workers: processes; all cores when None.
     """
 
@@ -67,9 +81,14 @@ class Textbook:
         self.method, self.levels = method, require_levels(levels)
         self.season = None if season is None else require_positive_integer(season, "season")
         self.workers = None if workers is None else require_positive_integer(workers, "workers")
+        self.learned: Learned | None = None
 
-    def fit(self, panel: Panel) -> "Textbook":  # noqa: ARG002 - the protocol's shape
-        """Nothing to share between series: each is fitted when it is forecast."""
+    def fit(self, panel: Panel) -> "Textbook":
+        """Learns the season that the histories can bear, and whether demand falls below zero.
+
+        Each series is fitted when it is forecast.
+        """
+        self.learned = Learned.of(panel)
         return self
 
     def predict(self, panel: Panel) -> Forecast:
@@ -78,16 +97,16 @@ class Textbook:
         Series with fewer than eight observations get the spread of their own past around its mean; those with none get
         zero. Gaps are filled with the last value, since these models know no missing values.
         """
-        count = panel.observations()
+        count, shared = panel.observations(), self._shared(panel)
         values = np.zeros((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
         short = np.flatnonzero((count > 0) & (count < _SHORTEST))
         values[short] = self._spread(panel.select(short))[:, None]
         rows = np.flatnonzero(count >= _SHORTEST)
         if len(rows):
             chosen = panel.select(rows)
-            point, bounds = self._statsforecast(chosen, _filled(chosen))
+            point, bounds = self._statsforecast(chosen, _filled(chosen), self.season or shared.season)
             values[rows] = self._around(chosen, point) if bounds is None else bounds
-        floor = 0.0 if panel.counts else -np.inf
+        floor = 0.0 if shared.counts else -np.inf
         values = np.maximum.accumulate(np.maximum(values, np.float32(floor)), axis=2)
         return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
 
@@ -95,18 +114,28 @@ class Textbook:
         """Writes config.json into the folder `path`; there are no weights."""
         names = ("horizon", "method", "levels", "season", "workers")
         arguments = {name: getattr(self, name) for name in names}
-        storage.write(Path(path), {"model": "textbook", "arguments": arguments}, {})
+        storage.write(Path(path), {"model": "textbook", "arguments": arguments, "learned": self.learned}, {})
 
     @classmethod
     def load(cls, path: str | Path) -> "Textbook":
         """Reads what `save` wrote."""
         config, _ = storage.read(Path(path), model="textbook")
-        return cls(**config["arguments"])
+        return cls(**config["arguments"]).restore(config.get("learned"))  # older folders have none
 
-    def _statsforecast(self, panel: Panel, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+    def restore(self, learned: Sequence[Any] | None) -> "Textbook":
+        """Takes the `learned` of a fitted one; None is that of one not fitted."""
+        self.learned = None if learned is None else Learned(*learned)
+        return self
+
+    def _shared(self, panel: Panel) -> Learned:
+        """What was learned; the panel's own where nothing was, or of another calendar."""
+        learned = self.learned
+        return learned if learned is not None and learned.unit == panel.frequency.unit else Learned.of(panel)
+
+    def _statsforecast(self, panel: Panel, frame: pl.DataFrame, season: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Point forecasts [series, horizon] and, where the model states intervals, quantiles."""
         bands = None if self.method in _INTERMITTENT else _bands(self.levels)
-        point, quantiles = self._run(panel, frame, bands, self._model(panel))
+        point, quantiles = self._run(panel, frame, bands, self._model(season))
         failed = np.flatnonzero(
             ~np.isfinite(point).all(axis=1) | _exploded(panel, point if quantiles is None else quantiles)
         )
@@ -140,10 +169,9 @@ class Textbook:
         columns = [_column(level) for level in self.levels]
         return point, _bounded(np.stack([answer[name].to_numpy().reshape(shape) for name in columns], axis=-1))
 
-    def _model(self, panel: Panel) -> object:
+    def _model(self, season: int) -> object:
         from statsforecast import models
 
-        season = self.season or season_of(panel)
         table: dict[str, Any] = {
             "seasonal-naive": lambda: models.SeasonalNaive(season, alias="model") if season > 1 else _naive(),
             "auto-ets": lambda: models.AutoETS(season_length=season, alias="model"),
