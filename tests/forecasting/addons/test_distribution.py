@@ -83,3 +83,13 @@ def test_a_bound_that_few_errors_cannot_give_is_far_below_where_demand_has_no_fl
     assert np.isfinite(found).all()
     assert found[0] < -1e30
     assert (np.diff(found) >= 0).all()
+
+
+def test_demand_that_was_all_but_constant_tells_no_usual_variation() -> None:
+    """Errors of half the demand, after histories that varied by rounding alone, are no thousands of deviations."""
+    flat = Scale(np.full(40, 10.0), np.full(40, 1e-7), np.full(40, 3), np.zeros(40, dtype=np.int64))
+    point = np.full((40, 2), 10.0)
+    actual = point + np.random.default_rng(0).choice([-5.0, 5.0], (40, 2))
+    engine = DistributionEngine(DECILES).fit(actual, point, flat)
+    lively = Scale(np.full(1, 10.0), np.full(1, 0.5), np.full(1, 30), np.zeros(1, dtype=np.int64))
+    assert engine.quantiles(point[:1], lively).max() < 30

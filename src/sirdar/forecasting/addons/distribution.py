@@ -30,6 +30,7 @@ from sirdar.predictive.forecast import require_levels
 
 _POWER = 0.75
 _STATE = ("levels", "conformal", "buckets", "fewest", "edges", "usual", "steps", "keys", "table")
+_STEADY = 1e-3  # a variation below it is no variation, but what rounding left
 _ANY = -1  # a coordinate of a cell that holds all
 
 
@@ -163,7 +164,7 @@ class DistributionEngine:
         variation = np.sqrt(weight * own**2 + (1 - weight) * usual**2)
         mean = np.where(scale.mean > 0, scale.mean, 1e-3)[:, None]
         base = np.maximum(np.abs(point), mean if scale.effect is None else mean * scale.effect)
-        return np.maximum(variation, 1e-3)[:, None] * mean ** (1 - _POWER) * base**_POWER
+        return np.maximum(variation, _STEADY)[:, None] * mean ** (1 - _POWER) * base**_POWER
 
     def _tabulate(self, place: np.ndarray, error: np.ndarray) -> None:
         """Quantiles of every cell that has enough errors, and of all whatever their number."""
@@ -212,7 +213,7 @@ class DistributionEngine:
 
 def _usual(variation: np.ndarray, bucket: np.ndarray, buckets: int) -> Float[np.ndarray, " bucket"]:
     """Median variation of each bucket, of all where it has none."""
-    known = np.isfinite(variation) & (variation > 0)
+    known = np.isfinite(variation) & (variation > _STEADY)
     everywhere = float(np.median(variation[known])) if known.any() else 1.0
     parts = [variation[known & (bucket == index)] for index in range(buckets)]
     return np.array([float(np.median(part)) if len(part) else everywhere for part in parts])
