@@ -80,6 +80,15 @@ def test_one_return_does_not_take_the_season_from_all(around: str) -> None:
     assert error[1] < 1.1 * error[0]
 
 
+def test_an_origin_before_which_nothing_was_observed_is_passed_over() -> None:
+    """A single product whose first months were not recorded; its price was."""
+    demand = np.random.default_rng(0).poisson(20, 30).astype(float)
+    demand[:17] = np.nan
+    panel = panel_of([demand])
+    panel = replace(panel, past={"price": np.tile([2.0, 1.5, 1.8], 10).astype(np.float32)}, price="price")
+    assert 5 < AddOns(6).fit(panel).predict(panel).median().mean() < 40
+
+
 def test_only_around_a_textbook_method_it_can_be_stored(tmp_path) -> None:  # noqa: ANN001
     with pytest.raises(UnsupportedError, match="NullForecaster"):
         AddOns(2, NullForecaster(2)).save(tmp_path / "model")

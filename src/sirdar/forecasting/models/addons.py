@@ -245,6 +245,7 @@ class AddOns:
                 options.append((*options[-1], "price"))
         pasts = [panel.cut(steps) for steps in _cuts(panel, self.horizon, self.origins)]
         pasts = [past.select(past.observations() > 0) for past in pasts]
+        pasts = [past for past in pasts if len(past)]  # before some origins nothing may have been observed
         actual = np.concatenate([np.zeros((0, self.horizon)), *[past.actuals(self.horizon) for past in pasts]])
         best, least = None, np.inf
         for names in options:
