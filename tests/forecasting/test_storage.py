@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sirdar.errors import DataError, OutputError
-from sirdar.forecasting import storage
+from sirdar.forecasting import ladder, storage
 from sirdar.forecasting.covariates import Encoding
 from sirdar.predictive import Frequency
 
@@ -84,6 +84,14 @@ def test_another_kind_of_forecaster_is_refused(tmp_path: Path) -> None:
     storage.write(tmp_path / "m", {"model": "textbook"}, {})
     with pytest.raises(DataError, match="holds a 'textbook' forecaster, not 'mq-cnn'"):
         storage.read(tmp_path / "m", model="mq-cnn")
+
+
+@pytest.mark.parametrize("model", ["textbook", "add-ons", "sqrf", "feed-forward", "mq-cnn", "ladder", "ensemble"])
+def test_a_config_that_lacks_something_is_refused_in_a_sentence(model: str, tmp_path: Path) -> None:
+    for number, config in enumerate(({}, {"arguments": None, "members": None}, {"arguments": {"horizons": 3}})):
+        storage.write(tmp_path / str(number), {"model": model, **config}, {})
+        with pytest.raises(DataError, match=f"{number}: not as this version saves a forecaster"):
+            ladder.class_of(model).load(tmp_path / str(number))
 
 
 def test_weights_of_another_network_are_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -189,15 +189,15 @@ class NeuralForecaster(ABC):
     @classmethod
     def load(cls: type[Rung], path: str | Path) -> Rung:
         """Reads what `save` wrote."""
-        config, weights = storage.read(Path(path), model=cls.MODEL)
-        options = Training(**config["training"])
-        forecaster = cls(**config["arguments"], training=options)  # pyright: ignore[reportCallIssue] - every rung's
-        setting = Setting(**config["setting"] | {"channels": tuple(config["setting"]["channels"])})
-        network = forecaster._network(setting)
-        storage.fill(network, weights, Path(path))
-        encoding, frequency = storage.as_encoding(config["encoding"]), Frequency(**config["frequency"])
-        forecaster.learned = Learned(network.eval(), encoding, frequency, setting)
-        return forecaster
+        with storage.opened(Path(path), model=cls.MODEL) as (config, weights):
+            options = Training(**config["training"])
+            forecaster = cls(**config["arguments"], training=options)  # pyright: ignore[reportCallIssue] - every rung's
+            setting = Setting(**config["setting"] | {"channels": tuple(config["setting"]["channels"])})
+            network = forecaster._network(setting)
+            storage.fill(network, weights, Path(path))
+            encoding, frequency = storage.as_encoding(config["encoding"]), Frequency(**config["frequency"])
+            forecaster.learned = Learned(network.eval(), encoding, frequency, setting)
+            return forecaster
 
     def _arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("horizon", "levels", "steps", "width", "seed", "members")}

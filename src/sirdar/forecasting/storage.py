@@ -3,6 +3,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sirdar.errors import DataError, OutputError
+from sirdar.errors import DataError, OutputError, SirdarError
 from sirdar.forecasting.covariates import Encoding
 
 
@@ -65,6 +67,20 @@ def read(path: Path, *, model: str) -> tuple[dict[str, Any], dict[str, torch.Ten
         msg = f"{path}: holds a {kind!r} forecaster, not {model!r}"
         raise DataError(msg)
     return config, weights
+
+
+@contextmanager
+def opened(path: Path, *, model: str) -> Iterator[tuple[dict[str, Any], dict[str, torch.Tensor]]]:
+    """What `read` answers; within the block, whatever a config was edited to lack is refused in a sentence."""
+    config, weights = read(path, model=model)
+    try:
+        yield config, weights
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, SirdarError):
+            raise
+        what = f"it lacks {error}" if isinstance(error, KeyError) else error
+        msg = f"{path}: not as this version saves a forecaster ({what}); train it again"
+        raise DataError(msg) from error
 
 
 def fill(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:

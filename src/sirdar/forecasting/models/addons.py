@@ -185,24 +185,24 @@ class AddOns:
     @classmethod
     def load(cls, path: str | Path) -> "AddOns":
         """Reads what `save` wrote."""
-        config, tensors = storage.read(Path(path), model="add-ons")
-        arguments = config["arguments"]
-        if "inside" in config:  # not in folders of earlier versions
-            around = Textbook(arguments["horizon"], **config["inside"])
-            arguments["around"] = around.restore(config.get("inside_learned"))
-        model = cls(**arguments)
-        learned = unpack(config["learned"], tensors)
-        model.kept = tuple(config["kept"])
-        model._groups = None if config["groups"] is None else (config["groups"][0], list(config["groups"][1]))
-        model._effects = _Effects(
-            None if learned["season"] is None else SeasonalProfile.from_state(learned["season"]),
-            None if learned["price"] is None else PriceElasticity.from_state(learned["price"]),
-        )
-        model._engine = DistributionEngine.from_state(learned["engine"])
-        model._lookalikes = LookAlikes.from_state(learned["lookalikes"])
-        model._whole, model._counts = config["whole"], config.get("counts", True)
-        model._learned = True
-        return model
+        with storage.opened(Path(path), model="add-ons") as (config, tensors):
+            arguments = config["arguments"]
+            if "inside" in config:  # not in folders of earlier versions
+                around = Textbook(arguments["horizon"], **config["inside"])
+                arguments["around"] = around.restore(config.get("inside_learned"))
+            model = cls(**arguments)
+            learned = unpack(config["learned"], tensors)
+            model.kept = tuple(config["kept"])
+            model._groups = None if config["groups"] is None else (config["groups"][0], list(config["groups"][1]))
+            model._effects = _Effects(
+                None if learned["season"] is None else SeasonalProfile.from_state(learned["season"]),
+                None if learned["price"] is None else PriceElasticity.from_state(learned["price"]),
+            )
+            model._engine = DistributionEngine.from_state(learned["engine"])
+            model._lookalikes = LookAlikes.from_state(learned["lookalikes"])
+            model._whole, model._counts = config["whole"], config.get("counts", True)
+            model._learned = True
+            return model
 
     def _require_learned(self) -> None:
         if not self._learned:

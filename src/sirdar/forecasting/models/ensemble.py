@@ -102,15 +102,15 @@ class Ensemble:
     @classmethod
     def load(cls, path: str | Path) -> "Ensemble":
         """Reads what `save` wrote."""
-        config, _ = storage.read(Path(path), model="ensemble")
-        members = {}
-        for number, (name, kind) in enumerate(config["members"]):
-            try:
-                members[name] = ladder.class_of(kind).load(Path(path) / f"member-{number}")
-            except UnsupportedError as error:
-                msg = f"{path}: holds a member of unknown kind {kind!r}: {error}"
-                raise DataError(msg) from error
-        return cls(members, config.get("weights"))
+        with storage.opened(Path(path), model="ensemble") as (config, _):
+            members = {}
+            for number, (name, kind) in enumerate(config["members"]):
+                try:
+                    members[name] = ladder.class_of(kind).load(Path(path) / f"member-{number}")
+                except UnsupportedError as error:
+                    msg = f"{path}: holds a member of unknown kind {kind!r}: {error}"
+                    raise DataError(msg) from error
+            return cls(members, config.get("weights"))
 
 
 def _kind(name: str, member: Forecaster) -> str:

@@ -276,13 +276,13 @@ class FeedForward:
     @classmethod
     def load(cls, path: str | Path) -> "FeedForward":
         """Reads what `save` wrote."""
-        config, weights = storage.read(Path(path), model="feed-forward")
-        forecaster = cls(**config["arguments"], training=Training(**config["training"]))
-        features = as_features(config["features"], storage.as_encoding(config["features"]["encoding"]))
-        network = forecaster._network(*config["sizes"], counts=config["counts"])
-        storage.fill(network, weights, Path(path))
-        forecaster.learned = _Learned(network.eval(), features, config["counts"], config["whole"])
-        return forecaster
+        with storage.opened(Path(path), model="feed-forward") as (config, weights):
+            forecaster = cls(**config["arguments"], training=Training(**config["training"]))
+            features = as_features(config["features"], storage.as_encoding(config["features"]["encoding"]))
+            network = forecaster._network(*config["sizes"], counts=config["counts"])
+            storage.fill(network, weights, Path(path))
+            forecaster.learned = _Learned(network.eval(), features, config["counts"], config["whole"])
+            return forecaster
 
     def _arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("horizon", "levels", "steps", "width", "seed")}

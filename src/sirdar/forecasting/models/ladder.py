@@ -123,11 +123,11 @@ class Ladder:
     @classmethod
     def load(cls, path: str | Path) -> "Ladder":
         """Reads what `save` wrote."""
-        config, _ = storage.read(Path(path), model="ladder")
-        forecaster = cls(**config["arguments"])
-        forecaster.weights, forecaster.reasons = config["weights"], config["reasons"]
-        forecaster.ensemble = Ensemble.load(Path(path) / "ensemble")
-        return forecaster
+        with storage.opened(Path(path), model="ladder") as (config, _):
+            forecaster = cls(**config["arguments"])
+            forecaster.weights, forecaster.reasons = config["weights"], config["reasons"]
+            forecaster.ensemble = Ensemble.load(Path(path) / "ensemble")
+            return forecaster
 
     def _fitted(self) -> Ensemble:
         if self.ensemble is None:

@@ -123,12 +123,12 @@ class SparseQuantileForest:
     @classmethod
     def load(cls, path: str | Path) -> "SparseQuantileForest":
         """Reads what `save` wrote."""
-        config, weights = storage.read(Path(path), model="sqrf")
-        forecaster = cls(**config["arguments"])
-        forecaster.features = as_features(config["features"], storage.as_encoding(config["features"]["encoding"]))
-        forecaster.forest.restore({name: tensor.numpy() for name, tensor in weights.items()}, config["width"])
-        forecaster.counts, forecaster.whole = config["counts"], config["whole"]
-        return forecaster
+        with storage.opened(Path(path), model="sqrf") as (config, weights):
+            forecaster = cls(**config["arguments"])
+            forecaster.features = as_features(config["features"], storage.as_encoding(config["features"]["encoding"]))
+            forecaster.forest.restore({name: tensor.numpy() for name, tensor in weights.items()}, config["width"])
+            forecaster.counts, forecaster.whole = config["counts"], config["whole"]
+            return forecaster
 
     def _sampled(self, panel: Panel, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         assert self.features is not None

@@ -119,8 +119,8 @@ class Textbook:
     @classmethod
     def load(cls, path: str | Path) -> "Textbook":
         """Reads what `save` wrote."""
-        config, _ = storage.read(Path(path), model="textbook")
-        return cls(**config["arguments"]).restore(config.get("learned"))  # older folders have none
+        with storage.opened(Path(path), model="textbook") as (config, _):
+            return cls(**config["arguments"]).restore(config.get("learned"))  # older folders have none
 
     def restore(self, learned: Sequence[Any] | None) -> "Textbook":
         """Takes the `learned` of a fitted one; None is that of one not fitted."""
