@@ -108,6 +108,28 @@ def test_a_rung_that_fails_is_left_out_with_the_reason(monkeypatch: pytest.Monke
         Ladder(3, ["add-ons"]).fit(panel)
 
 
+class Late(Textbook):
+    """A rung that is right, but fails where the history is long: on all of it."""
+
+    def fit(self, panel: Panel) -> "Late":
+        if panel.history.max() >= 72:
+            msg = "out of memory"
+            raise RuntimeError(msg)
+        self.learned = None
+        return self
+
+
+def test_where_all_the_chosen_fail_on_all_history_the_next_best_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    patched(monkeypatch, theta=lambda horizon: Late(horizon, "seasonal-naive", season=12))
+    panel = seasonal()
+    found = Ladder(6, ["croston", "theta", "tsb"]).fit(panel)
+    assert "theta: left out, since it failed on all history: out of memory." in found.reasons
+    assert list(found.weights.values()) == [1.0]
+    best = min(("croston", "tsb"), key=lambda name: next(i for i, r in enumerate(found.reasons) if r.startswith(name)))
+    assert list(found.weights) == [best]  # reasons stand in the order of losses
+    assert f"{best} stands in for the chosen" in found.why()
+
+
 def test_too_little_history_to_validate_makes_all_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     patched(monkeypatch, **{"add-ons": Broken})
     panel = panel_of([[1.0, 2.0, 3.0], [4.0, 5.0]])

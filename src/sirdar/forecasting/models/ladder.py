@@ -85,19 +85,14 @@ class Ladder:
         wanted = dict.fromkeys(self.rungs, 1 / len(self.rungs)) if selection is None else selection.weights
         members: dict[str, Forecaster] = {}
         for number, name in enumerate(wanted):
-            try:
-                # A rung may fail only when it forecasts, and then it must not be among the members.
-                built = self._build(name).fit(panel)
-                if selection is None:
-                    built.predict(panel)
-                members[name] = built
-            except Exception as error:  # noqa: BLE001 - whatever a rung's library raises, the others go on
-                self.reasons.append(f"{name}: left out, since it failed on all history: {_told(error)}")
+            members |= self._trained(name, panel, forecasts=selection is None)
             self._tell(0.7 + 0.3 * (number + 1) / len(wanted))
+        if not members and selection is not None:
+            members = self._stand_in(panel, selection)
         if not members:
             msg = f"no rung works on this panel: {' '.join(self.reasons)}"
             raise ArgumentError(msg)
-        self.ensemble = Ensemble(members, [wanted[name] for name in members])
+        self.ensemble = Ensemble(members, [wanted.get(name, 1.0) for name in members])
         self.weights = dict(zip(members, self.ensemble.weights, strict=True))
         self._tell(1.0)
         return self
@@ -141,6 +136,27 @@ class Ladder:
     def _tell(self, done: float) -> None:
         if self.progress is not None:
             self.progress(done)
+
+    def _trained(self, name: str, panel: Panel, *, forecasts: bool) -> dict[str, Forecaster]:
+        """The rung by its name, trained on the whole panel; nothing, with the reason, when it fails."""
+        try:
+            built = self._build(name).fit(panel)
+            if forecasts:  # a rung may fail only then, and must not be among the members
+                built.predict(panel)
+        except Exception as error:  # noqa: BLE001 - whatever a rung's library raises, the others go on
+            self.reasons.append(f"{name}: left out, since it failed on all history: {_told(error)}")
+            return {}
+        return {name: built}
+
+    def _stand_in(self, panel: Panel, selection: Selection) -> dict[str, Forecaster]:
+        """The best rung that was not chosen, for when all that were chosen failed on all history."""
+        losses = selection.losses
+        for name in sorted(losses, key=lambda name: losses[name]):
+            found = {} if name in selection.weights else self._trained(name, panel, forecasts=True)
+            if found:
+                self.reasons.append(f"{name} stands in for the chosen, all of which failed on all history")
+                return found
+        return {}
 
     def _validated(self, panel: Panel) -> Selection | None:
         """The choice; None, with the reason, when no series is long enough to validate on."""
