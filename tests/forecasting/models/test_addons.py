@@ -89,6 +89,21 @@ def test_an_origin_before_which_nothing_was_observed_is_passed_over() -> None:
     assert 5 < AddOns(6).fit(panel).predict(panel).median().mean() < 40
 
 
+class Peeking(NullForecaster):
+    """Forecasts what is stored after the end of history, where there is something."""
+
+    def predict(self, panel: Panel) -> Forecast:
+        ahead = np.nan_to_num(panel.tail(panel.target, 0, ahead=self.horizon), nan=10.0)
+        return Forecast(panel.ids, panel.end, panel.frequency, (0.5,), ahead[..., None], 0.0)
+
+
+def test_errors_are_learned_without_what_followed_the_origin() -> None:
+    """A forecaster that reads past the end of history, where it can, would seem to be without error."""
+    panel = panel_of(np.random.default_rng(0).poisson(10.0, (30, 60)))
+    forecast = AddOns(4, Peeking(4), components=()).fit(panel).predict(panel)
+    assert (forecast.quantile(0.9) - forecast.quantile(0.1)).mean() > 4  # 8 for Poisson demand of 10
+
+
 def test_only_around_a_textbook_method_it_can_be_stored(tmp_path) -> None:  # noqa: ANN001
     with pytest.raises(UnsupportedError, match="NullForecaster"):
         AddOns(2, NullForecaster(2)).save(tmp_path / "model")

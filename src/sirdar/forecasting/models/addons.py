@@ -247,6 +247,7 @@ class AddOns:
         pasts = [past.select(past.observations() > 0) for past in pasts]
         pasts = [past for past in pasts if len(past)]  # before some origins nothing may have been observed
         actual = np.concatenate([np.zeros((0, self.horizon)), *[past.actuals(self.horizon) for past in pasts]])
+        pasts = [past.known() for past in pasts]  # a caller's own forecaster may read past the end of history
         best, least = None, np.inf
         for names in options:
             points, scales = [np.zeros((0, self.horizon))], [_no_scale(self.horizon)]
