@@ -111,6 +111,36 @@ def test_weights_stay_where_all_of_them_fit_with_the_activations() -> None:
     assert resident.memory_s == pytest.approx(10e-6)  # the input and the output
 
 
+def looked_up(rows: int) -> Graph:
+    """64 rows of 16 values, taken out of a table of so many; then 16 of its values added to each."""
+    places, taken, y = (
+        TensorSpec((64,), "int32", "i"),
+        TensorSpec((64, 16), "fp32", "x"),
+        TensorSpec((64, 16), name="y"),
+    )
+    table = TensorSpec((rows, 16), "fp32", "table")
+    operators = (
+        Operator("look_up", "gather", (places,), (taken,), (table,)),
+        Operator("shift", "elementwise", (taken,), (y,), (table,), flops=1024),
+    )
+    return Graph(operators, (places,), ("y",))
+
+
+@pytest.mark.parametrize("estimator", [Roofline(), SlowRoofline()])
+def test_a_lookup_reads_the_rows_it_takes_and_not_the_table(estimator: Estimator) -> None:
+    # 64 places of 4 bytes, 4,096 bytes of rows read and 4,096 written; the sum reads 4,096 twice and writes them once.
+    seconds = [row.memory_s for row in estimator.breakdown(looked_up(10_000), plain_chip(), "fp32")]
+    assert seconds == pytest.approx([8448e-10, 12288e-10])
+    assert estimator.estimate(looked_up(10_000), plain_chip(), "fp32").parameter_bytes == 640_000  # it must fit whole
+
+
+@pytest.mark.parametrize("estimator", [Roofline(), SlowRoofline()])
+def test_a_table_smaller_than_what_is_taken_is_read_once(estimator: Estimator) -> None:
+    look_up, shift = estimator.breakdown(looked_up(8), plain_chip(), "fp32")
+    assert look_up.memory_s == pytest.approx((256 + 512 + 4096) * 1e-10)
+    assert shift.memory_s == pytest.approx((4096 + 512 + 4096) * 1e-10)
+
+
 def test_views_and_constants_are_free() -> None:
     x, y, zero = (TensorSpec((1000,), "fp32", name) for name in ("x", "y", "zero"))
     operators = (Operator("look", "view", (x,), (y,)), Operator("full", "constant", (), (zero,)))

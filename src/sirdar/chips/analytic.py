@@ -6,8 +6,8 @@ it (Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009). Peaks are m
 reach; both stand in the sheet with their sources. Operators run one after another.
 
 Traffic: weights are read from device memory, unless all of them and the peak of activations fit in on-chip memory
-together. Activations are read and written there, unless all that is alive while the operator runs fits on chip; what
-the caller passes in or gets back always is.
+together; of a table that an operator looks up, the rows that it takes. Activations are read and written there, unless
+all that is alive while the operator runs fits on chip; what the caller passes in or gets back always is.
 """
 
 from collections.abc import Iterable, Iterator
@@ -92,10 +92,25 @@ def traffic(graph: Graph, chip: Chip, dtype: str) -> Iterator[tuple[Operator, in
     weights_stay = graph.parameter_bytes(dtype) + max(live, default=0) <= sram
     outside = {spec.name for spec in graph.inputs} | set(graph.outputs)
     for operator, alive in zip(graph.operators, live, strict=True):
-        weights = operator.weight_bytes(dtype)
+        weights = weights_read(operator, dtype)
         stays = alive + weights <= sram
         passed = [spec for spec in (*operator.inputs, *operator.outputs) if not stays or spec.name in outside]
         yield operator, 0 if weights_stay else weights, _bytes(passed, dtype)
+
+
+def weights_read(operator: Operator, dtype: str) -> int:
+    """Bytes of its weights that an operator reads: of those it takes values out of, no more values than it makes.
+
+    A lookup takes rows of a table, and an elementwise operator a slice of a weight; the graph names the whole weight.
+
+    Args:
+        operator: the operator.
+        dtype: a number format of single values.
+    """
+    made = sum(spec.elements for spec in operator.outputs)
+    if operator.kind not in ("gather", "elementwise"):
+        return operator.weight_bytes(dtype)
+    return sum(spec.bytes(dtype) * min(spec.elements, made) // max(1, spec.elements) for spec in operator.weights)
 
 
 class SlowRoofline:
@@ -112,7 +127,7 @@ class SlowRoofline:
         rows: list[OperatorCost] = []
         for step, operator in enumerate(graph.operators):
             stored = element_named(used).name
-            traffic = _bytes((*operator.inputs, *operator.outputs, *operator.weights), stored)
+            traffic = _bytes((*operator.inputs, *operator.outputs), stored) + weights_read(operator, stored)
             rows.append(_operator_cost(operator, chip, used, traffic, graph.live_bytes(stored)[step]))
         return tuple(rows)
 

@@ -118,11 +118,8 @@ def _least_seconds(graph: Graph, chip: Chip, dtype: str) -> list[float]:
             if owner[spec.name] in outside:
                 outside.remove(owner[spec.name])
                 passed += spec.bytes(stored)
-        if operator.kind in FREE:
-            weights = 0
-        elif operator.kind == "gather":  # rows of a table, and not all of it
-            weights = min(weights, sum(spec.bytes(stored) for spec in operator.outputs))
-        seconds.append((passed + weights) / chip.bandwidth_bytes_per_s.value)
+        read = 0 if operator.kind in FREE else weights
+        seconds.append((passed + read) / chip.bandwidth_bytes_per_s.value)
     return seconds
 
 
