@@ -5,11 +5,14 @@ Networks are chains of convolutions of random widths; the roofline says what eac
 regression has to find that again on chains it has not seen.
 """
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sirdar.chips import learned as learning
 from sirdar.chips.analytic import Estimator, Roofline
 from sirdar.chips.chip import Chip
 from sirdar.chips.learned import Learned, Measured, learn
@@ -123,6 +126,44 @@ def test_what_cannot_be_learned_from_is_refused(chip: Chip, tmp_path: Path) -> N
         Learned.load(tmp_path / "bad.json")
     with pytest.raises(DataError, match=r"none.json: a learned estimator cannot be read"):
         Learned.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(("probability", "count", "held"), [(0.9, 24, 9), (0.9, 100, 15), (0.95, 40, 19), (0.5, 24, 4)])
+def test_as_many_networks_are_held_out_as_the_interval_needs(
+    chip: Chip, monkeypatch: pytest.MonkeyPatch, probability: float, count: int, held: int
+) -> None:
+    # The greatest of n errors is not exceeded by the next with a probability of n / (n + 1): 9 / 10 and 19 / 20.
+    seen: list[int] = []
+
+    def counted(samples: Sequence[Measured], *rest: str) -> Learned:
+        seen.append(len(samples))
+        return fit(samples[:4], *rest)
+
+    fit = learning._fit
+    monkeypatch.setattr(learning, "_fit", counted)
+    learn([measured(seed, chip, listed=False) for seed in range(count)], chip="t4", probability=probability)
+    assert seen == [count - held, count]
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0, -0.5, 90.0, float("nan")])
+def test_an_interval_that_no_share_describes_is_refused(chip: Chip, probability: float) -> None:
+    with pytest.raises(ArgumentError, match="probability must lie between 0 and 1, got"):
+        learn([measured(0, chip, listed=True)] * 20, chip="t4", probability=probability)
+
+
+def test_too_few_networks_for_a_wide_interval_are_refused(chip: Chip) -> None:
+    with pytest.raises(ArgumentError, match=r"probability 0.99 needs at least 198 networks, got 30"):
+        learn([measured(0, chip, listed=True)] * 30, chip="t4", probability=0.99)
+
+
+def test_damaged_trees_are_refused(learned: Learned, tmp_path: Path) -> None:
+    learned.save(tmp_path / "t4.json")
+    content = json.loads((tmp_path / "t4.json").read_text())
+    whole = content["trees"]
+    for trees in ("", "end of trees", whole[: len(whole) // 2]):
+        (tmp_path / "bad.json").write_text(json.dumps({**content, "trees": trees}))
+        with pytest.raises(DataError, match=r"bad.json: a learned estimator cannot be read"):
+            Learned.load(tmp_path / "bad.json")
 
 
 def test_nothing_asked_is_nothing_said(learned: Learned) -> None:

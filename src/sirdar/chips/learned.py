@@ -168,11 +168,14 @@ class Learned:
             if content["schema"] != _SCHEMA:
                 msg = f"{path}: a learned estimator must have schema {_SCHEMA}, got {content['schema']!r}"
                 raise DataError(msg)
+            if "end of trees" not in content["trees"]:  # LightGBM would end the whole process over half a tree
+                msg = "its trees are cut off"
+                raise ValueError(msg)
             booster = lightgbm.Booster(model_str=content["trees"])
             bounds = (float(content["bounds"][0]), float(content["bounds"][1]))
             linear = np.asarray(content["linear"], dtype=float)
             return cls(content["chip"], content["dtype"], linear, booster, bounds, content["probability"])
-        except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
+        except (OSError, KeyError, ValueError, TypeError, IndexError, lightgbm.basic.LightGBMError) as error:
             msg = f"{path}: a learned estimator cannot be read: {error}"
             raise DataError(msg) from error
 
@@ -196,25 +199,31 @@ def learn(
     """Fits the learned estimator.
 
     Args:
-        samples: networks with their times, at least 20.
+        samples: networks with their times, at least 20; more for an interval of more than 90 %.
         chip: name of the chip they were measured on.
         dtype: number format they were measured in.
         probability: of the interval.
         seed: of the split into those learned from and those held out for the interval.
 
     Raises:
-        ArgumentError: there are too few networks, or a time is not above zero.
+        ArgumentError: there are too few networks, a time is not above zero, or the probability is not between 0 and 1.
     """
     kept = list(samples)
-    if len(kept) < 20:
-        msg = f"learning needs at least 20 networks, got {len(kept)}"
+    if not 0 < probability < 1:
+        msg = f"probability must lie between 0 and 1, got {probability!r}"
+        raise ArgumentError(msg)
+    # Of n networks held out the widest error holds with a probability of n / (n + 1), and no wider one is known.
+    least = max(4, math.ceil(probability / (1 - probability) - 1e-9))
+    needed = max(20, 2 * least)
+    if len(kept) < needed:
+        msg = f"learning with probability {probability!r} needs at least {needed} networks, got {len(kept)}"
         raise ArgumentError(msg)
     bad = [sample.latency_s for sample in kept if not 0 < sample.latency_s < math.inf]
     if bad:
         msg = f"latencies must be finite and above zero, got {bad[0]!r}"
         raise ArgumentError(msg)
     order = np.random.default_rng(seed).permutation(len(kept))
-    held = [kept[place] for place in order[: max(4, int(_HELD_OUT * len(kept)))]]
+    held = [kept[place] for place in order[: max(least, int(_HELD_OUT * len(kept)))]]
     learned = _fit([kept[place] for place in order[len(held) :]], chip, dtype)
     ratios = np.log([sample.latency_s for sample in held]) - np.log(
         learned.predict([sample.graph for sample in held]).latency_s
