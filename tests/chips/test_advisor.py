@@ -42,6 +42,13 @@ def test_one_option_by_hand() -> None:
     assert (option.peak_bytes, option.parameter_bytes) == (GRAPH.peak_bytes("bf16"), GRAPH.parameter_bytes("bf16"))
 
 
+def test_a_service_that_takes_no_time_still_holds_a_machine() -> None:
+    x, y = TensorSpec((8, 2, 3), name="x"), TensorSpec((8, 6), name="y")
+    views = Graph((Operator("flat", "view", (x,), (y,)),), (x,), ("y",))
+    (option,) = advise(views, per_s=10, chips=[rented("one", chips=1, price=2.0, watts=100.0)]).options
+    assert (option.machines, option.price_usd) == (1, pytest.approx(48.0))
+
+
 def test_marks_go_to_the_least() -> None:
     chips = [rented("cheap", 1, 1.0, 300.0), rented("green", 1, 2.0, 10.0), rented("fast", 8, 90.0, 300.0)]
     ranking = advise(GRAPH, per_day=1e6, batch=8, chips=chips)
@@ -122,6 +129,7 @@ def test_another_region_has_another_grid() -> None:
     [
         ({"batch": 0}, "batch must be a positive integer, got 0"),
         ({"per_day": math.nan}, "per_day must be a finite number > 0, got nan"),
+        ({"per_day": 10**400}, "per_day must be a finite number > 0, got 1000"),
         ({"per_day": -4.0}, "per_day must be a finite number > 0, got -4.0"),
         ({"latency_s": 0.0}, "latency_s must be a finite number > 0, got 0.0"),
         ({"region": "eu-nort-1"}, r"region 'eu-nort-1' is not known.*Did you mean 'eu-north-1'\?"),

@@ -2,6 +2,7 @@
 """Which chip to run a network on: latency, energy, price and carbon of a whole volume, before running on any."""
 
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -198,7 +199,7 @@ def _schedule(work: _Work, cost: Cost, count: int, runs: float) -> tuple[int, fl
     """Machines, seconds they are held, seconds that their chips wait, and seconds until a batch is full."""
     if work.per_s is None:
         return 1, math.ceil(runs / count) * cost.latency_s, 0.0, 0.0
-    machines = math.ceil(work.per_s * cost.latency_s / work.batch / count)
+    machines = max(1, math.ceil(work.per_s * cost.latency_s / work.batch / count))  # even a network of views is held
     waiting_s = max(0.0, machines * count * _DAY_S - runs * cost.latency_s)
     return machines, _DAY_S, waiting_s, (work.batch - 1) / work.per_s
 
@@ -286,6 +287,6 @@ def require_positive(value: float | int, name: str) -> None:
         ArgumentError: the value is none; the sentence has both.
     """
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    if not real or not math.isfinite(value) or value <= 0:
+    if not real or not 0 < value <= sys.float_info.max:  # an integer may have more digits than any float
         msg = f"{name} must be a finite number > 0, got {value!r}"
         raise ArgumentError(msg)
