@@ -45,6 +45,7 @@ class Estimate:
         layers: every operator: name, kind, seconds by cause, bound, and joules by cause.
         joules: low, middle and high sums over the layers, counted from operations and bytes.
         least_peak_bytes: of activations, in the best order of operators found; `cost` has those of the order traced.
+            A compiler orders operators itself, and both are what it says.
     """
 
     chip: str
@@ -153,7 +154,8 @@ def estimate(graph: Graph, chip_name: str, dtype: str) -> Estimate:
     joules = (sum(t.low_j for t in totals), sum(t.mid_j for t in totals), sum(t.high_j for t in totals))
     used = chip.usable_dtype(dtype)
     stored = element_named(used).name
-    least = float(scheduled(graph, stored).peak_bytes(stored))
+    compiled = isinstance(estimator, Vela)
+    least = cost.peak_bytes if compiled else float(scheduled(graph, stored).peak_bytes(stored))
     return Estimate(chip.name, used, cost, sentence, room, rows, (joules[0], joules[1], joules[2]), least)
 
 
