@@ -153,6 +153,15 @@ def test_softmax_norms_and_reductions_are_counted() -> None:
     assert flops == {"norm": 7 * 12, "softmax": 5 * 12, "reduction": 12}  # the conventions of sirdar.workload.counting
 
 
+def test_an_instance_norm_computes_its_statistics_and_a_batch_norm_has_them() -> None:
+    x = torch.zeros(2, 4, 6)
+    found = {
+        type(norm): sum(operator.flops for operator in trace(norm, x).operators)
+        for norm in (nn.InstanceNorm1d(4), nn.BatchNorm1d(4), nn.GroupNorm(2, 4))
+    }
+    assert found == {nn.InstanceNorm1d: 7 * 48, nn.BatchNorm1d: 2 * 48, nn.GroupNorm: 7 * 48}
+
+
 def test_unknown_operators_are_named_and_keep_their_edges() -> None:
     class Sorts(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,8 @@
 
 Multiply-accumulates follow torch.utils.flop_counter (which counts two operations for each). Elementwise work is one
 operation per value; a softmax is five (maximum, difference, exponential, sum, quotient), a layer or group norm seven
-(mean, difference, square, variance, scaling, gain, offset), a batch norm with stored statistics two (gain, offset).
+(mean, difference, square, variance, scaling, gain, offset), as is an instance norm; a batch norm with stored statistics
+is two (gain, offset).
 """
 
 import math
@@ -151,12 +152,18 @@ def _per_value(node: fx.Node, kind: str) -> int:
     if kind in ("reduction", "pool"):
         return _window(node, kind)
     if kind == "norm":
-        return 2 if "batch_norm" in _name(node) else 7
+        return 2 if _stored_statistics(node) else 7
     if kind == "attention":  # a softmax over the keys, for values as many as the last axis of the result is wide
         return math.ceil(5 * _shape(node.args[1])[-2] / _outputs(node)[0][-1])
     if kind in ("conv", "matmul"):
         return int(_has_bias(node))
     return {"softmax": 5, "elementwise": 1}.get(kind, 0)
+
+
+def _stored_statistics(node: fx.Node) -> bool:
+    """Whether a norm takes mean and variance as given; an instance norm is a batch norm that computes its own."""
+    name = _name(node)
+    return name == "_native_batch_norm_legit_no_training" or (name == "native_batch_norm" and not node.args[5])
 
 
 def _window(node: fx.Node, kind: str) -> int:
