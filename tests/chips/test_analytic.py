@@ -103,6 +103,17 @@ def test_activations_that_stay_on_chip_do_not_pay() -> None:
     assert on == pytest.approx([4e-7, 0, 4e-7])
 
 
+def test_what_the_caller_passes_in_or_gets_back_is_moved_under_any_name() -> None:
+    # Roomy on-chip memory: 4,000 bytes in and 4,000 out, whether or not they are viewed on the way.
+    x, seen, y, shown = (TensorSpec((1000,), "fp32", name) for name in ("x", "seen", "y", "shown"))
+    plain = Graph((Operator("op", "elementwise", (x,), (y,), flops=1000),), (x,), ("y",))
+    views = Operator("in", "view", (x,), (seen,)), Operator("out", "view", (y,), (shown,))
+    step = Operator("op", "elementwise", (seen,), (y,), flops=1000)
+    viewed = Graph((views[0], step, views[1]), (x,), ("shown",))
+    for graph in (plain, viewed):
+        assert sum(row.memory_s for row in Roofline().breakdown(graph, plain_chip(1e5), "fp32")) == pytest.approx(8e-7)
+
+
 def test_weights_stay_where_all_of_them_fit_with_the_activations() -> None:
     # Weights 40,000 bytes, peak of activations 100,000: together 140,000.
     (paying,) = Roofline().breakdown(one_matmul(), plain_chip(139_999), "fp32")

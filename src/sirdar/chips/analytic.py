@@ -90,11 +90,12 @@ def traffic(graph: Graph, chip: Chip, dtype: str) -> Iterator[tuple[Operator, in
     live = graph.live_bytes(dtype)
     sram = 0.0 if chip.sram_bytes is None else chip.sram_bytes.value
     weights_stay = graph.parameter_bytes(dtype) + max(live, default=0) <= sram
-    outside = {spec.name for spec in graph.inputs} | set(graph.outputs)
+    owner = graph.storage()  # what the caller passes in or gets back is outside under the name of any view of it, too
+    outside = {owner[name] for name in (*(spec.name for spec in graph.inputs), *graph.outputs) if name in owner}
     for operator, alive in zip(graph.operators, live, strict=True):
         weights = weights_read(operator, dtype)
         stays = alive + weights <= sram
-        passed = [spec for spec in (*operator.inputs, *operator.outputs) if not stays or spec.name in outside]
+        passed = [spec for spec in (*operator.inputs, *operator.outputs) if not stays or owner[spec.name] in outside]
         yield operator, 0 if weights_stay else weights, _bytes(passed, dtype)
 
 
