@@ -34,7 +34,8 @@ class Option:
         bound: what most of the time goes into: "compute", "memory" or "overhead".
         power_assumed: whether nobody published the chip's power.
         notes: what to know before believing the row.
-        pareto: whether no other able option is at least as good in price, energy and latency, and better in one.
+        pareto: whether no other able option is at least as good in price, energy and latency, and better in one; see
+            `front` for those without a price.
         reason: why it is not the one to take; empty for the one that is.
     """
 
@@ -159,7 +160,8 @@ class Ranking:
 def front(options: Iterable[Option]) -> set[int]:
     """Places of the options that no other dominates in price, energy and latency.
 
-    An option without a price is dominated by none that has one, since it may be cheaper.
+    An option without a price is dominated by none that has one, since it may be cheaper; two without one are compared
+    in energy and latency.
     """
     rows = list(options)
     return {place for place, row in enumerate(rows) if row.eligible and dominator(row, rows) is None}
@@ -202,7 +204,8 @@ def reason(option: Option, best: Option | None, others: Iterable[Option]) -> str
         return "has no public price"
     better = dominator(option, others)
     if better is not None:
-        return f"{better.title} is as good or better in price, energy and latency: {_compared(option, better)}"
+        measures = "energy and latency" if better.price_usd is None else "price, energy and latency"
+        return f"{better.title} is as good or better in {measures}: {_compared(option, better)}"
     measure = "costs more" if best.price_usd is not None else "takes more energy"
     return f"{measure} than {best.title}: {_compared(option, best)}"
 
