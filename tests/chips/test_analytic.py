@@ -114,6 +114,19 @@ def test_what_the_caller_passes_in_or_gets_back_is_moved_under_any_name() -> Non
         assert sum(row.memory_s for row in Roofline().breakdown(graph, plain_chip(1e5), "fp32")) == pytest.approx(8e-7)
 
 
+@pytest.mark.parametrize("estimator", [Roofline(), SlowRoofline()])
+def test_a_value_that_is_expanded_is_read_once(estimator: Estimator) -> None:
+    # 4,000 bytes of x and of y, and 40 of the row that is added to each of 100.
+    x, row, rows, y = (
+        TensorSpec((100, 10), name="x"),
+        TensorSpec((10,), name="row"),
+        *(TensorSpec((100, 10), name=name) for name in ("rows", "y")),
+    )
+    expand = Operator("expand", "view", (row,), (rows,))
+    graph = Graph((expand, Operator("add", "elementwise", (x, rows), (y,), flops=1000)), (x, row), ("y",))
+    assert estimator.breakdown(graph, plain_chip(), "fp32")[1].memory_s == pytest.approx(8040e-10)
+
+
 def test_weights_stay_where_all_of_them_fit_with_the_activations() -> None:
     # Weights 40,000 bytes, peak of activations 100,000: together 140,000.
     (paying,) = Roofline().breakdown(one_matmul(), plain_chip(139_999), "fp32")

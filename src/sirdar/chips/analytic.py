@@ -18,7 +18,7 @@ from sirdar.chips.chip import Chip
 from sirdar.chips.energy import energy
 from sirdar.numerics.formats import element_named
 from sirdar.units import Cost
-from sirdar.workload.graph import Graph, Operator, TensorSpec
+from sirdar.workload.graph import Graph, Operator
 
 Bound = Literal["compute", "memory", "overhead", "nothing"]
 FREE = ("view", "constant")  # kinds of operators that take no time
@@ -90,13 +90,26 @@ def traffic(graph: Graph, chip: Chip, dtype: str) -> Iterator[tuple[Operator, in
     live = graph.live_bytes(dtype)
     sram = 0.0 if chip.sram_bytes is None else chip.sram_bytes.value
     weights_stay = graph.parameter_bytes(dtype) + max(live, default=0) <= sram
+    size = sizes(graph, dtype)
     owner = graph.storage()  # what the caller passes in or gets back is outside under the name of any view of it, too
     outside = {owner[name] for name in (*(spec.name for spec in graph.inputs), *graph.outputs) if name in owner}
     for operator, alive in zip(graph.operators, live, strict=True):
         weights = weights_read(operator, dtype)
         stays = alive + weights <= sram
         passed = [spec for spec in (*operator.inputs, *operator.outputs) if not stays or owner[spec.name] in outside]
-        yield operator, 0 if weights_stay else weights, _bytes(passed, dtype)
+        yield operator, 0 if weights_stay else weights, sum(size[spec.name] for spec in passed)
+
+
+def sizes(graph: Graph, dtype: str) -> dict[str, int]:
+    """Bytes to read or write for each edge: of a view no more than what it views, which an expanded one repeats.
+
+    Args:
+        graph: the network.
+        dtype: a number format of single values.
+    """
+    size = {spec.name: spec.bytes(dtype) for spec in graph.inputs}
+    size |= {spec.name: spec.bytes(dtype) for operator in graph.operators for spec in operator.outputs}
+    return {name: min(size[name], size[owner]) for name, owner in graph.storage().items()}
 
 
 def weights_read(operator: Operator, dtype: str) -> int:
@@ -128,7 +141,8 @@ class SlowRoofline:
         rows: list[OperatorCost] = []
         for step, operator in enumerate(graph.operators):
             stored = element_named(used).name
-            traffic = _bytes((*operator.inputs, *operator.outputs), stored) + weights_read(operator, stored)
+            edges = (*operator.inputs, *operator.outputs)
+            traffic = sum(sizes(graph, stored)[spec.name] for spec in edges) + weights_read(operator, stored)
             rows.append(_operator_cost(operator, chip, used, traffic, graph.live_bytes(stored)[step]))
         return tuple(rows)
 
@@ -194,7 +208,3 @@ def whole(graph: Graph, dtype: str, costs: Iterable[Cost]) -> Cost:
         parameter_bytes=float(graph.parameter_bytes(dtype)),
         macs=float(graph.macs),
     )
-
-
-def _bytes(specs: Iterable[TensorSpec], dtype: str) -> int:
-    return sum(spec.bytes(dtype) for spec in specs)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sirdar.chips.analytic import FREE, OperatorCost, bound_by, traffic, whole
+from sirdar.chips.analytic import FREE, OperatorCost, bound_by, sizes, traffic, whole
 from sirdar.chips.array import products
 from sirdar.chips.calibration import Calibration, Parts
 from sirdar.chips.chip import Chip
@@ -109,7 +109,7 @@ def _sum(parts: Parts, shares: Calibration, floor_s: float) -> tuple[float, floa
 
 def _least_seconds(graph: Graph, chip: Chip, dtype: str) -> list[float]:
     """For every operator, the traffic that no fusion avoids at the peak of memory: each graph input and output once."""
-    owner, stored = graph.storage(), element_named(dtype).name
+    owner, size = graph.storage(), sizes(graph, element_named(dtype).name)
     outside = {owner[name] for name in (*(spec.name for spec in graph.inputs), *graph.outputs) if name in owner}
     seconds: list[float] = []
     for operator, weights, _ in traffic(graph, chip, dtype):
@@ -117,7 +117,7 @@ def _least_seconds(graph: Graph, chip: Chip, dtype: str) -> list[float]:
         for spec in () if operator.kind in FREE else (*operator.inputs, *operator.outputs):
             if owner[spec.name] in outside:
                 outside.remove(owner[spec.name])
-                passed += spec.bytes(stored)
+                passed += size[spec.name]
         read = 0 if operator.kind in FREE else weights
         seconds.append((passed + read) / chip.bandwidth_bytes_per_s.value)
     return seconds
