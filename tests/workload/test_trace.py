@@ -235,6 +235,20 @@ def test_fused_attention_that_is_viewed_as_one_matrix_is_traced() -> None:
     assert graph.macs == 10 * 16 * 48 + 2 * (2 * 4 * 5 * 5 * 4) + 10 * 16 * 48
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_is_two_products_and_one_softmax(masked: bool) -> None:  # noqa: FBT001 - a parameter
+    class Attends(nn.Module):
+        def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return nn.functional.scaled_dot_product_attention(q, k, v, mask if masked else None)
+
+    query, key = torch.zeros(2, 4, 5, 8), torch.zeros(2, 4, 7, 8)
+    graph = trace(Attends(), (query, key, key, torch.zeros(5, 7)))
+    assert [row.kind for row in graph.operators if row.macs or row.kind == "softmax"] == ["matmul", "softmax", "matmul"]
+    # Both factors are scaled, and the mask is added; nothing else looks at 280 scores but the softmax, five times.
+    assert graph.macs == 2 * 280 * 8
+    assert sum(row.flops for row in graph.operators) == query.numel() + key.numel() + 280 * masked + 5 * 280
+
+
 class Standardised(nn.Conv2d):
     """Its weight is computed, so that an operator reads it as an activation, beside a bias that is a parameter."""
 

@@ -11,12 +11,12 @@ import io
 import logging
 import operator as python_operator
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.export import ExportedProgram
+from torch.export import ExportedProgram, default_decompositions
 from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -40,6 +40,10 @@ _DTYPES = {
     torch.int64: "int64",
     torch.bool: "bool",
 }
+
+
+# Attention's softmax; taken apart, it looks at every score for rows that are masked whole, which costs no chip time.
+_WHOLE = (torch.ops.aten._safe_softmax.default,)
 
 
 def trace(module: nn.Module, example: Example, title: str | None = None) -> Graph:
@@ -73,24 +77,27 @@ def graph_of(program: ExportedProgram, title: str) -> Graph:
     return _Reader(program, title).graph()
 
 
-def reduced(program: ExportedProgram) -> ExportedProgram:
-    """A program of core ATen operators.
+def reduced(program: ExportedProgram, *, whole: Iterable[torch._ops.OpOverload] = ()) -> ExportedProgram:
+    """A program of core ATen operators, and of those that are to stay whole.
 
     Fused attention on a processor returns strides that some programs cannot view as they were recorded (torch 2.13,
     GPT-2); written out as products and a softmax it has none to keep.
     """
+    table = default_decompositions()
+    for operator in whole:
+        table.pop(operator)
     try:
-        return program.run_decompositions()
+        return program.run_decompositions(table)
     except (RuntimeError, ValueError):
         with sdpa_kernel([SDPBackend.MATH]):
-            return program.run_decompositions()
+            return program.run_decompositions(table)
 
 
 def _exported(module: nn.Module, example: Example, title: str) -> ExportedProgram:
     arguments, keywords = _arguments(example)
     with _evaluating(module), torch.no_grad(), quiet():
         try:
-            return reduced(torch.export.export(module, arguments, keywords))
+            return reduced(torch.export.export(module, arguments, keywords), whole=_WHOLE)
         except Exception as error:  # torch.export raises a dozen unrelated types
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             msg = f"torch.export cannot follow {title}, so its operators are not known: {reason}"
