@@ -90,6 +90,46 @@ def test_a_study_has_one_search_at_a_time(tmp_path: Path) -> None:
         searched(tmp_path, ToyTask())
 
 
+def test_a_study_on_a_server_has_one_search_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # No PostgreSQL here: SQLite with the one function of it that is asked, whose locks end with their connection.
+    import sqlalchemy
+
+    engine_of, held = sqlalchemy.create_engine, {}
+
+    def create_engine(url: str, **settings: Any) -> sqlalchemy.Engine:  # noqa: ANN401
+        assert url == "postgresql+psycopg://server/studies"
+        engine = engine_of("sqlite://", **settings)
+
+        @sqlalchemy.event.listens_for(engine, "connect")
+        def _lend(connection: Any, _record: object) -> None:  # noqa: ANN401
+            def lock(key: int) -> bool:
+                assert -(2**63) <= key < 2**63  # a bigint
+                return held.setdefault(key, connection) is connection
+
+            connection.create_function("pg_try_advisory_lock", 1, lock)
+
+        @sqlalchemy.event.listens_for(engine, "close")
+        def _let_go(connection: Any, _record: object) -> None:  # noqa: ANN401
+            for key in [key for key, owner in held.items() if owner is connection]:
+                del held[key]
+
+        return engine
+
+    monkeypatch.setattr(sqlalchemy, "create_engine", create_engine)
+    storage = "postgresql+psycopg://server/studies"
+    with alone(storage, "toy"):
+        with (
+            pytest.raises(OutputError, match="another search writes to study 'toy' in 'postgresql"),
+            alone(storage, "toy"),
+        ):
+            pytest.fail("two at once")
+        with alone(storage, "another"):
+            assert len(held) == 2
+    with pytest.raises(KeyboardInterrupt), alone(storage, "toy"):
+        raise KeyboardInterrupt
+    assert not held
+
+
 def test_what_is_not_a_number_comes_back_from_json() -> None:
     # `sirdar search` writes null, since JSON has no NaN.
     row = trial_to_dict(Trial(0, TOY.smallest(), {"score": 1.0}, curve=((1, 0.5),)))

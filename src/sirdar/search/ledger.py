@@ -6,6 +6,7 @@ proposed again; what it had taken from the queue waits again.
 """
 
 import fcntl
+import hashlib
 import json
 import math
 import re
@@ -119,19 +120,11 @@ class OptunaLedger:
         self.space, self.names = space, names
         self._wish: Any = None
         goals = [f"{goal[:-3]}ize" for _, goal in names]
-        try:
-            with quiet(optuna):
-                self._stored = optuna.storages.get_storage(url_of(storage))
-                self._study = optuna.create_study(
-                    storage=self._stored, study_name=name, directions=goals, load_if_exists=True
-                )
-        except ImportError as error:
-            driver = str(getattr(error.__cause__ or error, "name", None))
-            msg = f"the storage {str(storage)!r} needs a driver, {driver}: pip install '{_DRIVERS.get(driver, driver)}'"
-            raise UnsupportedError(msg) from error
-        except (OSError, ValueError, *_database_errors()) as error:  # ValueError: of a malformed URL
-            msg = f"the storage {str(storage)!r} cannot be opened: {str(error).splitlines()[0]}"
-            raise OutputError(msg) from error
+        with _opening(storage), quiet(optuna):
+            self._stored = optuna.storages.get_storage(url_of(storage))
+            self._study = optuna.create_study(
+                storage=self._stored, study_name=name, directions=goals, load_if_exists=True
+            )
         self._require_same(name, goals)
         self._require_conditions(name, conditions or {})
         self._bury()
@@ -246,14 +239,19 @@ class OptunaLedger:
 
 @contextmanager
 def alone(storage: str | Path, name: str) -> Iterator[None]:
-    """Keeps other searches from a study in an SQLite file; a process that is killed lets go of it.
+    """Keeps other searches from a study in an SQLite file or a PostgreSQL database; a killed process lets go of it.
 
-    A server's databases are not guarded: there one search at a time is the caller's to see to.
+    Other servers' databases are not guarded: there one search at a time is the caller's to see to.
 
     Raises:
-        OutputError: another search has the study, or the file cannot be written.
+        OutputError: another search has the study, the file cannot be written, or the database cannot be opened.
+        UnsupportedError: the database's driver is not installed.
     """
     url = url_of(storage)
+    if re.match(r"postgresql(\+\w+)?://", url):
+        with _alone_on_server(storage, name):
+            yield
+        return
     if not url.startswith("sqlite:///") or ":memory:" in url:
         yield
         return
@@ -270,9 +268,44 @@ def alone(storage: str | Path, name: str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            msg = f"another search writes to study {name!r} in {str(storage)!r}; wait for it, or give another storage"
-            raise OutputError(msg) from error
+            raise OutputError(_taken(storage, name)) from error
         yield
+
+
+@contextmanager
+def _alone_on_server(storage: str | Path, name: str) -> Iterator[None]:
+    """PostgreSQL's advisory lock of the study's name, which the server drops with the connection that holds it."""
+    with _opening(storage):
+        from sqlalchemy import create_engine, text
+        from sqlalchemy.pool import NullPool
+
+        # Without a transaction: a server may end the connections in which one stays idle, as it would for hours.
+        engine = create_engine(str(storage), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        connection = engine.connect()
+        key = int.from_bytes(hashlib.sha256(f"sirdar:{name}".encode()).digest()[:8], signed=True)
+        free = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar()
+    with connection:
+        if not free:
+            raise OutputError(_taken(storage, name))
+        yield
+
+
+@contextmanager
+def _opening(storage: str | Path) -> Iterator[None]:
+    """What fails within is told as a storage that cannot be opened, or a driver that is missing."""
+    try:
+        yield
+    except ImportError as error:
+        driver = str(getattr(error.__cause__ or error, "name", None))
+        msg = f"the storage {str(storage)!r} needs a driver, {driver}: pip install '{_DRIVERS.get(driver, driver)}'"
+        raise UnsupportedError(msg) from error
+    except (OSError, ValueError, *_database_errors()) as error:  # ValueError: of a malformed URL
+        msg = f"the storage {str(storage)!r} cannot be opened: {str(error).splitlines()[0]}"
+        raise OutputError(msg) from error
+
+
+def _taken(storage: str | Path, name: str) -> str:
+    return f"another search writes to study {name!r} in {str(storage)!r}; wait for it, or give another storage"
 
 
 def url_of(storage: str | Path) -> str:

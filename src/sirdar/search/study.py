@@ -40,8 +40,8 @@ class Options:
         dtype: number format to run in on the chip.
         cost: prices candidates in place of chip and estimator.
         objectives: in place of the task's metric (and, without limits, latency).
-        storage: an SQLite file or a database URL; nothing is kept when None. A study in a file has one search at a
-            time; in a server's database nothing keeps others away.
+        storage: an SQLite file or a database URL; nothing is kept when None. A study in a file or in PostgreSQL has
+            one search at a time; in other servers' databases nothing keeps others away.
         name: of the study in the storage; the space's when empty.
         stopping: ends hopeless trainings.
         region: whose grid feeds the search, for its carbon.
