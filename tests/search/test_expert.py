@@ -155,8 +155,35 @@ def test_a_person_edits_the_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no rules: .* got 5 and \[1\]"):
         read_rules(path)
     path.write_text('{"schema": 1, "rules": [{"where": "a"}]}')
-    with pytest.raises(DataError, match="holds no rules"):
+    with pytest.raises(DataError, match="holds no rules: a rule needs .* has no verb"):
         read_rules(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"space": []}', "must hold rules of schema 1, got None"),
+        ("[1, 2]", r"must hold rules of schema 1, got \[1, 2\]"),
+        ('{"schema": 1}', '"rules" must be a list of objects, got None'),
+        ('{"schema": 1, "rules": {"a": 1}}', "\"rules\" must be a list of objects, got {'a': 1}"),
+        ('{"schema": 1, "rules": ["pin"]}', r'"rules" must be a list of objects, got \[\'pin\'\]'),
+    ],
+)
+def test_what_is_no_rules_file_is_told_in_words(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "rules.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=told):
+        read_rules(path)
+
+
+def test_what_is_no_option_cannot_be_forbidden() -> None:
+    for where in ("stage1.kind", "*.kind"):
+        for use in (bind, lambda rules, space: apply_rules(rules, space, space.smallest())):
+            with pytest.raises(ArgumentError, match="no option of stage1.kind, which has ibn, fused, depthwise"):
+                use([Rule("forbid", where, "fussed")], SPACE)
+    uneven = SearchSpace("k", (Choice("a.kind", ("ibn", "fused")), Choice("b.kind", ("ibn", "depthwise"))))
+    bound = bind([Rule("forbid", "*.kind", "depthwise"), Rule("pin", "b.kind", "ibn")], uneven)
+    assert [choice.options for choice in bound.choices] == [("ibn", "fused"), ("ibn",)]
 
 
 def test_wrong_rules_are_refused() -> None:

@@ -101,6 +101,8 @@ def test_pin_forbid_and_restrict() -> None:
     assert CONDITIONAL.restrict({"expansion": (2, 4)}).size == (2 + 4 + 1) * 2
     with pytest.raises(ArgumentError, match="has none of"):
         CONDITIONAL.pin("kind", "d")
+    with pytest.raises(ArgumentError, match="has no 'd' to forbid"):
+        CONDITIONAL.forbid("kind", "d")
 
 
 @pytest.mark.parametrize(

@@ -103,14 +103,9 @@ def apply_rules(rules: Sequence[Rule], space: SearchSpace, start: Candidate) -> 
         start: the model to change.
 
     Raises:
-        ArgumentError: a rule pins a choice to what is not among its options, or all of them are forbidden.
+        ArgumentError: a rule pins or forbids what is not among a choice's options, or all of them are forbidden.
     """
-    for rule in rules:
-        met = [choice for choice in space.choices if rule.meets(choice.name)]
-        if rule.verb == "pin" and met and all(rule.value not in choice.options for choice in met):
-            options = ", ".join(map(str, met[0].options))
-            msg = f"rule {str(rule)!r} asks for what is no option of {met[0].name}, which has {options}"
-            raise ArgumentError(msg)
+    _require_options(rules, space)
     values = {**space.smallest().as_dict(), **start.as_dict()}
     for choice in space.choices:
         if choice.name not in values:
@@ -123,7 +118,7 @@ def bind(rules: Sequence[Rule], space: SearchSpace) -> SearchSpace:
     """The space as a person's "pin" and "forbid" rules leave it; of several pins of a choice, an exact name's holds.
 
     Raises:
-        ArgumentError: they leave a choice without options, or speak of none.
+        ArgumentError: they leave a choice without options, or speak of none or of what is no option.
     """
     binding = [rule for rule in rules if rule.verb in ("pin", "forbid")]
     for rule in binding:
@@ -131,13 +126,29 @@ def bind(rules: Sequence[Rule], space: SearchSpace) -> SearchSpace:
         if not any(rule.meets(name) for name in names):
             msg = f"rule {str(rule)!r} speaks of no choice of space {space.name!r}.{nearest(rule.where, names)}"
             raise ArgumentError(msg)
+    _require_options([rule for rule in binding if rule.verb == "forbid"], space)
     for choice in space.choices:
         told = _told(binding, choice)
         pins = [rule for rule in told if rule.verb == "pin"]
         for rule in (*pins[:1], *(rule for rule in told if rule.verb == "forbid")):
-            if choice.name in {left.name for left in space.choices}:  # else another pin made it not matter
-                space = (space.pin if rule.verb == "pin" else space.forbid)(choice.name, rule.value)
+            left = {left.name: left.options for left in space.choices}
+            if choice.name not in left:  # another pin made it not matter
+                continue
+            if rule.verb == "pin":
+                space = space.pin(choice.name, rule.value)
+            elif rule.value in left[choice.name]:  # "*.kind" may forbid what not every stage has
+                space = space.forbid(choice.name, rule.value)
     return space
+
+
+def _require_options(rules: Sequence[Rule], space: SearchSpace) -> None:
+    """Refuses to pin or forbid what is no option of any choice that a rule speaks of."""
+    for rule in rules:
+        met = [choice for choice in space.choices if rule.meets(choice.name)]
+        if rule.verb in ("pin", "forbid") and met and all(rule.value not in choice.options for choice in met):
+            options = ", ".join(map(str, met[0].options))
+            msg = f"rule {str(rule)!r} asks for what is no option of {met[0].name}, which has {options}"
+            raise ArgumentError(msg)
 
 
 def write_rules(rules: Sequence[Rule], path: Path) -> None:
@@ -167,12 +178,17 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
         ArgumentError: a rule is wrong.
     """
     try:
-        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if stored.get("schema") != _SCHEMA:
-            msg = f"{path} must hold rules of schema {_SCHEMA}, got {stored.get('schema')!r}"
+        stored: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(stored, dict) or stored.get("schema") != _SCHEMA:
+            found = stored.get("schema") if isinstance(stored, dict) else stored
+            msg = f"{path} must hold rules of schema {_SCHEMA}, got {found!r:.40}"
             raise DataError(msg)
-        return tuple(_rule(row) for row in stored["rules"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        rows = stored.get("rules")
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            msg = f'{path} holds no rules: "rules" must be a list of objects, got {rows!r:.40}'
+            raise DataError(msg)
+        return tuple(_rule(row) for row in rows)
+    except (OSError, ValueError, TypeError) as error:
         if isinstance(error, ArgumentError):
             raise
         msg = f"{path} holds no rules: {error}"
@@ -180,6 +196,10 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
 
 
 def _rule(row: dict[str, Any]) -> Rule:
+    lacking = [name for name in ("verb", "where", "value") if name not in row]
+    if lacking:
+        msg = f"a rule needs a verb, where and a value, and {json.dumps(row):.80} has no {lacking[0]}"
+        raise TypeError(msg)
     if not isinstance(row["where"], str) or not isinstance(row["value"], str | int | float):
         msg = f"a rule needs the name of a choice and one option, got {row['where']!r} and {row['value']!r}"
         raise TypeError(msg)

@@ -288,7 +288,14 @@ class SearchSpace:
         return self.restrict({name: (value,)})
 
     def forbid(self, name: str, value: Value) -> "SearchSpace":
-        """The space in which a choice lacks an option."""
+        """The space in which a choice lacks an option.
+
+        Raises:
+            ArgumentError: the choice is unknown, does not have the option, or has no other.
+        """
+        if not _in(value, self[name].options):
+            msg = f"choice {name!r} of {self[name].options} has no {value!r} to forbid"
+            raise ArgumentError(msg)
         return self.restrict({name: tuple(o for o in self[name].options if _tagged(o) != _tagged(value))})
 
     # --- plain data ------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from sirdar.search.task import Pricing, State, Stopped, Task, Trial
 
 _WISH = "enqueued"
 _BEYOND = "it does not keep to the limits"
+_PARTS = (("space", dict, "an object"), ("objectives", dict, "an object"), ("trials", list, "a list"))
 _FAILURES = 3  # in a row, after which the task and not the candidate is to blame
 _TRAINING_ERRORS = (RuntimeError, ArithmeticError, MemoryError, SirdarError)
 
@@ -296,6 +297,10 @@ def read_study(path: Path) -> tuple[SearchSpace, Objectives, tuple[Trial, ...]]:
     """
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
+        for name, kind, called in _PARTS:
+            if not isinstance(stored, dict) or not isinstance(stored.get(name), kind):
+                msg = f"{path} holds no study: it must be an object in which {name!r} is {called}"
+                raise DataError(msg)
         space = SearchSpace.from_dict(stored["space"])
         wanted = tuple(Objective(**row) for row in stored["objectives"]["wanted"])
         limits = tuple((str(name), float(limit)) for name, limit in stored["objectives"]["limits"])
