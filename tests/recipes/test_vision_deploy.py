@@ -11,9 +11,14 @@ import torch
 
 from sirdar.deploy.tflite import predict, write
 from sirdar.errors import OutputError
-from sirdar.recipes import classification, detection
+from sirdar.recipes import classification, detection, vision_deploy
 from sirdar.recipes.vision_deploy import Int8Network, deliver, deliver_winner
-from sirdar.recipes.vision_product import searched
+from sirdar.recipes.vision_product import Data, Product, searched
+from sirdar.search.objectives import Objective, Objectives
+from sirdar.search.spent import Spent
+from sirdar.search.study import Study
+from sirdar.search.task import Trial
+from sirdar.vision import training as training_module
 from sirdar.vision.checkpoint import load_network
 from sirdar.vision.images import Labelled, signed
 
@@ -48,18 +53,63 @@ def test_every_form_agrees_with_torch(module: object, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_a_winner_is_judged_by_running_its_int8_file(tmp_path: Path) -> None:
-    pytest.importorskip("ethosu")
-    pytest.importorskip("onnxscript")
+def small(steps: int) -> tuple[Product, Data, Labelled]:
+    """Classification with one candidate and two dozen images of noise, of which the held ones come last."""
     candidate = classification.SPACE.smallest()
     product = replace(
         classification.PRODUCT,
         space=classification.SPACE.restrict({name: (value,) for name, value in candidate.values}),
-        schedule=replace(classification.PRODUCT.schedule, steps=3, batch=4),
+        schedule=replace(classification.PRODUCT.schedule, steps=steps, batch=4),
     )
     images = torch.randint(0, 255, (24, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
     held = Labelled(images[12:], torch.arange(12) % 10, tuple("abcdefghij"))
-    data = classification.data_of(Labelled(images[:12], torch.arange(12) % 10, held.classes), held)
+    return product, classification.data_of(Labelled(images[:12], torch.arange(12) % 10, held.classes), held), held
+
+
+def test_a_winner_s_training_that_was_killed_goes_on_to_the_same_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product, data, _ = small(steps=20)  # a checkpoint after each
+    trial = Trial(0, product.space.smallest(), {"top1": 0.1})
+    wanted = Objectives((Objective("top1", "maximise"),))
+    study = Study(product.space, wanted, (trial,), Spent(0.0, 0.0, None, None), chip="ethos-u55-128")
+    left: list[dict[str, torch.Tensor]] = []
+    steps: list[int] = []
+
+    def leaves(_product: Product, _candidate: object, network: torch.nn.Module, *_rest: object) -> None:
+        left.append(network.state_dict())
+        raise KeyboardInterrupt  # what follows is tested above
+
+    def training(dies_after: int, seed: int = 4, unfinished: Path | None = tmp_path / "unfinished") -> int:
+        before = len(steps)
+        update = training_module._update
+
+        def updated(*arguments: object) -> None:
+            if len(steps) - before == dies_after:
+                raise KeyboardInterrupt
+            steps.append(1)
+            update(*arguments)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(training_module, "_update", updated)
+            patched.setattr(vision_deploy, "deliver", leaves)
+            with pytest.raises(KeyboardInterrupt):
+                deliver_winner(product, data, study, tmp_path, seed, unfinished)
+        return len(steps) - before
+
+    assert training(99, unfinished=None) == 20
+    assert training(13) == 13
+    assert training(99, seed=5) == 20  # another training's checkpoint is left alone
+    assert training(99) == 7
+    whole, _, resumed = left
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert not list((tmp_path / "unfinished").iterdir())
+
+
+def test_a_winner_is_judged_by_running_its_int8_file(tmp_path: Path) -> None:
+    pytest.importorskip("ethosu")
+    pytest.importorskip("onnxscript")
+    product, data, held = small(steps=3)
     settings = {"strategy": "random", "trials": 1, "seed": 4}
     study = searched(product, data, "ethos-u55-128", {}, settings)
     found = deliver_winner(product, data, study, tmp_path, seed=4)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a camera network leaves: weights, ONNX, an int8 TFLite file, and what the compiler says of it."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -63,7 +64,9 @@ def deliver(
     return {name: float(report[name]) for name in ("latency_s", "cycles", "sram_bytes")} | {"int8_error": error}
 
 
-def deliver_winner(product: Product, data: Data, study: Study, folder: Path, seed: int = 0) -> dict[str, float]:
+def deliver_winner(
+    product: Product, data: Data, study: Study, folder: Path, seed: int = 0, unfinished: Path | None = None
+) -> dict[str, float]:
     """Trains the best candidate of a search once more, as the search did, and writes it in every form.
 
     Args:
@@ -72,6 +75,7 @@ def deliver_winner(product: Product, data: Data, study: Study, folder: Path, see
         study: what was found, for which chip.
         folder: see `deliver`.
         seed: of the search.
+        unfinished: a folder from which a training that was killed goes on, to the same network.
 
     Returns:
         What `deliver` does, and the metric on validation data: of the network and, as "..._int8", of the TFLite file
@@ -82,11 +86,18 @@ def deliver_winner(product: Product, data: Data, study: Study, folder: Path, see
         UnsupportedError: see `deliver`.
     """
     aimed, candidate = replace(product, chip=study.chip), study.best.candidate
-    network, _ = ProductTask(aimed, data).trained(candidate, seed)
+    checkpoint = None if unfinished is None else unfinished / f"{_training(product, data, candidate, seed)}.safetensors"
+    network, _ = ProductTask(aimed, data).trained(candidate, seed, checkpoint=checkpoint)
     score = data.score(candidate, network)
     found = deliver(aimed, candidate, network.cpu(), data.calibration(candidate), folder)
     int8 = Int8Network((folder / "network.tflite").read_bytes())
     return found | {product.metric: score, f"{product.metric}_int8": data.score(candidate, int8.eval())}
+
+
+def _training(product: Product, data: Data, candidate: Candidate, seed: int) -> str:
+    """Names a training by all that it follows from: another one's checkpoint is left alone."""
+    facts = (product.name, product.schedule, candidate.key, seed, data.digest, data.device, torch.__version__)
+    return f"{product.name}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}"
 
 
 @final

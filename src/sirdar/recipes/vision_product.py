@@ -137,7 +137,8 @@ class ProductTask:
             candidate: to train.
             seed: of weights and batches.
             watch: see `sirdar.vision.training.train`; asked at a third and two thirds.
-            checkpoint: a file from which a killed training goes on.
+            checkpoint: a file from which a killed training goes on, written as often as `watch` is asked, or twenty
+                times without it.
         """
         import time
 
@@ -145,7 +146,7 @@ class ProductTask:
         network = self.product.network(candidate, seed).to(self.data.device)
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         schedule = replace(self.schedule, seed=seed)
-        every = max(1, -(-schedule.steps // 3))
+        every = max(1, -(-schedule.steps // (3 if watch else 20)))
         train(network, self.data.task(candidate), schedule, checkpoint=checkpoint, watch=watch, watch_every=every)
         return network, time.monotonic() - begin
 
