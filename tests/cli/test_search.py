@@ -26,8 +26,20 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
         options = replace(settings.pop("options"), cost=toy_cost)
         return run(TOY, ToyTask(), limits=limits, options=options, **settings)
 
+    def deliver_winner(data: Path | None, study: Study, folder: Path, seed: int, unfinished: Path) -> dict[str, int]:
+        del data, seed
+        unfinished.mkdir(exist_ok=True)
+        (folder / "model").mkdir()
+        (folder / "model" / "config.json").write_text(json.dumps(study.best.candidate.as_dict()))
+        return {"series": 4, "observations": 40}
+
     recipe.search_product = search_product  # type: ignore[attr-defined]
+    recipe.deliver_winner = deliver_winner  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "sirdar.recipes.forecaster", recipe)
+
+
+def dies(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def sirdar(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -45,6 +57,10 @@ def test_a_search_is_shown_and_stored(
     storage, out = str(tmp_path / "study.sqlite"), tmp_path / "out"
     words = ["search", "forecaster", "--limit", "latency_s=0.03", "--trials", "12", "--storage", storage]
     words += ["--region", "us-east-1"]
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["sirdar.recipes.forecaster"], "deliver_winner", dies)
+        assert sirdar(monkeypatch, *words, "--out", str(out)) == 130
+    assert len(json.loads((out / "study.json").read_text())["trials"]) == 12  # it is safe before the winner trains
     assert sirdar(monkeypatch, *words, "--out", str(out)) == 0
     shown = capsys.readouterr()
     assert "Searching" in shown.err
@@ -52,6 +68,10 @@ def test_a_search_is_shown_and_stored(
     stored = json.loads((out / "study.json").read_text())
     assert stored["spent"]["grams_co2"] >= 0
     assert len(stored["trials"]) == 12
+    assert stored["winner"] == {"series": 4, "observations": 40}
+    best = stored["trials"][stored["best"]]["candidate"]
+    assert json.loads((out / "model" / "config.json").read_text()) == best
+    assert sorted(path.name for path in out.iterdir()) == ["model", "report.html", "study.json"]
     assert "How it was found" in (out / "report.html").read_text()
     assert sirdar(monkeypatch, *words, "--json") == 0
     again = json.loads(capsys.readouterr().out)

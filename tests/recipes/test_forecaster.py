@@ -10,7 +10,11 @@ import torch
 from sirdar.errors import ArgumentError, DataError
 from sirdar.forecasting.experts import EXPERTS
 from sirdar.forecasting.models.mqcnn import MQCNN
-from sirdar.recipes.forecaster import ForecasterTask, ShapedMQCNN, baseline, pricing, shaped, wql
+from sirdar.forecasting.panel import Panel
+from sirdar.recipes import advise, migrate
+from sirdar.recipes import forecaster as recipe
+from sirdar.recipes.forecaster import ForecasterTask, ShapedMQCNN, baseline, deliver_winner, pricing, shaped, wql
+from sirdar.recipes.plan import compare_chips, example_network
 from sirdar.search.spaces import mqcnn
 from sirdar.search.study import Options, search
 from sirdar.testing.forecasters import example_panel
@@ -104,3 +108,54 @@ def test_a_shaped_forecaster_is_saved_and_read(tmp_path: Path) -> None:
     forecaster.save(tmp_path / "model")
     read = ShapedMQCNN.load(tmp_path / "model")
     assert np.array_equal(read.predict(panel).values, forecaster.predict(panel).values)
+
+
+def test_a_winner_is_trained_on_all_history_and_read_by_all_verbs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The export itself is tested with the forecasters.
+    monkeypatch.setattr(ShapedMQCNN, "export_onnx", lambda _self, path: path.write_bytes(b"onnx"))
+    monkeypatch.setattr("sirdar.forecasting.neural._STEPS", 20)
+    panel = example_panel()
+    monkeypatch.setattr(Panel, "read", lambda *_rest, **_roles: panel)
+    wish = mqcnn().candidate({"encoder.width": 8, "encoder.depth": 2, "decoder.width": 16})
+    study = search(mqcnn(), Free(), trials=1, options=Options(enqueue=(wish,)))
+
+    def delivered(name: str) -> ShapedMQCNN:
+        (tmp_path / name).mkdir()
+        deliver_winner(None, study, tmp_path / name, 3, tmp_path / "unfinished")
+        return ShapedMQCNN.load(tmp_path / name / "model")
+
+    calls: list[int] = []
+    loss = ShapedMQCNN._loss
+
+    def dies(self: ShapedMQCNN, *arguments: object) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) > 7:
+            raise KeyboardInterrupt
+        return loss(self, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ShapedMQCNN, "_loss", dies)
+        with pytest.raises(KeyboardInterrupt):
+            delivered("killed")
+    assert list((tmp_path / "unfinished").iterdir())
+    resumed = delivered("resumed")
+    anew = shaped(wish, recipe.HORIZON, steps=20, seed=3).fit(panel)
+    assert np.array_equal(resumed.predict(panel).values, anew.predict(panel).values)
+    assert not list((tmp_path / "unfinished").iterdir())
+    folder = tmp_path / "resumed" / "model"
+    assert (tmp_path / "resumed" / "model.onnx").exists()
+    assert len(compare_chips(example_network(folder), chips=("t4",), volume=10, batch=2).to_rows()) == 1
+    assert migrate.open_model(str(folder))[1] is not None
+    assert advise.network(str(folder), 2).operators
+
+
+class Free:
+    """A task in which any candidate will do."""
+
+    metric, higher_is_better = "wql", False
+    graph = ForecasterTask.graph
+
+    def evaluate(self, *_: object) -> dict[str, float]:
+        return {"wql": 1.0}

@@ -2,6 +2,7 @@
 """`sirdar search`: the network that fits a chip."""
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sirdar.search.study import Study
 
 _TRAINED = ("random", "evolution", "nsga-ii", "tpe", "reinforce")  # these need no look into a network
+_UNFINISHED = ".sirdar-training"  # in the folder of the output, while the winner trains
 _LOOKED_AT = (*_TRAINED, "zero-shot", "hybrid")
 PRODUCTS = {
     "forecaster": _TRAINED,
@@ -60,7 +62,8 @@ def search(  # noqa: PLR0913 - one argument per option
         Path | None,
         typer.Option(
             "--out",
-            help="Folder for report.html, study.json and, for images, the winner as safetensors, ONNX and int8 TFLite.",
+            help="Folder for report.html, study.json and the winner: of the forecaster model/ and ONNX, for images "
+            "safetensors, ONNX and int8 TFLite.",
         ),
     ] = None,
     region: Annotated[str | None, typer.Option(help="Whose grid feeds the search, for its grams of CO2.")] = None,
@@ -70,7 +73,8 @@ def search(  # noqa: PLR0913 - one argument per option
     """Search the network that does a product's task best within what a chip allows.
 
     Candidates beyond a limit are never trained. A limit that none can keep ends with the nearest that can be had.
-    With --out the winner for images is trained once more and leaves as files, its int8 file judged by running it.
+    With --out the winner is trained once more and leaves as files: the forecaster on all history, the others' int8
+    file judged by running it. Where that training was killed, the same command goes on with it.
 
     Examples:
         sirdar search forecaster demand.parquet --chip trainium1 --limit latency_s=3e-4 --out searched
@@ -93,8 +97,7 @@ def search(  # noqa: PLR0913 - one argument per option
     if region is not None:
         grams_co2(0.0, region)  # an unknown one is refused before any work
     recipe: Any = import_module(f"sirdar.recipes.{product}")
-    delivered = out if product != "forecaster" else None
-    if delivered is not None:
+    if out is not None:
         _require_onnx()
     with ExitStack() as stack:
         scratch = stack.enter_context(output_folder(out)) if out else None
@@ -106,8 +109,8 @@ def search(  # noqa: PLR0913 - one argument per option
         content = finite(study.to_dict())
         if scratch is not None:
             _write(study, content, scratch, product)
-    if delivered is not None:  # now that the study is safe
-        content["winner"] = _deliver(recipe.opened(source), study, content, delivered, seed)
+    if out is not None:  # now that the study is safe
+        content["winner"] = _deliver(product, source, study, content, out, seed)
     if as_json:
         options.print_json(content)
         return
@@ -146,7 +149,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def report_of(study: "Study", product: str, winner: Mapping[str, float] | None = None) -> "SearchReport":
+def report_of(study: "Study", product: str, winner: Mapping[str, float | int] | None = None) -> "SearchReport":
     """What the page shows of a study, and of its winner's files where they were written."""
     from sirdar.report.search import Point, SearchReport
     from sirdar.search.expert import find_rules
@@ -192,10 +195,13 @@ def _front(study: "Study") -> Sequence[Any]:
     return Objectives((study.objectives.wanted[0], Objective("latency_s"))).pareto(study.trials)
 
 
-def _facts_of(metric: str, winner: Mapping[str, float]) -> list[tuple[str, str]]:
-    """What the winner's files reach on the images held out."""
+def _facts_of(metric: str, winner: Mapping[str, float | int]) -> list[tuple[str, str]]:
+    """What the winner's files reach on the images held out, or what the forecaster was trained on."""
     if not winner:
         return []
+    if "observations" in winner:
+        text = f"all history, {winner['observations']} observations of {winner['series']} series"
+        return [("What the winner's model was trained on", text)]
     return [
         (f"The winner's {metric} in floating point", f"{winner[metric]:.4g}"),
         (f"The winner's {metric} by its int8 TFLite file", f"{winner[f'{metric}_int8']:.4g}"),
@@ -209,16 +215,23 @@ def _require_onnx() -> None:
 
 
 def _deliver(
-    opened: tuple[Any, Any], study: "Study", content: Mapping[str, Any], out: Path, seed: int
-) -> dict[str, float]:
+    product: str, source: Path | None, study: "Study", content: Mapping[str, Any], out: Path, seed: int
+) -> dict[str, float | int]:
     """The winner's files beside the report, and what they reach; the report is written again with that."""
     from sirdar.recipes.files import finite, output_folder
-    from sirdar.recipes.vision_deploy import deliver_winner
 
-    product, data = opened
+    recipe: Any = import_module(f"sirdar.recipes.{product}")
+    unfinished = out / _UNFINISHED
     with output_folder(out) as scratch:
-        winner = finite(deliver_winner(product, data, study, scratch, seed))
-        _write(study, {**content, "winner": winner}, scratch, product.name)
+        if product == "forecaster":
+            winner = recipe.deliver_winner(source, study, scratch, seed, unfinished)
+        else:
+            from sirdar.recipes.vision_deploy import deliver_winner
+
+            aimed, opened = recipe.opened(source)
+            winner = finite(deliver_winner(aimed, opened, study, scratch, seed, unfinished))
+        _write(study, {**content, "winner": winner}, scratch, product)
+    shutil.rmtree(unfinished, ignore_errors=True)
     return winner
 
 
@@ -231,7 +244,7 @@ def _write(study: "Study", content: Mapping[str, Any], folder: Path, product: st
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def _show(study: "Study", winner: Mapping[str, float]) -> None:
+def _show(study: "Study", winner: Mapping[str, float | int]) -> None:
     name = study.objectives.wanted[0].name
     rows = [
         [str(t.number), str(t.candidate), f"{t.measures[name]:.5g}", f"{t.measures['latency_s']:.4g}"]

@@ -83,6 +83,14 @@ def opened(path: Path, *, model: str) -> Iterator[tuple[dict[str, Any], dict[str
         raise DataError(msg) from error
 
 
+def model_of(path: Path) -> object:
+    """What kind of model a folder says it holds; None where it says nothing."""
+    try:
+        return json.loads((path / "config.json").read_text()).get("model")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def fill(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
     """Puts the weights that `read` found at `path` into the network that its config asks for."""
     try:

@@ -20,6 +20,7 @@ from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqrnn import MQRNN
 from sirdar.forecasting.models.mqtransformer import MQTransformer
 from sirdar.numerics.formats import element_named
+from sirdar.recipes.forecaster import ShapedMQCNN
 from sirdar.report.chips import ChipsReport, chips_page
 from sirdar.workload.graph import Graph
 from sirdar.workload.order import scheduled
@@ -105,7 +106,8 @@ def _saved(path: Path, batch: int | None) -> tuple[nn.Module, tuple[Tensor, ...]
     except (OSError, ValueError, LookupError, TypeError) as error:
         msg = f"{path}: is no folder of a saved forecaster; otherwise give {loading.FORMS}"
         raise ArgumentError(msg) from error
-    networks: dict[str, Any] = {forecaster.MODEL: forecaster for forecaster in (MQCNN, MQRNN, MQTransformer)}
+    rungs = (MQCNN, MQRNN, MQTransformer, ShapedMQCNN)
+    networks: dict[str, Any] = {forecaster.MODEL: forecaster for forecaster in rungs}
     networks["feed-forward"] = FeedForward
     if isinstance(kind, str) and kind in networks:
         return networks[kind].load(path).inference(batch or _SERIES)

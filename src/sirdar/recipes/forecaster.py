@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sirdar.errors import DataError, require_positive_integer
+from sirdar.forecasting.bundled import ONLINE_RETAIL, ROLES
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
 from sirdar.forecasting.decoding import Decoder, joined, monotone, steps_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
@@ -37,6 +38,7 @@ from sirdar.workload.trace import trace
 
 COMPILED = "ethos-u"  # chips whose names begin so are priced by compiling
 HOST = "this-cpu"  # priced by running
+HORIZON = 13  # steps that a searched product forecasts
 
 
 class ShapedNetwork(nn.Module):
@@ -122,7 +124,7 @@ class ShapedMQCNN(NeuralForecaster):
         depth: of the encoder; what MQ-CNN takes for the window when None.
         decoder: width of the decoder; the encoder's when None.
         levels: quantile levels.
-        steps: optimiser steps.
+        steps: optimiser steps; what MQ-CNN takes for the panel when None.
         seed: of initial weights, dropout and batches.
         training: batch, learning rate, early stopping, precision and checkpoints.
     """
@@ -137,13 +139,14 @@ class ShapedMQCNN(NeuralForecaster):
         depth: int | None = None,
         decoder: int | None = None,
         levels: Sequence[float] = DECILES,
-        steps: int = 400,
+        steps: int | None = 400,
         seed: int = 0,
         training: Training | None = None,
     ) -> None:
         self.horizon = require_positive_integer(horizon, "horizon")
         self.levels = require_levels(levels)
-        self.steps, self.width = require_positive_integer(steps, "steps"), require_positive_integer(width, "width")
+        self.steps = None if steps is None else require_positive_integer(steps, "steps")
+        self.width = require_positive_integer(width, "width")
         self.depth, self.decoder = depth, decoder
         self.seed, self.progress = seed, None
         self.training = Training() if training is None else training
@@ -160,10 +163,12 @@ class ShapedMQCNN(NeuralForecaster):
         return {name: getattr(self, name) for name in ("horizon", "levels", "steps", "width", "seed")} | shape
 
 
-def shaped(candidate: Candidate, horizon: int, steps: int = 400, seed: int = 0) -> ShapedMQCNN:
+def shaped(
+    candidate: Candidate, horizon: int, steps: int | None = 400, seed: int = 0, training: Training | None = None
+) -> ShapedMQCNN:
     """The forecaster of a candidate of `spaces.mqcnn`."""
     width, depth, decoder = (int(candidate[f"{part}"]) for part in ("encoder.width", "encoder.depth", "decoder.width"))
-    return ShapedMQCNN(horizon, width=width, depth=depth, decoder=decoder, steps=steps, seed=seed)
+    return ShapedMQCNN(horizon, width=width, depth=depth, decoder=decoder, steps=steps, seed=seed, training=training)
 
 
 @final
@@ -311,18 +316,45 @@ def search_product(
     Raises:
         ArgumentError: no candidate keeps to the limits.
     """
-    from sirdar.forecasting.bundled import ONLINE_RETAIL, ROLES
-
     chip = chip or "trainium1"
-    source = ONLINE_RETAIL if data is None else data
-    panel = Panel.read(source, **ROLES) if data is None else Panel.read(data)
-    task, space = ForecasterTask(panel, horizon=13), mqcnn()
+    task, space = ForecasterTask(_read(data), HORIZON), mqcnn()
     cost = pricing(task, chip)
     start = baseline(space, task.length)
     bounds = dict(limits or {"latency_s": cost(start).latency_s * 2 / 3})
-    conditions = {"chip": chip, "data": hashlib.sha256(source.read_bytes()).hexdigest()[:16]}
+    conditions = {"chip": chip, "data": hashlib.sha256((data or ONLINE_RETAIL).read_bytes()).hexdigest()[:16]}
     if not limits:  # on this machine it is measured, and never twice the same
         conditions["limits"] = "two thirds of MQ-CNN's latency"
     rest = replace(options or Options(), cost=cost, name=f"mq-cnn {chip}", conditions=conditions)
     study = search(space, task, limits=bounds, strategy=strategy, trials=trials, seed=seed, options=rest)
     return replace(study, chip=chip)
+
+
+def deliver_winner(
+    data: Path | None, study: Study, folder: Path, seed: int = 0, unfinished: Path | None = None
+) -> dict[str, int]:
+    """Trains the best candidate of a search on all history, as MQ-CNN is trained, and writes it.
+
+    Args:
+        data: that it was searched on.
+        study: what was found.
+        folder: gets the trained forecaster as `model`, which `ShapedMQCNN.load` reads, and its network as `model.onnx`.
+        seed: of the search.
+        unfinished: a folder from which a training that was killed goes on, to the same forecaster.
+
+    Returns:
+        The numbers of series and of observations that it was trained on.
+
+    Raises:
+        OutputError: a file cannot be written.
+        UnsupportedError: a package is missing, or the ONNX file does not compute what torch does.
+    """
+    panel = _read(data)
+    training = Training(checkpoint=unfinished)
+    forecaster = shaped(study.best.candidate, HORIZON, steps=None, seed=seed, training=training).fit(panel)
+    forecaster.save(folder / "model")
+    forecaster.export_onnx(folder / "model.onnx")
+    return {"series": len(panel), "observations": int(panel.observed.sum())}
+
+
+def _read(data: Path | None) -> Panel:
+    return Panel.read(ONLINE_RETAIL, **ROLES) if data is None else Panel.read(data)

@@ -21,6 +21,7 @@ from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqrnn import MQRNN
 from sirdar.forecasting.models.mqtransformer import MQTransformer
 from sirdar.recipes.files import write_json
+from sirdar.recipes.forecaster import ShapedMQCNN
 from sirdar.report import page
 from sirdar.report.migrate import migration_page
 from sirdar.vision.checkpoint import load_network, read_tensors
@@ -168,7 +169,7 @@ def _saved(path: Path) -> tuple[nn.Module, Example]:
     except (OSError, ValueError, AttributeError) as error:
         msg = f"{path}: is no folder of a saved forecaster or camera network; otherwise give {loading.FORMS}"
         raise ArgumentError(msg) from error
-    for forecaster in (MQCNN, MQRNN, MQTransformer):
+    for forecaster in (MQCNN, MQRNN, MQTransformer, ShapedMQCNN):
         if kind == forecaster.MODEL:
             return forecaster.load(path).inference(_SERIES)
     msg = f"{path}: holds a {kind!r} forecaster, which is no network"

@@ -12,13 +12,14 @@ import numpy as np
 
 from sirdar.chips import Ranking, advise, load
 from sirdar.errors import ArgumentError, require_positive_integer
-from sirdar.forecasting import ladder
+from sirdar.forecasting import ladder, storage
 from sirdar.forecasting.backtest import Backtest, backtest
 from sirdar.forecasting.bundled import ONLINE_RETAIL, ROLES
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.ensemble import Ensemble
 from sirdar.forecasting.models.ladder import Ladder
 from sirdar.forecasting.models.mqcnn import MQCNN
+from sirdar.forecasting.neural import NeuralForecaster
 from sirdar.forecasting.panel import Panel
 from sirdar.inventory import InventoryProblem, OrderPlan, ProjectedInventory, Stock
 from sirdar.predictive import Forecast
@@ -141,7 +142,7 @@ def place_orders(settings: Settings, forecast: Forecast) -> Orders:
 
 
 def compare_chips(
-    network: MQCNN,
+    network: NeuralForecaster,
     *,
     chips: tuple[str, ...] | None = None,
     volume: int = NIGHTLY_SERIES,
@@ -201,9 +202,14 @@ def _network(settings: Settings, winner: Forecaster, panel: Panel) -> MQCNN | No
     return _untrained(settings.horizon, settings.seed, panel)
 
 
-def example_network(folder: Path | None, seed: int = 0) -> MQCNN:
-    """A network that was saved, or one of default size for the bundled panel."""
-    return MQCNN.load(folder) if folder else _untrained(Settings.horizon, seed, read(Settings()))
+def example_network(folder: Path | None, seed: int = 0) -> NeuralForecaster:
+    """An MQ-CNN that was saved, as it comes or as a search shaped it, or one of default size for the bundled panel."""
+    if folder is None:
+        return _untrained(Settings.horizon, seed, read(Settings()))
+    from sirdar.recipes.forecaster import ShapedMQCNN  # it imports the search, which no plan needs
+
+    kind = ShapedMQCNN if storage.model_of(folder) == ShapedMQCNN.MODEL else MQCNN
+    return kind.load(folder)
 
 
 def _untrained(horizon: int, seed: int, panel: Panel) -> MQCNN:
