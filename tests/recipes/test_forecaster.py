@@ -59,6 +59,12 @@ def test_the_core_computes_what_the_network_does(task: ForecasterTask) -> None:
     assert core(*example).shape == (3, 2, len(forecaster.levels) + EXPERTS)
 
 
+def test_the_usual_limit_can_be_kept() -> None:
+    assert recipe.usual_limit(9e-4, 3e-4) == pytest.approx(6e-4)
+    assert recipe.usual_limit(5e-4, 4e-4) == pytest.approx(4.5e-4)  # two thirds would be faster than any network is
+    assert recipe.usual_limit(4e-4, 5e-4) == 5e-4
+
+
 def test_narrow_networks_cost_less_and_a_search_keeps_below_its_limit(task: ForecasterTask) -> None:
     cost = pricing(task, "trainium1")
     small, large = cost(SPACE.smallest()), cost(SPACE.largest())
