@@ -286,6 +286,27 @@ def test_a_batch_norm_that_stands_alone_is_kept() -> None:
     exact(nn.Sequential(nn.ReLU(), norm, nn.ReLU()), torch.randn(1, 4, 5, 5))
 
 
+@pytest.mark.parametrize("width", [4, 6])  # that of the norm's channels, and another
+def test_a_batch_norm_over_another_axis_than_the_linear_layers_is_not_folded(width: int) -> None:
+    class Points(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.norm = nn.Linear(5, width), nn.BatchNorm1d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(self.linear(x))
+
+    torch.manual_seed(0)
+    module = Points()
+    module.train()(torch.randn(64, 4, 5) * torch.tensor([1.0, 4.0, 0.3, 2.0])[:, None] + 1)
+    module.eval()
+    x = torch.randn(1, 4, 5)
+    with torch.no_grad():
+        expected = module(x)
+    (found,) = predict(write(module, x, [x]), x)
+    assert (found - expected).abs().max() <= 0.03 * float(expected.max() - expected.min())
+
+
 def test_embeddings_are_gathered() -> None:
     from sirdar.deploy.tflite.writing import write as door
 

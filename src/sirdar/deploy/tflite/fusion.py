@@ -67,7 +67,7 @@ def _follow(node: fx.Node) -> Fused:
     last, norm, absorbed = node, None, []
     name = operator_name(node)
     user = _only_user(node)
-    if name in _LINEAR and user is not None and operator_name(user) == NORM and user.args[0] is node:
+    if name in _LINEAR and user is not None and operator_name(user) == NORM and _same_channels(node):
         item = _first_item(user)
         if item is not None:
             last, norm = item, user
@@ -83,6 +83,11 @@ def _follow(node: fx.Node) -> Fused:
         last = user
         absorbed.append(user)
     return Fused(last, norm, activation, tuple(absorbed))
+
+
+def _same_channels(node: fx.Node) -> bool:
+    """Whether what a layer makes lies along axis 1, that of a batch norm: a linear layer's lies along the last."""
+    return operator_name(node) != "linear" or node.meta["val"].ndim == 2
 
 
 def rectifier(node: fx.Node) -> str:
