@@ -307,6 +307,28 @@ def test_a_batch_norm_over_another_axis_than_the_linear_layers_is_not_folded(wid
     assert (found - expected).abs().max() <= 0.03 * float(expected.max() - expected.min())
 
 
+def test_everything_returned_comes_back_in_order_and_as_often() -> None:
+    class Several(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.linear = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+        def forward(self, ids: Tensor) -> dict[str, object]:
+            y = self.linear(self.table(ids))
+            return {"logits": y, "again": [ids, y], "none": None, "loss": y.mean()}
+
+    torch.manual_seed(0)
+    module, ids = Several(), torch.tensor([[3, 8, 0]])
+    with torch.no_grad():
+        y = module.linear(module.table(ids))
+    found = predict(write(module, ids, [ids]), ids)
+    assert [tuple(item.shape) for item in found] == [(1, 3, 2), (1, 3), (1, 3, 2), ()]
+    assert found[1].tolist() == ids.tolist()
+    assert torch.equal(found[0], found[2])
+    for got, wanted in ((found[0], y), (found[3], y.mean())):
+        assert (got - wanted).abs().max() <= 0.03 * float(y.max() - y.min())
+
+
 def test_embeddings_are_gathered() -> None:
     from sirdar.deploy.tflite.writing import write as door
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
+from torch.utils._pytree import tree_leaves
 
 from sirdar.deploy.findings import Location, location_of
 from sirdar.deploy.tflite.exporting import Ranges
@@ -125,7 +126,7 @@ class Lowering:
         self._known[node] = Value(tensor, order)
 
     def _output(self, node: fx.Node) -> None:
-        for result in node.all_input_nodes:
+        for result in _returned(node):
             known = self._known[result]
             if not isinstance(known, Value):
                 msg = f"output {result.name!r} of {self.title} does not depend on its inputs"
@@ -185,6 +186,11 @@ class Lowering:
         with torch.no_grad():
             assert callable(node.target)  # nodes that call something do
             return node.target(*arguments, **keywords)
+
+
+def _returned(node: fx.Node) -> list[fx.Node]:
+    """What the module returns, in order and as often as it returns it; numbers and None have no place in a file."""
+    return [item for item in tree_leaves(node.args) if isinstance(item, fx.Node)]
 
 
 def _is_cast(node: fx.Node) -> bool:

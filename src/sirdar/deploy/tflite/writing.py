@@ -127,7 +127,10 @@ def _as_stored(given: Tensor, detail: dict[str, Any]) -> np.ndarray:
     return np.clip(np.rint(values.numpy() / step) + zero, -128, 127).astype(np.int8)
 
 
-def _as_real(numbers: np.ndarray, detail: dict[str, Any]) -> Tensor:
+def _as_real(stored: Any, detail: dict[str, Any]) -> Tensor:  # noqa: ANN401 - LiteRT gives a number where no axes are
+    numbers = np.asarray(stored)
+    if numbers.dtype == np.int32:  # whole numbers without scale
+        return torch.from_numpy(numbers.astype(np.int64))
     step, zero = detail["quantization"]
-    values = torch.from_numpy((numbers.astype(np.float32) - zero) * np.float32(step))
+    values = torch.from_numpy(np.asarray((numbers.astype(np.float32) - zero) * np.float32(step)))
     return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
