@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sirdar.deploy.capture import capture
-from sirdar.deploy.conditions import scene
+from sirdar.deploy.conditions import constants_of, scene
 from sirdar.deploy.emulation import filled
 from sirdar.deploy.nodes import made_by
 
@@ -32,6 +32,15 @@ class Arithmetic(nn.Module):
             torch.maximum(a, c),
             a.argmax(),
             moved.amax(),
+            torch.add(a, b, alpha=50),
+            torch.sub(a, b, alpha=-50),
+            torch.rsub(a, 3, alpha=7),
+            b.clamp(min=20),
+            b.clamp(max=-20),
+            b.clamp(9, -9),
+            b.clamp(torch.tensor(30), torch.tensor(40)),
+            a.index_put((torch.tensor([0, 0]),), torch.tensor([500, -500])),
+            a.index_put((torch.tensor([0, 0]),), torch.tensor([500, 500]), accumulate=True),
         )
 
 
@@ -43,12 +52,12 @@ def test_every_value_lies_within(start: int, step: int, seed: int) -> None:
     captured = capture(Arithmetic(start, step).eval(), (x, y))
     assert captured.program is not None
     view = scene(captured.program)
-    values = {}
+    values, constants = {}, constants_of(captured.program)
     given_inputs = iter((x, y))
     checked = 0
     for node in captured.program.graph.nodes:
         if node.op == "placeholder":
-            values[node] = next(given_inputs)
+            values[node] = constants[node.name] if node.name in constants else next(given_inputs)
         if node.op != "call_function":
             continue
         values[node] = node.target(*filled(node.args, values), **filled(node.kwargs, values))
@@ -58,6 +67,24 @@ def test_every_value_lies_within(start: int, step: int, seed: int) -> None:
             assert span.low <= int(values[node].min()), node
             assert int(values[node].max()) <= span.high, node
     assert checked >= 20
+
+
+def test_a_column_that_looks_up_a_table_bounds_no_other_column() -> None:
+    class Columns(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(10, 3)
+
+        def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            whole = ids[:, :]
+            return self.table(ids[:, 0]), ids[:, 1] * 100_003, whole + 1
+
+    captured = capture(Columns().eval(), torch.zeros(2, 2, dtype=torch.long))
+    assert captured.program is not None
+    view = scene(captured.program)
+    products = [view.ranges[node] for node in captured.program.graph.nodes if node.name.startswith(("mul", "add"))]
+    assert len(products) == 2
+    assert not any(span.known for span in products)
 
 
 def test_inputs_that_look_up_a_table_are_within_it() -> None:

@@ -53,7 +53,6 @@ _SAME = frozenset(
         "index",
         "index_select",
         "embedding",
-        "index_put",
     ]
 )
 _TRUTH = frozenset(
@@ -74,6 +73,7 @@ _TRUTH = frozenset(
         "isinf",
     ]
 )
+_MOVES = frozenset(("view", "slice", "unsqueeze", "expand", "_to_copy", "clone", "permute", "select", "squeeze"))
 _TABLES = {"embedding": (1, 0), "index_select": (2, 0)}  # place of the indices, place of the table
 
 
@@ -163,9 +163,17 @@ def _table_rows(node: fx.Node) -> int | None:
             if isinstance(weight, fx.Node) and isinstance(axis, int):
                 size = made_by(weight)[0].shape[axis]
                 rows.extend([size] if isinstance(size, int) else [])
-        elif name in ("view", "slice", "unsqueeze", "expand", "_to_copy", "clone", "permute", "select", "squeeze"):
+        elif name in _MOVES and _takes_all(user):
             stack.extend(user.users)
     return min(rows, default=None)
+
+
+def _takes_all(node: fx.Node) -> bool:
+    """Whether a node passes on every value that it reads: a column that looks up a table bounds no other column."""
+    if name_of(node) not in ("slice", "select"):
+        return True
+    source, made = node.args[0], made_by(node)[0].numel()
+    return isinstance(source, fx.Node) and isinstance(made, int) and made_by(source)[0].numel() == made
 
 
 def _call(node: fx.Node, found: Mapping[fx.Node, Interval]) -> Interval:
@@ -218,9 +226,18 @@ def _rule(node: fx.Node, found: Mapping[fx.Node, Interval]) -> Interval | None:
     if name in _ALONE:
         return _ALONE[name](one, node)
     if name in _PAIRS and len(node.args) > 1:
-        two = _of(node.args[1], found)
+        two = _times(_of(node.args[1], found), argument(node, 2, "alpha", 1))
         return _PAIRS[name](one, two) if one.known and two.known else None
     return one if name in _SAME or name == "_to_copy" else None
+
+
+def _times(one: Interval, alpha: object) -> Interval:
+    """What `alpha` makes of the second argument of a sum or a difference."""
+    if alpha == 1:
+        return one
+    if not one.known or not isinstance(alpha, int):
+        return Interval(-math.inf, math.inf, known=False)
+    return _corners(one, Interval(alpha, alpha), lambda a, b: a * b)
 
 
 def _arange(node: fx.Node, found: Mapping[fx.Node, Interval]) -> Interval | None:  # noqa: ARG001
@@ -265,6 +282,13 @@ def _place(node: fx.Node, found: Mapping[fx.Node, Interval]) -> Interval | None:
     return Interval(0, size - 1) if isinstance(size, int) else None
 
 
+def _put(node: fx.Node, found: Mapping[fx.Node, Interval]) -> Interval | None:
+    """What stays and what is written; where values are added, any number of them may meet in one place."""
+    if argument(node, 3, "accumulate", False):
+        return None
+    return _of(node.args[0], found).joined(_of(node.args[2], found))
+
+
 def _pad(node: fx.Node, found: Mapping[fx.Node, Interval]) -> Interval:
     return _of(node.args[0], found).joined(_of(argument(node, 2, "value", 0), found))
 
@@ -277,6 +301,7 @@ _MAKERS: dict[str, Callable[[fx.Node, Mapping[fx.Node, Interval]], Interval | No
     "constant_pad_nd": _pad,
     "full": _full,
     "full_like": _full,
+    "index_put": _put,
     "new_full": lambda node, found: _of(node.args[2], found),
     "new_ones": _constant(1),
     "new_zeros": _constant(0),
@@ -360,10 +385,15 @@ def _summed(one: Interval, node: fx.Node) -> Interval | None:
 
 def _clamped(one: Interval, node: fx.Node) -> Interval | None:
     low, high = argument(node, 1, "min"), argument(node, 2, "max")
-    least = low if isinstance(low, int) else one.low
-    most = high if isinstance(high, int) else one.high
+    if isinstance(low, fx.Node) or isinstance(high, fx.Node):
+        return None
     known = one.known or (isinstance(low, int) and isinstance(high, int))
-    return Interval(max(one.low, least), min(one.high, most)) if known else None
+    ends = [one.low, one.high]
+    if isinstance(low, int):
+        ends = [max(end, low) for end in ends]
+    if isinstance(high, int):  # the upper bound wins where they cross
+        ends = [min(end, high) for end in ends]
+    return Interval(*ends) if known else None
 
 
 _ALONE: dict[str, Callable[[Interval, fx.Node], Interval | None]] = {
