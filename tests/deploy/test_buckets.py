@@ -52,6 +52,18 @@ def test_more_buckets_never_waste_more(shapes: list[tuple[int, int]]) -> None:
     assert choose(shapes, 40).waste == 0
 
 
+def test_an_input_goes_only_to_what_is_compiled() -> None:
+    found = choose([(1, 128), (8, 64)], 4)
+    assert found.shapes == ((1, 128), (8, 64))
+    assert found.of((2, 3)) == (8, 64)
+    with pytest.raises(ArgumentError, match="8x128 fits into no bucket of 1x128, 8x64"):
+        found.of((8, 128))  # every length is there, the combination is not
+    fixed = choose([(4, 128), (4, 64)], 4)
+    assert fixed.of((3, 100)) == (4, 128)
+    with pytest.raises(ArgumentError, match="8x100 fits into no bucket"):
+        fixed.of((8, 100))
+
+
 def test_fixed_shapes_need_one_bucket() -> None:
     found = choose([(2, 3), (2, 3)], 4)
     assert found.shapes == ((2, 3),)
@@ -66,5 +78,7 @@ def test_what_is_no_shape_is_refused(shapes: list[tuple[int, ...]]) -> None:
 
 
 def test_a_larger_input_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="largest bucket of 9"):
+    with pytest.raises(ArgumentError, match="an input of 10 fits into no bucket of 4, 9"):
         choose([(4,), (9,)], 2).of((10,))
+    with pytest.raises(ArgumentError, match=r"must have 1 sizes as the buckets have, got \(4, 4\)"):
+        choose([(4,), (9,)], 2).of((4, 4))

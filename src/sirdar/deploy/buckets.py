@@ -51,19 +51,22 @@ class Buckets:
         return 1 - self.values / self.single_padded if self.single_padded else 0.0
 
     def of(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape that an input is padded to.
+        """The smallest shape to compile for that holds an input.
 
         Raises:
-            ArgumentError: it is larger than every bucket.
+            ArgumentError: it has another rank, or is larger than every bucket.
         """
-        padded = list(shape)
-        for axis, lengths in zip(self.axes, self.lengths, strict=True):
-            fitting = [length for length in lengths if length >= shape[axis]]
-            if not fitting:
-                msg = f"axis {axis} of an input is {shape[axis]} long, more than the largest bucket of {lengths[-1]}"
-                raise ArgumentError(msg)
-            padded[axis] = fitting[0]
-        return tuple(padded)
+        rank = len(self.shapes[0])
+        if len(shape) != rank:
+            msg = f"an input must have {rank} sizes as the buckets have, got {tuple(shape)}"
+            raise ArgumentError(msg)
+        # Not every combination of the lengths is compiled, only those that some sample fell into.
+        fitting = [row for row in self.shapes if all(size <= end for size, end in zip(shape, row, strict=True))]
+        if not fitting:
+            known = ", ".join("x".join(map(str, row)) for row in self.shapes)
+            msg = f"an input of {'x'.join(map(str, shape))} fits into no bucket of {known}"
+            raise ArgumentError(msg)
+        return fitting[0]
 
 
 def choose(shapes: Sequence[Sequence[int]], limit: int = 4) -> Buckets:
