@@ -307,6 +307,59 @@ def test_a_batch_norm_over_another_axis_than_the_linear_layers_is_not_folded(wid
     assert (found - expected).abs().max() <= 0.03 * float(expected.max() - expected.min())
 
 
+class Lookup(nn.Module):
+    """An embedding of what a function makes of indices."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.table, self.change = nn.Embedding(30, 4), change
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        moved = self.change(ids)
+        return self.table(moved), moved
+
+
+MOVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "column": lambda ids: ids[:, 1],
+    "step": lambda ids: ids[:, ::2],
+    "view": lambda ids: ids.reshape(3, -1),
+    "transpose": lambda ids: ids.t(),
+    "flip": lambda ids: ids.flip(1),
+    "expand": lambda ids: ids[:, None].expand(-1, 3, -1),
+    "stack": lambda ids: torch.stack(ids.unbind(1), 1),
+    "token ahead": lambda ids: torch.cat([torch.full((2, 1), 29), ids.clone()], 1),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_indices_are_moved_before_they_look_up(name: str) -> None:
+    torch.manual_seed(0)
+    module, ids = Lookup(MOVES[name]), torch.randint(0, 28, (2, 6))
+    with torch.no_grad():
+        rows, moved = module(ids)
+    found, indices = predict(write(module, ids, [ids]), ids)
+    assert torch.equal(indices, moved)
+    assert found.shape == rows.shape
+    assert (found - rows).abs().max() <= 0.01 * float(module.table.weight.detach().abs().max())
+
+
+@pytest.mark.parametrize("change", [lambda ids: ids + 1, lambda ids: ids.clamp(0, 5), lambda ids: ids * ids])
+def test_nothing_is_computed_with_indices(change: Callable[[Tensor], Tensor]) -> None:
+    ids = torch.arange(6)[None]
+    with pytest.raises(RefusedError, match="whole numbers are only moved and looked up there"):
+        write(Lookup(change), ids, [ids])
+
+
+def test_a_mask_of_whole_numbers_is_refused() -> None:
+    class Masked(nn.Module):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return x * mask[..., None]
+
+    x, mask = torch.randn(1, 3, 4), torch.tensor([[1, 1, 0]])
+    with pytest.raises(RefusedError, match=r"aten.mul.Tensor.*whole numbers"):
+        write(Masked(), (x, mask), [(x, mask)])
+
+
 def test_everything_returned_comes_back_in_order_and_as_often() -> None:
     class Several(nn.Module):
         def __init__(self) -> None:

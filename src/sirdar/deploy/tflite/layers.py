@@ -56,8 +56,7 @@ def pad(net: Net, source: int, rows: Sequence[tuple[int, int]], *, lowest: bool 
     shape = [size + before + after for size, (before, after) in zip(net.shape(source), rows, strict=True)]
     name = f"{net.name(source)}/padded"
     table = net.raw(f"{name}/rows", np.asarray(rows, dtype=np.int32))
-    result = net.activation(name, shape, 0.0, 0.0)
-    net.same(source, result)
+    result = net.alike(source, name, shape)
     if not lowest:
         return net.step(Step("PAD", (source, table), (result,)))
     least = net.raw(f"{name}/least", np.asarray([-128], dtype=np.int8))
@@ -132,8 +131,7 @@ def cut(net: Net, source: int, begin: Sequence[int], sizes: Sequence[int], name:
         return source
     starts = net.raw(f"{name}/begin", np.asarray(begin, dtype=np.int32))
     extents = net.raw(f"{name}/size", np.asarray(sizes, dtype=np.int32))
-    result = net.activation(name, sizes, 0.0, 0.0)
-    net.same(source, result)
+    result = net.alike(source, name, sizes)
     return net.step(Step("SLICE", (source, starts, extents), (result,)))
 
 
@@ -233,8 +231,8 @@ def concat(net: Net, sources: Sequence[int], axis: int, name: str) -> int:
     ready = [net.free(source) for source in sources]
     shape = list(net.shape(ready[0]))
     shape[axis] = sum(net.shape(source)[axis] for source in ready)
-    result = net.activation(name, shape, 0.0, 0.0)
-    for source in ready:
+    result = net.alike(ready[0], name, shape)
+    for source in () if net.whole(result) else ready[1:]:
         net.same(source, result)
     options = {"axis": axis, "fusedActivationFunction": NO_ACTIVATION}
     return net.step(Step("CONCATENATION", tuple(ready), (result,), options))
@@ -248,8 +246,7 @@ def reshape(net: Net, source: int, shape: Sequence[int], name: str) -> int:
     if tuple(shape) == net.shape(source):
         return source
     table = net.raw(f"{name}/shape", np.asarray(shape, dtype=np.int32))
-    result = net.activation(name, shape, 0.0, 0.0)
-    net.same(source, result)
+    result = net.alike(source, name, shape)
     return net.step(Step("RESHAPE", (source, table), (result,), {"newShape": list(shape)}))
 
 
@@ -262,8 +259,7 @@ def transpose(net: Net, source: int, order: Sequence[int], name: str) -> int:
     if long == sorted(long):
         return reshape(net, source, shape, name)
     table = net.raw(f"{name}/order", np.asarray(order, dtype=np.int32))
-    result = net.activation(name, shape, 0.0, 0.0)
-    net.same(source, result)
+    result = net.alike(source, name, shape)
     return net.step(Step("TRANSPOSE", (source, table), (result,)))
 
 
@@ -293,8 +289,7 @@ def tile(net: Net, source: int, times: Sequence[int], name: str) -> int:
         return source
     shape = [size * count for size, count in zip(net.shape(source), times, strict=True)]
     table = net.raw(f"{name}/times", np.asarray(times, dtype=np.int32))
-    result = net.activation(name, shape, 0.0, 0.0)
-    net.same(source, result)
+    result = net.alike(source, name, shape)
     return net.step(Step("TILE", (source, table), (result,)))
 
 
@@ -304,8 +299,7 @@ def reverse(net: Net, source: int, axis: int) -> int:
         return source
     name = f"{net.name(source)}/reversed"
     table = net.raw(f"{name}/axis", np.asarray([axis], dtype=np.int32))
-    result = net.activation(name, net.shape(source), 0.0, 0.0)
-    net.same(source, result)
+    result = net.alike(source, name, net.shape(source))
     return net.step(Step("REVERSE_V2", (source, table), (result,)))
 
 

@@ -21,6 +21,16 @@ from sirdar.workload.counting import is_check
 
 _BY_SHAPE = frozenset(("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"))
 
+# Operators that take whole numbers, which have no scale: they change none, or look up a table.
+_MOVING = frozenset(
+    (
+        *("alias", "clone", "contiguous", "detach", "dropout", "lift_fresh_copy", "to", "_to_copy"),
+        *("flatten", "reshape", "squeeze", "unflatten", "unsqueeze", "view", "_unsafe_view"),
+        *("permute", "t", "transpose", "numpy_T", "cat", "concat", "stack", "expand", "flip", "embedding"),
+        *("select", "slice", "split", "split_with_sizes", "unsafe_split", "unbind", "pad", "constant_pad_nd"),
+    )
+)
+
 Rule = Callable[["Lowering", fx.Node], "Value | list[Value]"]
 _BYTES = {torch.uint8: (0.0, 255.0), torch.int8: (-128.0, 127.0)}
 
@@ -90,6 +100,11 @@ class Lowering:
         values = self.constant(argument)
         name = argument.name if isinstance(argument, fx.Node) else "constant"
         return Value(self.net.constant(name, values), tuple(range(values.ndim)))
+
+    def whole(self, argument: fx.Node) -> Value:
+        """A constant of whole numbers as a tensor of the file."""
+        numbers = self.constant(argument).astype(np.int32)
+        return Value(self.net.raw(argument.name, numbers), tuple(range(numbers.ndim)))
 
     def output(self, node: fx.Node) -> Output:
         """Name, range and activation of what a node and those fused to it make."""
@@ -167,6 +182,8 @@ class Lowering:
         elif name in _BY_SHAPE or all(isinstance(self._known[source], Tensor) for source in node.all_input_nodes):
             self._known[node] = self._folded(node)
         elif name in rules:
+            if name not in _MOVING and any(map(self._is_whole, node.all_input_nodes)):
+                raise self.refuse(node, "whole numbers are only moved and looked up there")
             before = len(self.net.steps)
             self._known[self.fused(node).last] = rules[name](self, node)
             made = [self.net.name(place) for step in self.net.steps[before:] for place in step.outputs]
@@ -174,6 +191,10 @@ class Lowering:
             self.places.update({} if line is None else dict.fromkeys(made, line))
         else:
             raise self.refuse(node)
+
+    def _is_whole(self, source: fx.Node) -> bool:
+        known = self._known[source]
+        return isinstance(known, Value) and self.net.whole(known.tensor)
 
     def _folded(self, node: fx.Node) -> Tensor | Sequence[Tensor]:
         """The result of a node that depends on constants only, or on the shape of others."""

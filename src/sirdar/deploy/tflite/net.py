@@ -96,6 +96,19 @@ class Net:
         """A new int32 activation without scale."""
         return self._add(Tensor(self._unique(name), tuple(shape), integer=True))
 
+    def alike(self, source: int, name: str, shape: Sequence[int]) -> int:
+        """A new tensor for values of another one: on its scale, or whole numbers as it is."""
+        if self.whole(source):
+            return self.integers(name, shape)
+        result = self.activation(name, shape, 0.0, 0.0)
+        self.same(source, result)
+        return result
+
+    def whole(self, tensor: int) -> bool:
+        """Whether a tensor holds int32 numbers without scale."""
+        row = self.tensors[tensor]
+        return row.integer or (row.raw is not None and row.raw.dtype == np.int32)
+
     def constant(self, name: str, values: np.ndarray) -> int:
         """A new constant that is quantised with one scale."""
         values = np.asarray(values, dtype=np.float32)

@@ -15,10 +15,11 @@ from sirdar.deploy.tflite.lowering import Lowering, Rule
 def identity(low: Lowering, node: fx.Node) -> Value:
     """Copies, and what is left of dropout."""
     value = node.meta["val"]
-    if isinstance(value, torch.Tensor) and not value.is_floating_point():
-        raise low.refuse(node, f"values of type {value.dtype}")
     source = low.value(node.args[0])
-    if low.net.tensors[source.tensor].integer:
+    whole = low.net.whole(source.tensor)
+    if not value.is_floating_point() and not (whole and value.dtype in (torch.int32, torch.int64)):
+        raise low.refuse(node, f"values of type {value.dtype}")
+    if value.is_floating_point() and whole:
         raise low.refuse(node, "whole numbers of more than 8 bits, which are indices there, are made floats")
     return source
 
@@ -34,7 +35,7 @@ def embedding(low: Lowering, node: fx.Node) -> Value:
     if not low.is_constant(table) or low.is_constant(places):
         raise low.refuse(node, "only rows of a constant by an input are")
     rows = low.net.constant(f"{node.name}/table", low.constant(table))
-    result = layers.gather(low.net, rows, low.value(places).tensor, node.name)
+    result = layers.gather(low.net, rows, low.layout.plain(low.value(places)), node.name)
     return Value(result, tuple(range(len(low.net.shape(result)))))
 
 
@@ -63,8 +64,7 @@ def flip(low: Lowering, node: fx.Node) -> Value:
 
 def concat(low: Lowering, node: fx.Node) -> Value:
     """Tensors one after another."""
-    sources: Any = node.args[0]
-    values = [low.value(source) for source in sources]
+    values = _joined(low, node)
     values = [value for value in values if 0 not in low.layout.shape(value)] or values[:1]  # Vela refuses empty parts
     order = max(values, key=lambda value: int(np.prod(low.net.shape(value.tensor)))).order
     axis = int(node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)) % len(order)  # type: ignore[call-overload]
@@ -72,10 +72,16 @@ def concat(low: Lowering, node: fx.Node) -> Value:
     return Value(layers.concat(low.net, tensors, order.index(axis), node.name), order)
 
 
+def _joined(low: Lowering, node: fx.Node) -> list[Value]:
+    """What is put together; constants beside whole numbers are whole numbers themselves."""
+    sources: Any = node.args[0]
+    whole = any(not low.is_constant(source) and low.net.whole(low.value(source).tensor) for source in sources)
+    return [low.whole(source) if whole and low.is_constant(source) else low.value(source) for source in sources]
+
+
 def stack(low: Lowering, node: fx.Node) -> Value:
     """Tensors along a new axis."""
-    sources: Any = node.args[0]
-    values = [low.layout.plain(low.value(source)) for source in sources]
+    values = [low.layout.plain(value) for value in _joined(low, node)]
     shape = tuple(node.meta["val"].shape)
     axis = int(node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)) % len(shape)  # type: ignore[call-overload]
     single = (*shape[:axis], 1, *shape[axis + 1 :])
@@ -101,8 +107,7 @@ def take(low: Lowering, node: fx.Node) -> Value:
     ]
     shape = list(low.net.shape(value.tensor))
     shape[place] = len(range(first, last, stride))
-    result = low.net.activation(node.name, shape, 0.0, 0.0)
-    low.net.same(value.tensor, result)
+    result = low.net.alike(value.tensor, node.name, shape)
     return Value(low.net.step(layers.Step("STRIDED_SLICE", (value.tensor, *tables), (result,))), value.order)
 
 
