@@ -388,12 +388,12 @@ def _clamped(one: Interval, node: fx.Node) -> Interval | None:
     if isinstance(low, fx.Node) or isinstance(high, fx.Node):
         return None
     known = one.known or (isinstance(low, int) and isinstance(high, int))
-    ends = [one.low, one.high]
+    least, most = one.low, one.high
     if isinstance(low, int):
-        ends = [max(end, low) for end in ends]
+        least, most = max(least, low), max(most, low)
     if isinstance(high, int):  # the upper bound wins where they cross
-        ends = [min(end, high) for end in ends]
-    return Interval(*ends) if known else None
+        least, most = min(least, high), min(most, high)
+    return Interval(least, most) if known else None
 
 
 _ALONE: dict[str, Callable[[Interval, fx.Node], Interval | None]] = {
