@@ -360,6 +360,23 @@ def test_a_mask_of_whole_numbers_is_refused() -> None:
         write(Masked(), (x, mask), [(x, mask)])
 
 
+def test_a_module_that_changes_its_own_buffers_is_refused_and_left_as_it_was() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+            self.register_buffer("runs", torch.ones(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.runs += 1
+            return self.layer(x) / self.runs
+
+    module, x = Counting(), torch.randn(1, 3)
+    with pytest.raises(UnsupportedError, match="Counting changes its own buffer 'runs'"):
+        write(module, x, [x])
+    assert module.runs == 1
+
+
 def test_everything_returned_comes_back_in_order_and_as_often() -> None:
     class Several(nn.Module):
         def __init__(self) -> None:

@@ -21,19 +21,24 @@ def exported(module: nn.Module, example: Example) -> fx.GraphModule:
     """The module as a graph of functional ATen operators, composites kept whole, in evaluation mode.
 
     Raises:
-        UnsupportedError: torch.export cannot follow the module; the sentence names it and gives torch's reason.
+        UnsupportedError: torch.export cannot follow the module, whose name and torch's reason the sentence gives; or
+            the module changes its own buffers.
     """
     title = type(module).__name__
     given = arguments(example)
     with _evaluating(module), torch.no_grad(), all_lines(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export warns about its own bookkeeping
         try:
-            program = torch.export.export(module, given)
-            return program.run_decompositions(compositions()).module(check_guards=False)
+            program = torch.export.export(module, given).run_decompositions(compositions())
         except Exception as error:  # torch.export raises a dozen unrelated types
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             msg = f"torch.export cannot follow {title}, so no TFLite file can be written: {reason}"
             raise UnsupportedError(msg) from error
+        changed = sorted(program.graph_signature.buffers_to_mutate.values())
+        if changed:  # calibration would change the caller's, and a file forgets between two runs
+            msg = f"{title} changes its own buffer {changed[0]!r} as it runs, which no TFLite file keeps"
+            raise UnsupportedError(msg)
+        return program.module(check_guards=False)
 
 
 def arguments(example: object) -> tuple[Tensor, ...]:
