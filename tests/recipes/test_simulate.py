@@ -101,6 +101,14 @@ def test_a_policy_that_is_chosen_beats_those_that_are_not(table: Path) -> None:
     assert rows["base-stock"]["share_of_foresight"] > 0.7
 
 
+@pytest.mark.usefixtures("short_curve")
+def test_a_level_covers_no_more_steps_than_holding_pays_for(table: Path) -> None:
+    # A unit that waits three steps costs more than the sale that it saves, and reviews are six steps apart.
+    problem = InventoryProblem(0.4, 1.0, lead_time=0, review_period=6)
+    rows = {row["policy"]: row for row in summary(simulated("base-stock", table, problem=problem))["policies"]}
+    assert rows["base-stock"]["total"] < rows["never-order"]["total"]
+
+
 def test_the_curve_trades_cost_against_service(table: Path) -> None:
     curve = [point for point in simulated("base-stock", table).curve if point.policy == "base-stock"]
     assert [point.factor for point in curve] == sorted(point.factor for point in curve)

@@ -123,29 +123,36 @@ def _chosen(name: str, given: Choosing) -> Choice:
 
 
 def _candidates(name: str, given: Choosing) -> Iterator[Choice]:
-    """Every parameter worth trying: levels are quantiles of each series' own demand over the protection interval."""
+    """Every parameter worth trying: levels are quantiles of each series' own demand over the protection interval.
+
+    Where holding through a long review costs more than a lost sale, the best level covers the first steps of it alone.
+    """
     problem, past = given.problem, given.history.known
     review = int(np.max(problem.review_period))
     mean = np.nanmean(past, axis=1)
-    span = min(problem.cover, past.shape[1])
-    sums = np.lib.stride_tricks.sliding_window_view(past, span, axis=1).sum(axis=-1)
-    named = f"demand over {span} steps"
     if name == "constant":
         for factor in (0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.5):
             yield Choice(ConstantOrder(factor * review * mean), f"{factor:.0%} of mean demand in every review step")
         return
-    for level, stock in zip(_LEVELS, np.nanquantile(sums, _LEVELS, axis=1), strict=True):
-        up_to = f"the {level:.1%} quantile of {named}"
-        if name == "base-stock":
-            yield Choice(BaseStock(stock), f"order up to {up_to}")
-        for factor in (1.0, 2.0, 4.0, 8.0):
-            size = np.maximum(factor * review * mean, 1.0)
-            if name == "capped-base-stock":
-                yield Choice(CappedBaseStock(stock, size), f"order up to {up_to}, at most {factor:g} times the mean")
-            elif name == "min-max":
-                yield Choice(MinMax(stock, stock + size), f"below {up_to} order up to it and {factor:g} times the mean")
-            elif name == "fixed-lot":
-                yield Choice(FixedLot(stock, np.ceil(size)), f"below {up_to} order lots of {factor:g} times the mean")
+    longest = min(problem.cover, past.shape[1])
+    for span in sorted({longest, min(problem.longest_lead_time + 1, longest)}, reverse=True):
+        sums = np.lib.stride_tricks.sliding_window_view(past, span, axis=1).sum(axis=-1)
+        for level, stock in zip(_LEVELS, np.nanquantile(sums, _LEVELS, axis=1), strict=True):
+            yield from _around(name, stock, f"the {level:.1%} quantile of demand over {span} steps", review * mean)
+
+
+def _around(name: str, stock: np.ndarray, up_to: str, usual: np.ndarray) -> Iterator[Choice]:
+    """Policies about one stock level, with lots of some times the usual demand of a review."""
+    if name == "base-stock":
+        yield Choice(BaseStock(stock), f"order up to {up_to}")
+    for factor in (1.0, 2.0, 4.0, 8.0):
+        size = np.maximum(factor * usual, 1.0)
+        if name == "capped-base-stock":
+            yield Choice(CappedBaseStock(stock, size), f"order up to {up_to}, at most {factor:g} times the mean")
+        elif name == "min-max":
+            yield Choice(MinMax(stock, stock + size), f"below {up_to} order up to it and {factor:g} times the mean")
+        elif name == "fixed-lot":
+            yield Choice(FixedLot(stock, np.ceil(size)), f"below {up_to} order lots of {factor:g} times the mean")
 
 
 def _tuned(candidates: list[Choice], given: Choosing) -> Chooser:
