@@ -25,7 +25,8 @@ class PerfectForesight:
     """The policy that has seen the future.
 
     Without fixed order costs, lot sizes and shared limits no policy can cost less, once its first order has arrived.
-    With them it is a strong mark, not a bound: fixed costs are not weighed, and limits are kept by a price.
+    With them it is a strong mark, not a bound: fixed costs are not weighed, and limits are kept by a price. Where units
+    cost and customers wait, one who leaves those unserved that wait at the end can cost less.
 
     Args:
         demand: every step of what is going to be simulated, [series, time]; nothing is wanted after it.
