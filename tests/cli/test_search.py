@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sirdar.cli import main
+from sirdar.recipes.demand import Demand
 from sirdar.search.study import Options, Study
 from sirdar.search.study import search as run
 from sirdar.testing.search import TOY, ToyTask, toy_cost
@@ -91,6 +92,27 @@ def test_a_recipe_chooses_the_chip_that_is_not_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "sirdar.recipes.forecaster", recipe)
     assert sirdar(monkeypatch, "search", "forecaster") == 0
     assert asked == [None]
+
+
+def test_a_table_is_searched_as_its_columns_say(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Demand] = []
+
+    def search_product(data: Demand, *rest: object, **settings: object) -> Study:
+        del rest, settings
+        asked.append(data)
+        return run(TOY, ToyTask(), trials=1, options=Options(cost=toy_cost))
+
+    recipe = ModuleType("sirdar.recipes.forecaster")
+    recipe.search_product = search_product  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sirdar.recipes.forecaster", recipe)
+    words = ["demand.csv", "--column", "id=sku", "--column", "static=shop", "--freq", "W", "--horizon", "8"]
+    assert sirdar(monkeypatch, "search", "forecaster", *words) == 0
+    assert asked == [Demand(Path("demand.csv"), 8, {"id": "sku", "static": ["shop"], "freq": "W"})]
+    capsys.readouterr()
+    assert sirdar(monkeypatch, "search", "classification", "photos", "--horizon", "8") == 2
+    assert "are the forecaster's" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("toy")

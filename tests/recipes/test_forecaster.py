@@ -13,6 +13,7 @@ from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.panel import Panel
 from sirdar.recipes import advise, migrate
 from sirdar.recipes import forecaster as recipe
+from sirdar.recipes.demand import Demand
 from sirdar.recipes.forecaster import ForecasterTask, ShapedMQCNN, baseline, deliver_winner, pricing, shaped, wql
 from sirdar.recipes.plan import compare_chips, example_network
 from sirdar.search.spaces import mqcnn
@@ -129,7 +130,7 @@ def test_a_winner_is_trained_on_all_history_and_read_by_all_verbs(
 
     def delivered(name: str) -> ShapedMQCNN:
         (tmp_path / name).mkdir()
-        deliver_winner(None, study, tmp_path / name, 3, tmp_path / "unfinished")
+        deliver_winner(Demand(), study, tmp_path / name, 3, tmp_path / "unfinished")
         return ShapedMQCNN.load(tmp_path / name / "model")
 
     calls: list[int] = []
@@ -147,7 +148,7 @@ def test_a_winner_is_trained_on_all_history_and_read_by_all_verbs(
             delivered("killed")
     assert list((tmp_path / "unfinished").iterdir())
     resumed = delivered("resumed")
-    anew = shaped(wish, recipe.HORIZON, steps=20, seed=3).fit(panel)
+    anew = shaped(wish, Demand().horizon, steps=20, seed=3).fit(panel)
     assert np.array_equal(resumed.predict(panel).values, anew.predict(panel).values)
     assert not list((tmp_path / "unfinished").iterdir())
     folder = tmp_path / "resumed" / "model"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _TRAINED = ("random", "evolution", "nsga-ii", "tpe", "reinforce")  # these need no look into a network
 _UNFINISHED = ".sirdar-training"  # in the folder of the output, while the winner trains
+_HORIZON = 13
 _LOOKED_AT = (*_TRAINED, "zero-shot", "hybrid")
 PRODUCTS = {
     "forecaster": _TRAINED,
@@ -66,6 +67,10 @@ def search(  # noqa: PLR0913 - one argument per option
             "safetensors, ONNX and int8 TFLite.",
         ),
     ] = None,
+    horizon: Annotated[int, typer.Option(help="Steps that the forecaster forecasts.")] = _HORIZON,
+    freq: options.Freq = None,
+    column: options.Columns = None,
+    gaps: options.Gaps = None,
     region: Annotated[str | None, typer.Option(help="Whose grid feeds the search, for its grams of CO2.")] = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
@@ -78,6 +83,8 @@ def search(  # noqa: PLR0913 - one argument per option
 
     Examples:
         sirdar search forecaster demand.parquet --chip trainium1 --limit latency_s=3e-4 --out searched
+
+        sirdar search forecaster demand.csv --column id=sku --column time=week --column target=units --horizon 8
 
         sirdar search classification photos --chip ethos-u55-256 --limit memory_bytes=200000 --strategy hybrid
     """
@@ -96,6 +103,7 @@ def search(  # noqa: PLR0913 - one argument per option
     require_positive_integer(trials, "trials")
     if region is not None:
         grams_co2(0.0, region)  # an unknown one is refused before any work
+    data = _data_of(product, source, horizon, options.roles(column, freq, gaps))
     recipe: Any = import_module(f"sirdar.recipes.{product}")
     if out is not None:
         _require_onnx()
@@ -104,13 +112,13 @@ def search(  # noqa: PLR0913 - one argument per option
         bar = stack.enter_context(options.progress_bar())
         told = Options(storage=storage, region=region, progress=lambda done, word: bar(f"Searching: {word}", done))
         study = recipe.search_product(
-            source, chip, limits(limit), strategy=strategy, trials=trials, seed=seed, options=told
+            data, chip, limits(limit), strategy=strategy, trials=trials, seed=seed, options=told
         )
         content = finite(study.to_dict())
         if scratch is not None:
             _write(study, content, scratch, product)
     if out is not None:  # now that the study is safe
-        content["winner"] = _deliver(product, source, study, content, out, seed)
+        content["winner"] = _deliver(product, data, study, content, out, seed)
     if as_json:
         options.print_json(content)
         return
@@ -214,8 +222,29 @@ def _require_onnx() -> None:
     require_onnx()  # it is needed after the search, which takes hours
 
 
+def _data_of(product: str, source: Path | None, horizon: int, roles: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """What a product's recipe is searched on: a table as it is read, or a folder."""
+    from sirdar.errors import ArgumentError
+
+    if product == "forecaster":
+        from sirdar.recipes.demand import Demand
+
+        return Demand(source, horizon, roles)
+    if roles or horizon != _HORIZON:
+        msg = (
+            f"--horizon, --freq, --column and --gaps are the forecaster's; {product} is searched on a folder of images"
+        )
+        raise ArgumentError(msg)
+    return source
+
+
 def _deliver(
-    product: str, source: Path | None, study: "Study", content: Mapping[str, Any], out: Path, seed: int
+    product: str,
+    data: Any,  # noqa: ANN401 - see `_data_of`
+    study: "Study",
+    content: Mapping[str, Any],
+    out: Path,
+    seed: int,
 ) -> dict[str, float | int]:
     """The winner's files beside the report, and what they reach; the report is written again with that."""
     from sirdar.recipes.files import finite, output_folder
@@ -224,11 +253,11 @@ def _deliver(
     unfinished = out / _UNFINISHED
     with output_folder(out) as scratch:
         if product == "forecaster":
-            winner = recipe.deliver_winner(source, study, scratch, seed, unfinished)
+            winner = recipe.deliver_winner(data, study, scratch, seed, unfinished)
         else:
             from sirdar.recipes.vision_deploy import deliver_winner
 
-            aimed, opened = recipe.opened(source)
+            aimed, opened = recipe.opened(data)
             winner = finite(deliver_winner(aimed, opened, study, scratch, seed, unfinished))
         _write(study, {**content, "winner": winner}, scratch, product)
     shutil.rmtree(unfinished, ignore_errors=True)

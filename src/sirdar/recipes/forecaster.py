@@ -4,7 +4,6 @@
 The only place that knows forecasting, search and chips together.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sirdar.errors import DataError, require_positive_integer
-from sirdar.forecasting.bundled import ONLINE_RETAIL, ROLES
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
 from sirdar.forecasting.decoding import Decoder, joined, monotone, steps_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
@@ -28,6 +26,7 @@ from sirdar.forecasting.scaling import DEMAND_CHANNELS, Scaled, scaled
 from sirdar.forecasting.training import Training
 from sirdar.predictive import DECILES
 from sirdar.predictive.forecast import require_levels
+from sirdar.recipes.demand import Demand
 from sirdar.search.space import Candidate, SearchSpace
 from sirdar.search.spaces import mqcnn
 from sirdar.search.study import Options, Study, search
@@ -38,7 +37,6 @@ from sirdar.workload.trace import trace
 
 COMPILED = "ethos-u"  # chips whose names begin so are priced by compiling
 HOST = "this-cpu"  # priced by running
-HORIZON = 13  # steps that a searched product forecasts
 
 
 class ShapedNetwork(nn.Module):
@@ -304,7 +302,7 @@ def _measured(network: nn.Module, example: tuple[Tensor, ...], runs: int = 7) ->
 
 
 def search_product(
-    data: Path | None,
+    data: Demand,
     chip: str | None = None,
     limits: Mapping[str, float] | None = None,
     *,
@@ -316,7 +314,7 @@ def search_product(
     """Searches MQ-CNN for a chip on a user's own panel, or on the bundled one.
 
     Args:
-        data: a Parquet or CSV file as `Panel.read` takes it; the bundled retail panel when None.
+        data: the table, and how far to forecast it.
         chip: a name of the catalogue, "this-cpu" or "ethos-u85-512" and the like; Trainium 1 when None.
         limits: greatest costs; `usual_limit` of the latency when None.
         strategy: see `sirdar.search.study.search`; all but "zero-shot", "single-shot" and "hybrid".
@@ -328,11 +326,11 @@ def search_product(
         ArgumentError: no candidate keeps to the limits.
     """
     chip = chip or "trainium1"
-    task, space = ForecasterTask(_read(data), HORIZON), mqcnn()
+    task, space = ForecasterTask(data.read(), data.horizon), mqcnn()
     cost = pricing(task, chip)
     start = baseline(space, task.length)
     bounds = dict(limits or {"latency_s": usual_limit(cost(start).latency_s, cost(space.smallest()).latency_s)})
-    conditions = {"chip": chip, "data": hashlib.sha256((data or ONLINE_RETAIL).read_bytes()).hexdigest()[:16]}
+    conditions = {"chip": chip, "data": data.digest()}
     if not limits:  # on this machine it is measured, and never twice the same
         conditions["limits"] = "the usual part of MQ-CNN's latency"
     rest = replace(options or Options(), cost=cost, name=f"mq-cnn {chip}", conditions=conditions)
@@ -341,7 +339,7 @@ def search_product(
 
 
 def deliver_winner(
-    data: Path | None, study: Study, folder: Path, seed: int = 0, unfinished: Path | None = None
+    data: Demand, study: Study, folder: Path, seed: int = 0, unfinished: Path | None = None
 ) -> dict[str, int]:
     """Trains the best candidate of a search on all history, as MQ-CNN is trained, and writes it.
 
@@ -359,13 +357,9 @@ def deliver_winner(
         OutputError: a file cannot be written.
         UnsupportedError: a package is missing, or the ONNX file does not compute what torch does.
     """
-    panel = _read(data)
+    panel = data.read()
     training = Training(checkpoint=unfinished)
-    forecaster = shaped(study.best.candidate, HORIZON, steps=None, seed=seed, training=training).fit(panel)
+    forecaster = shaped(study.best.candidate, data.horizon, steps=None, seed=seed, training=training).fit(panel)
     forecaster.save(folder / "model")
     forecaster.export_onnx(folder / "model.onnx")
     return {"series": len(panel), "observations": int(panel.observed.sum())}
-
-
-def _read(data: Path | None) -> Panel:
-    return Panel.read(ONLINE_RETAIL, **ROLES) if data is None else Panel.read(data)
