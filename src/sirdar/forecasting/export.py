@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained network as an ONNX file, checked against torch before it is handed over."""
 
+import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,7 @@ def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path, names
         msg = f"{path}: cannot be written ({error.strerror})"
         raise OutputError(msg) from error
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")  # the exporter's own deprecations
             torch.onnx.export(
                 wrapped.eval(),
@@ -75,6 +77,17 @@ def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path, names
         raise OutputError(msg) from error
     finally:
         Path(part).unlink(missing_ok=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's log, which tells of packages that no forecaster needs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class _Fed(nn.Module):
