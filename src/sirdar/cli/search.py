@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _TRAINED = ("random", "evolution", "nsga-ii", "tpe", "reinforce")  # these need no look into a network
 _UNFINISHED = ".sirdar-training"  # in the folder of the output, while the winner trains
-_HORIZON = 13
 _LOOKED_AT = (*_TRAINED, "zero-shot", "hybrid")
 PRODUCTS = {
     "forecaster": _TRAINED,
@@ -67,7 +66,7 @@ def search(  # noqa: PLR0913 - one argument per option
             "safetensors, ONNX and int8 TFLite.",
         ),
     ] = None,
-    horizon: Annotated[int, typer.Option(help="Steps that the forecaster forecasts.")] = _HORIZON,
+    horizon: Annotated[int | None, typer.Option(help="Steps that the forecaster forecasts; 13 if omitted.")] = None,
     freq: options.Freq = None,
     column: options.Columns = None,
     gaps: options.Gaps = None,
@@ -222,15 +221,15 @@ def _require_onnx() -> None:
     require_onnx()  # it is needed after the search, which takes hours
 
 
-def _data_of(product: str, source: Path | None, horizon: int, roles: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def _data_of(product: str, source: Path | None, horizon: int | None, roles: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """What a product's recipe is searched on: a table as it is read, or a folder."""
     from sirdar.errors import ArgumentError
 
     if product == "forecaster":
         from sirdar.recipes.demand import Demand
 
-        return Demand(source, horizon, roles)
-    if roles or horizon != _HORIZON:
+        return Demand(source, roles=roles) if horizon is None else Demand(source, horizon, roles)
+    if roles or horizon is not None:
         msg = (
             f"--horizon, --freq, --column and --gaps are the forecaster's; {product} is searched on a folder of images"
         )

@@ -86,7 +86,7 @@ def opened(path: Path, *, model: str) -> Iterator[tuple[dict[str, Any], dict[str
 def model_of(path: Path) -> object:
     """What kind of model a folder says it holds; None where it says nothing."""
     try:
-        return json.loads((path / "config.json").read_text()).get("model")
+        return json.loads((path / "config.json").read_text(encoding="utf-8")).get("model")
     except (OSError, ValueError, AttributeError):
         return None
 

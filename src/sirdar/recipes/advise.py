@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a network's name to what it costs on chips: opening it at a batch size, estimating, advising, a page."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from sirdar.deploy import loading
 from sirdar.deploy.compiled import Vela, compile_tflite
 from sirdar.deploy.tflite.graph import from_graph
 from sirdar.errors import ArgumentError, DataError, UnsupportedError, require_positive_integer
+from sirdar.forecasting import storage
 from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqrnn import MQRNN
@@ -101,11 +101,10 @@ def _resized(model: str, example: tuple[Tensor, ...], batch: int) -> tuple[Tenso
 
 
 def _saved(path: Path, batch: int | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    try:
-        kind = json.loads((path / "config.json").read_text(encoding="utf-8"))["model"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    kind = storage.model_of(path)
+    if kind is None:
         msg = f"{path}: is no folder of a saved forecaster; otherwise give {loading.FORMS}"
-        raise ArgumentError(msg) from error
+        raise ArgumentError(msg)
     rungs = (MQCNN, MQRNN, MQTransformer, ShapedMQCNN)
     networks: dict[str, Any] = {forecaster.MODEL: forecaster for forecaster in rungs}
     networks["feed-forward"] = FeedForward

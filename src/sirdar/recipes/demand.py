@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A demand table as a search reads it."""
+"""A demand table as recipes read it."""
 
 import hashlib
 import json

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sirdar migrate` as a program: open the model, answer the five questions, write the artefacts and the report."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from sirdar.deploy.capture import Example
 from sirdar.deploy.migrate import Migration, migrate
 from sirdar.deploy.opening import opened
 from sirdar.errors import ArgumentError, DataError
+from sirdar.forecasting import storage
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqrnn import MQRNN
 from sirdar.forecasting.models.mqtransformer import MQTransformer
@@ -164,11 +164,10 @@ def _differs(found: Tensor | None, wanted: Tensor) -> bool:
 
 def _saved(path: Path) -> tuple[nn.Module, Example]:
     """The network of a saved forecaster, with inputs of 64 series."""
-    try:
-        kind = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model")
-    except (OSError, ValueError, AttributeError) as error:
+    kind = storage.model_of(path)
+    if kind is None:
         msg = f"{path}: is no folder of a saved forecaster or camera network; otherwise give {loading.FORMS}"
-        raise ArgumentError(msg) from error
+        raise ArgumentError(msg)
     for forecaster in (MQCNN, MQRNN, MQTransformer, ShapedMQCNN):
         if kind == forecaster.MODEL:
             return forecaster.load(path).inference(_SERIES)

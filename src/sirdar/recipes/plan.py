@@ -14,7 +14,6 @@ from sirdar.chips import Ranking, advise, load
 from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting import ladder, storage
 from sirdar.forecasting.backtest import Backtest, backtest
-from sirdar.forecasting.bundled import ONLINE_RETAIL, ROLES
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.ensemble import Ensemble
 from sirdar.forecasting.models.ladder import Ladder
@@ -23,6 +22,7 @@ from sirdar.forecasting.neural import NeuralForecaster
 from sirdar.forecasting.panel import Panel
 from sirdar.inventory import InventoryProblem, OrderPlan, ProjectedInventory, Stock
 from sirdar.predictive import Forecast
+from sirdar.recipes.demand import Demand
 from sirdar.recipes.stock import assumed_stock, read_stock
 from sirdar.workload.trace import trace
 
@@ -93,9 +93,7 @@ class Plan:
 
 def read(settings: Settings) -> Panel:
     """The panel of the settings."""
-    if settings.source is None:
-        return Panel.read(ONLINE_RETAIL, **(ROLES | settings.roles))
-    return Panel.read(settings.source, **settings.roles)
+    return Demand(settings.source, settings.horizon, settings.roles).read()
 
 
 def evaluate(settings: Settings, panel: Panel, progress: Progress) -> Backtest:
