@@ -65,6 +65,19 @@ def test_when_all_is_tried_it_is_tried_again() -> None:
     assert RandomSearch().propose(full) in small
 
 
+def test_the_last_candidate_of_a_small_space_is_found() -> None:
+    left, trials = TOY.largest(), [Trial(0, TOY.smallest(), {"score": 4.0})]  # no change of one choice joins them
+    for seed in range(8):
+        seen = View(TOY, WANTED, trials, lambda c: c in (TOY.smallest(), left), seed, TOY.smallest())
+        assert RandomSearch().propose(seen) == left
+
+
+def test_what_is_drawn_again_and_again_gives_way_to_its_like() -> None:
+    largest = TOY.largest()
+    seen = view([Trial(0, largest, {"score": 16.0}), Trial(1, TOY.smallest(), {"score": 4.0})])
+    assert seen.first(lambda: largest, seen.rng()) in set(TOY.neighbours(largest))
+
+
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ArgumentError, match="population must be a positive integer, got 0"):
         RegularisedEvolution(0)

@@ -17,6 +17,7 @@ from sirdar.search.space import Candidate, SearchSpace
 from sirdar.search.task import Trial
 
 _TRIES = 200
+_SMALL = 1000  # candidates of a space of which all are looked at before a search ends early
 
 
 @dataclass(frozen=True)
@@ -48,22 +49,26 @@ class View:
         return [trial for trial in self.trials if trial.usable]
 
     def first(self, draw: Callable[[], Candidate], rng: np.random.Generator, tries: int = _TRIES) -> Candidate:
-        """The first feasible draw that was not tried yet; after so many tries, one near the feasible fallback.
+        """The first feasible draw that was not tried yet; after so many tries, one near the last feasible draw.
 
-        Where everything was tried, as in a small space, it is the fallback again.
+        Where no draw was feasible it is one near the fallback, in a small space any that is left, and where everything
+        was tried the fallback again.
         """
         tried = {trial.candidate for trial in self.trials}
+        present = self.fallback
         for _ in range(tries):
             candidate = draw()
-            if candidate not in tried and self.feasible(candidate):
-                return candidate
-        present = self.fallback
+            if self.feasible(candidate):
+                if candidate not in tried:
+                    return candidate
+                present = candidate
         for _ in range(_TRIES):
             if present not in tried:
                 return present
             moved = self.space.mutate(present, rng)
             present = moved if self.feasible(moved) else present
-        return self.fallback
+        rest = self.space if self.space.size <= _SMALL else ()
+        return next((c for c in rest if c not in tried and self.feasible(c)), self.fallback)
 
 
 @runtime_checkable

@@ -250,7 +250,7 @@ def search(
             is never trained. Without limits, low latency is a second objective.
         strategy: "random", "evolution", "nsga-ii", "tpe", "reinforce", "zero-shot", "single-shot", "hybrid", or one of
             your own.
-        trials: candidates to train, those found in the storage included; fewer where no other keeps to the limits.
+        trials: candidates to train, those found in the storage included; fewer where no other in the limits is found.
         seed: of proposals and trainings.
         options: storage, objectives, estimator, stopping and more.
 
