@@ -29,6 +29,16 @@ def test_the_smallest_weights_go(share: float) -> None:
     assert torch.equal(model[0].weight == 0, masks["0.weight"] == 0)  # type: ignore[union-attr]
 
 
+def test_no_more_go_than_were_asked_for_where_weights_are_equal() -> None:
+    model = network()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.sign())
+    prune(model, 0.29)
+    assert sum(int((p == 0).sum()) for p in model.parameters()) == round(0.29 * 42 * 64)
+    assert prune(nn.BatchNorm1d(3), 0.5) == {}
+
+
 def test_clusters_are_few_and_near() -> None:
     coarse, fine, whole = network(), network(), network()
     cluster(coarse, 4)
@@ -39,6 +49,20 @@ def test_clusters_are_few_and_near() -> None:
         errors.append(float(((model[0].weight - whole[0].weight) ** 2).sum().detach()))  # type: ignore[index]
     assert errors[1] < errors[0] / 10
     assert len(torch.unique(coarse[0].weight)) <= 4  # type: ignore[index]
+
+
+def test_no_weight_is_nearer_to_another_value_and_each_value_is_the_mean_of_its_weights() -> None:
+    model, whole = nn.Linear(100, 100, bias=False), network().get_parameter("0.weight").detach().flatten()
+    whole = torch.cat([whole, whole**3 * 100])
+    with torch.no_grad():
+        model.weight.flatten()[: len(whole)].copy_(whole)
+        model.weight.flatten()[len(whole) :] = 0.0
+    cluster(model, 16)
+    taken = model.weight.detach().flatten()[: len(whole)]
+    values = torch.unique(taken)
+    assert torch.equal(values[(whole[:, None] - values).abs().argmin(1)], taken)
+    for value in values:
+        assert float(whole[taken == value].double().mean()) == pytest.approx(float(value), abs=1e-6)
 
 
 def test_zeros_stay_when_pruned_weights_are_clustered() -> None:
