@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stopping rules on curves whose end is known."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,25 @@ def test_what_cannot_reach_the_best_is_stopped() -> None:
     assert not rule.hopeless(curve(1.0)[:5], PAST, higher_is_better=True)
     assert not rule.hopeless(curve(0.4)[:3], PAST, higher_is_better=True)
     assert not rule.hopeless(curve(0.4)[:5], [], higher_is_better=True)
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_what_is_not_a_number_is_worse_than_any(*, higher: bool) -> None:
+    rule = MedianStopping(warm_up=5)
+    nothing, good, bad = (1, math.nan), (2, 0.9 if higher else 0.1), (2, 0.01 if higher else 0.99)
+    broken = [Trial(9, TOY.smallest(), {"score": 1.0}, curve=(nothing, *curve(0.1)[1:]))]
+    assert rule.hopeless((nothing,), PAST, higher_is_better=higher)
+    assert rule.hopeless((nothing, bad), PAST, higher_is_better=higher)
+    assert rule.hopeless((bad, (3, math.nan)), PAST, higher_is_better=higher)
+    assert not rule.hopeless((nothing, good), [*PAST, *broken], higher_is_better=higher)
+
+
+def test_points_that_are_not_finite_neither_doom_a_curve_nor_save_one() -> None:
+    rule = CurveStopping(until=10)
+    broken = Trial(9, TOY.smallest(), {"score": 0.3}, curve=(*curve(0.3)[:-1], (10, math.nan)))
+    assert rule.hopeless(curve(0.4)[:5], [broken, *PAST], higher_is_better=True)
+    losses = tuple((step, 1.0 - value) for step, value in curve(1.0)[:6])
+    assert not rule.hopeless(((1, math.inf), *losses[1:]), PAST, higher_is_better=False)
 
 
 def test_wrong_settings_are_refused() -> None:

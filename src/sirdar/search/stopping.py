@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ending a training early when its learning curve says that the candidate will not be among the best."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -25,6 +26,8 @@ class Stopping(Protocol):
 @dataclass(frozen=True)
 class MedianStopping:
     """Stops what is worse than the median of earlier curves at the same step (Golovin et al. 2017).
+
+    Nothing is worse than what is not a number.
 
     Args:
         warm_up: trials that run to the end before any is stopped.
@@ -54,6 +57,8 @@ class MedianStopping:
 class CurveStopping:
     """Stops what would not reach the best even if its curve went on as a power law (Domhan et al. 2015, one family).
 
+    Points that are not finite say nothing.
+
     Args:
         until: the step at which trainings end.
         least: points of a curve before it is judged.
@@ -67,6 +72,8 @@ class CurveStopping:
     def hopeless(self, curve: Curve, trials: Sequence[Trial], *, higher_is_better: bool) -> bool:
         """Whether the value expected at the end, with the slack, stays behind the best trial's last value."""
         ends = [trial.curve[-1][1] for trial in trials if trial.usable and trial.curve]
+        ends = [end for end in ends if math.isfinite(end)]
+        curve = tuple((step, value) for step, value in curve if math.isfinite(value))
         if len(curve) < self.least or not ends:
             return False
         sign = 1.0 if higher_is_better else -1.0
@@ -90,5 +97,6 @@ def expected_end(steps: np.ndarray, values: np.ndarray, until: int) -> float:
 
 
 def _best_until(curve: Curve, step: int, *, higher: bool) -> float | None:
-    values = [value for at, value in curve if at <= step]
+    worst = -math.inf if higher else math.inf
+    values = [worst if math.isnan(value) else value for at, value in curve if at <= step]
     return (max(values) if higher else min(values)) if values else None
