@@ -18,6 +18,7 @@ from sirdar.search.stopping import MedianStopping
 from sirdar.search.study import Options, Study, read_study, search
 from sirdar.search.task import Report, Trial
 from sirdar.testing.search import TOY, ToyTask, toy_cost
+from sirdar.units import Cost
 
 STRATEGIES = ("random", "evolution", "nsga-ii", "reinforce")
 
@@ -224,6 +225,19 @@ def test_hopeless_trainings_are_stopped() -> None:
     assert stopped
     assert study.best.usable
     assert all("score" not in trial.measures for trial in stopped)
+
+
+def three_parts(candidate: Candidate) -> Cost:
+    return Cost(latency_s=sum(float(value) for _, value in candidate.values[:3]))
+
+
+def test_no_training_on_the_front_of_score_and_latency_is_stopped() -> None:
+    whole, some = (
+        search(TOY, ToyTask(), trials=60, strategy="random", options=Options(cost=three_parts, stopping=rule))
+        for rule in (None, MedianStopping())
+    )
+    assert [trial.candidate for trial in some.pareto()] == [trial.candidate for trial in whole.pareto()]
+    assert any(trial.state == "stopped" for trial in some.trials)
 
 
 class Broken:

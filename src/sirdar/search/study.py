@@ -7,7 +7,7 @@ started again with the same arguments and storage ends as if it had not been.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -44,7 +44,7 @@ class Options:
         storage: an SQLite file or a database URL; nothing is kept when None. A study in a file or in PostgreSQL has
             one search at a time; in other servers' databases nothing keeps others away.
         name: of the study in the storage; the space's when empty.
-        stopping: ends hopeless trainings.
+        stopping: ends hopeless trainings; where a cost is an objective too, those that cost no more are the rivals.
         region: whose grid feeds the search, for its carbon.
         gpu: the accelerator that trains, for its energy.
         enqueue: candidates to try first; those beyond the limits are not trained, and count for nothing.
@@ -198,8 +198,9 @@ class _Search:
             return replace(trial, state="failed", note=_BEYOND)
         curve: list[tuple[int, float]] = []
         begin, note, state = time.monotonic(), "", "complete"
+        rivals = self._rivals(measures)
         try:
-            found = self.task.evaluate(candidate, self.seed, lambda step, value: self._report(curve, step, value))
+            found = self.task.evaluate(candidate, self.seed, lambda step, at: self._report(curve, rivals, step, at))
             measures |= {name: float(value) for name, value in found.items()}
             note = self._lacking(measures)
         except Stopped:
@@ -215,10 +216,15 @@ class _Search:
         lacking = [wanted.name for wanted in self.objectives.wanted if not _finite(measures.get(wanted.name))]
         return f"the task measured no finite {lacking[0]}" if lacking else ""
 
-    def _report(self, curve: list[tuple[int, float]], step: int, value: float) -> None:
+    def _rivals(self, costs: Mapping[str, float]) -> list[Trial]:
+        """The trials that cost no more, as far as cost is wanted: only they can make a training hopeless."""
+        wanted = [objective for objective in self.objectives.wanted if objective.name in costs]
+        return [t for t in self.trials if all(goal.loss(t.measures) <= goal.loss(costs) for goal in wanted)]
+
+    def _report(self, curve: list[tuple[int, float]], rivals: Sequence[Trial], step: int, value: float) -> None:
         curve.append((int(step), float(value)))
         rule = self.options.stopping
-        if rule is not None and rule.hopeless(tuple(curve), self.trials, higher_is_better=self.task.higher_is_better):
+        if rule is not None and rule.hopeless(tuple(curve), rivals, higher_is_better=self.task.higher_is_better):
             raise Stopped
 
     def _tell(self, count: int) -> None:
