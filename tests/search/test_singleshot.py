@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared weights on a regression whose best width is known, with a latency term and a limit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from sirdar.errors import ArgumentError
 from sirdar.search.hybrid import Hybrid, ZeroShot
-from sirdar.search.multishot import View
+from sirdar.search.multishot import Strategy, View
 from sirdar.search.objectives import Objective, Objectives
 from sirdar.search.pricing import Priced
+from sirdar.search.scores import SCORES
 from sirdar.search.sharing import Shared, WeightBank, recalibrate
 from sirdar.search.singleshot import SingleShot, Supernet
 from sirdar.search.space import Candidate, Choice, SearchSpace
@@ -135,10 +136,11 @@ def test_batch_norms_are_measured_anew() -> None:
 
 def test_shared_weights_learn_and_rank_the_wide_rectifiers_first() -> None:
     shot = SingleShot(Regression(), Supernet(steps=250, rate=0.02), pool=24)
-    scores = shot.scores(view(), [SPACE.candidate({"width": w, "kind": "relu", "depth": 1}) for w in (2, 16)])
+    seen = view()
+    scores = shot.scores(seen, [SPACE.candidate({"width": w, "kind": "relu", "depth": 1}) for w in (2, 16)])
     assert scores[1] > scores[0]
     assert scores[1] > -2.0  # a mean would leave 1.45, what is untrained about 11
-    assert shot.propose(view())["width"] in (8, 16)
+    assert shot.propose(seen)["width"] in (8, 16)
 
 
 def test_the_limit_holds_and_the_latency_term_pulls_to_its_target() -> None:
@@ -165,6 +167,31 @@ def test_by_name_within_a_limit(name: str) -> None:
     assert len(study.trials) == 8
 
 
+def widest_first(candidates: Sequence[Candidate]) -> list[dict[str, float]]:
+    return [dict.fromkeys(SCORES, float(candidate["width"])) for candidate in candidates]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: SingleShot(Regression(), Supernet(steps=2)),
+        lambda: ZeroShot(widest_first),
+        lambda: Hybrid(widest_first, start=2),
+    ],
+)
+def test_a_strategy_that_served_one_search_proposes_for_another_what_a_fresh_one_does(
+    made: Callable[[], Strategy],
+) -> None:
+    used = made()
+    for limit in (0.016, 0.004):
+        first, fresh = (
+            search(SPACE, Regression(), limits={"latency_s": limit}, strategy=one, trials=3, options=Options(cost=cost))
+            for one in (used, made())
+        )
+        assert first.trials[0].candidate == fresh.trials[0].candidate
+        assert all(trial.usable for trial in first.trials)
+
+
 def test_a_task_without_networks_is_refused() -> None:
     class Plain:
         metric, higher_is_better = "quality", True
@@ -180,8 +207,6 @@ def test_the_hybrid_spreads_and_then_follows_the_process() -> None:
     space = SearchSpace("grid", tuple(Choice(f"x{n}", tuple(range(8))) for n in range(3)))
 
     def scoring(candidates: list[Candidate]) -> list[dict[str, float]]:
-        from sirdar.search.scores import SCORES
-
         return [dict.fromkeys(SCORES, float(candidate["x0"])) for candidate in candidates]  # type: ignore[arg-type]
 
     def quality(candidate: Candidate) -> float:
@@ -200,8 +225,6 @@ def test_the_hybrid_spreads_and_then_follows_the_process() -> None:
 
 def test_a_hybrid_that_goes_on_proposes_what_one_that_never_stopped_does() -> None:
     # After 40 trainings the process's shape is that of the first tens; 57 and 60 lie within and at the end of one.
-    from sirdar.search.scores import SCORES
-
     space = SearchSpace("grid", tuple(Choice(f"x{n}", tuple(range(5))) for n in range(3)))
     wanted = Objectives((Objective("quality", "maximise"),))
 

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from sirdar.errors import require_positive_integer
 from sirdar.search.multishot import View
-from sirdar.search.space import Candidate, SearchSpace
+from sirdar.search.space import Candidate
 from sirdar.search.surrogate import GaussianProcess, expected_improvement
 from sirdar.search.task import Trial
 
@@ -30,8 +30,7 @@ _MANY, _AGAIN = 40, 10  # trainings, from which on the process's shape is looked
 class _Pool:
     """Candidates, the most promising first, what is believed of them before any is trained, and numbers for each."""
 
-    seed: int
-    space: SearchSpace
+    search: object
     candidates: list[Candidate]
     belief: np.ndarray
     features: np.ndarray
@@ -74,7 +73,7 @@ class Hybrid:
     def propose(self, view: View) -> Candidate:
         """The next in rank at first, then the one that promises the largest improvement."""
         known = self._known
-        if known is None or (known.seed, known.space) != (view.seed, view.space):
+        if known is None or known.search != view.search:
             known = self._known = self._prune(view)
         place = {candidate: row for row, candidate in enumerate(known.candidates)}
         tried = [place[trial.candidate] for trial in view.trials if trial.candidate in place]
@@ -116,7 +115,7 @@ class Hybrid:
         best_first = np.argsort(-belief, kind="stable")
         ordered = [kept[row] for row in best_first]
         features = np.stack([view.space.encode(candidate) for candidate in ordered])
-        return _Pool(view.seed, view.space, ordered, belief[best_first], features)
+        return _Pool(view.search, ordered, belief[best_first], features)
 
 
 @final
@@ -132,17 +131,17 @@ class ZeroShot:
 
     def __init__(self, scoring: Scoring, pool: int = 2000) -> None:
         self.scoring, self.pool = scoring, require_positive_integer(pool, "pool")
-        self._ranked: tuple[int, SearchSpace, list[Candidate]] | None = None
+        self._ranked: tuple[object, list[Candidate]] | None = None
 
     def propose(self, view: View) -> Candidate:
         """The next in rank."""
         known = self._ranked
-        if known is None or known[:2] != (view.seed, view.space):
+        if known is None or known[0] != view.search:
             drawn = _drawn(view, self.pool)
-            known = self._ranked = (view.seed, view.space, [drawn[row] for row in _order(self.scoring, drawn)])
+            known = self._ranked = (view.search, [drawn[row] for row in _order(self.scoring, drawn)])
         tried = {trial.candidate for trial in view.trials}
         rng = view.rng()
-        left = (candidate for candidate in known[2] if candidate not in tried)
+        left = (candidate for candidate in known[1] if candidate not in tried)
         return next(left, None) or view.first(lambda: view.space.sample(rng), rng)
 
 

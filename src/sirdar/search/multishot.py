@@ -44,6 +44,11 @@ class View:
         """Randomness that depends on the seed and on how many trials ended, on nothing else."""
         return np.random.default_rng((self.seed, len(self.trials)))
 
+    @property
+    def search(self) -> tuple[SearchSpace, Objectives, Callable[[Candidate], bool], int]:
+        """All that its trials do not change: equal for two views of one search, and not of two."""
+        return self.space, self.objectives, self.feasible, self.seed
+
     def judged(self) -> list[Trial]:
         """Trials that came to an end with a score."""
         return [trial for trial in self.trials if trial.usable]

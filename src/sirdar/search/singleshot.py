@@ -120,17 +120,17 @@ class SingleShot:
         if self.supernet.latency_weight and priced is None:
             msg = "a latency term needs costs: give priced"
             raise ArgumentError(msg)
-        self._ranked: tuple[int, SearchSpace, list[Candidate]] | None = None
-        self._kept: tuple[int, SearchSpace, WeightBank, Policy] | None = None
+        self._ranked: tuple[object, list[Candidate]] | None = None
+        self._kept: tuple[object, tuple[WeightBank, Policy]] | None = None
 
     def propose(self, view: View) -> Candidate:
         """The best by shared weights that was not tried."""
         known = self._ranked
-        if known is None or known[:2] != (view.seed, view.space):
-            known = self._ranked = (view.seed, view.space, self._rank(view))
+        if known is None or known[0] != view.search:
+            known = self._ranked = (view.search, self._rank(view))
         tried = {trial.candidate for trial in view.trials}
         rng = view.rng()
-        left = (candidate for candidate in known[2] if candidate not in tried)
+        left = (candidate for candidate in known[1] if candidate not in tried)
         return next(left, None) or view.first(lambda: view.space.sample(rng), rng)
 
     def train(self, view: View) -> tuple[WeightBank, Policy]:
@@ -161,9 +161,9 @@ class SingleShot:
         return np.array(found)
 
     def _trained(self, view: View) -> tuple[WeightBank, "Policy"]:
-        if self._kept is None or self._kept[:2] != (view.seed, view.space):
-            self._kept = (view.seed, view.space, *self.train(view))
-        return self._kept[2:]
+        if self._kept is None or self._kept[0] != view.search:
+            self._kept = (view.search, self.train(view))
+        return self._kept[1]
 
     def _learn(
         self,
