@@ -2,6 +2,7 @@
 """Shared weights on a regression whose best width is known, with a latency term and a limit."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -221,6 +222,30 @@ def test_the_hybrid_spreads_and_then_follows_the_process() -> None:
     assert study.best.measures["quality"] >= -1.0
     first = search(space, Grid(), strategy=ZeroShot(scoring, pool=512), trials=3)  # type: ignore[arg-type]
     assert all(trial.candidate["x0"] == 7 for trial in first.trials)
+
+
+def test_a_candidate_whose_shared_weights_give_no_number_is_believed_to_be_the_worst() -> None:
+    def ranking(_: View, candidates: Sequence[Candidate]) -> np.ndarray:
+        return np.array([np.nan if candidate["width"] == 16 else 1.0 for candidate in candidates])
+
+    hybrid = Hybrid(lambda rows: [dict.fromkeys(SCORES, 1.0)] * len(rows), ranking, start=2)
+    study = search(SPACE, Regression(), strategy=hybrid, trials=5, options=Options(cost=cost))
+    assert all(trial.usable for trial in study.trials)
+    assert study.trials[0].candidate["width"] != 16
+
+
+def test_what_was_tried_twice_leaves_the_rest_of_a_hybrid_s_pool() -> None:
+    hybrid = Hybrid(widest_first, keep=4, start=1)
+    first = view()
+    trials: list[Trial] = []
+    for number in range(4):
+        candidate = hybrid.propose(replace(first, trials=trials))
+        assert candidate["width"] == 16
+        assert candidate not in {trial.candidate for trial in trials}
+        trials.append(Trial(number, candidate, {"quality": 1.0}))
+        if number < 2:  # a person wishes for it again
+            trials.append(replace(trials[-1], origin="enqueued"))
+    assert hybrid.propose(replace(first, trials=trials))["width"] != 16
 
 
 def test_a_hybrid_that_goes_on_proposes_what_one_that_never_stopped_does() -> None:

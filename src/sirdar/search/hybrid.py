@@ -76,7 +76,7 @@ class Hybrid:
         if known is None or known.search != view.search:
             known = self._known = self._prune(view)
         place = {candidate: row for row, candidate in enumerate(known.candidates)}
-        tried = [place[trial.candidate] for trial in view.trials if trial.candidate in place]
+        tried = list({place[trial.candidate] for trial in view.trials if trial.candidate in place})
         rng = view.rng()
         if len(tried) == len(known.candidates):
             return view.first(lambda: view.space.sample(rng), rng)
@@ -110,7 +110,8 @@ class Hybrid:
         kept = [drawn[row] for row in _order(self.scoring, drawn)[: self.keep]]
         belief = ndtri((np.arange(len(kept), 0, -1) - 0.5) / len(kept))
         if self.ranking is not None:
-            ranked = ndtri((rankdata(self.ranking(view, kept)) - 0.5) / len(kept))
+            quality = np.nan_to_num(self.ranking(view, kept), nan=-np.inf)  # shared weights may not suit a candidate
+            ranked = ndtri((rankdata(quality) - 0.5) / len(kept))
             belief = (belief + ranked) / np.sqrt(2)
         best_first = np.argsort(-belief, kind="stable")
         ordered = [kept[row] for row in best_first]
