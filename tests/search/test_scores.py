@@ -104,15 +104,6 @@ def test_a_network_that_shows_nothing_has_scores() -> None:
     assert all(not math.isnan(value) for value in found.values())
 
 
-def test_the_combination_adds_logarithms_of_ranks() -> None:
-    rows = [{"operations": value, "regions": -value} for value in (1.0, 2.0, 3.0)]
-    assert combined(rows, ("operations",)).tolist() == pytest.approx([math.log(1 / 3), math.log(2 / 3), 0.0])
-    both = combined(rows, ("operations", "regions"))
-    assert both.argmax() == 1  # good in both rather than best in one
-    with pytest.raises(ArgumentError, match="Did you mean 'operations'"):
-        combined(rows, ("operation",))
-
-
 class Cells:
     def network(self, candidate: Candidate) -> nn.Module:
         return CellNetwork({name: str(value) for name, value in candidate.values}, cells=1, channels=(4, 8, 8))
@@ -120,6 +111,45 @@ class Cells:
     def example(self, candidate: Candidate, batch: int, seed: int) -> Tensor:
         del candidate
         return torch.randn(batch, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_network_that_overflows_has_scores_and_ranks_last() -> None:
+    class Overflowing(nn.Module):
+        def forward(self, features: Tensor) -> Tensor:
+            return features * 1e30 * 1e30
+
+    def made(middle: nn.Module) -> nn.Module:
+        rest = (nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+        return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), middle, *rest)
+
+    rows = [score(made(middle).eval(), inputs(), 0) for middle in (Overflowing(), nn.Identity())]
+    assert math.isnan(rows[0]["expressivity"])
+    assert combined(rows).argmax() == 1
+
+
+def test_scores_leave_the_mode_and_biases_come_from_the_seed() -> None:
+    class Biased(Cells):
+        def network(self, candidate: Candidate) -> nn.Module:
+            del candidate
+            return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten())
+
+    candidate = nasbench201().smallest()
+    torch.manual_seed(1)
+    first = scored(Biased(), [candidate], 0)
+    torch.manual_seed(2)
+    assert scored(Biased(), [candidate], 0) == first
+    network = Biased().network(candidate).eval()
+    score(network, inputs())
+    assert not network.training
+
+
+def test_the_combination_adds_logarithms_of_ranks() -> None:
+    rows = [{"operations": value, "regions": -value} for value in (1.0, 2.0, 3.0)]
+    assert combined(rows, ("operations",)).tolist() == pytest.approx([math.log(1 / 3), math.log(2 / 3), 0.0])
+    both = combined(rows, ("operations", "regions"))
+    assert both.argmax() == 1  # good in both rather than best in one
+    with pytest.raises(ArgumentError, match="Did you mean 'operations'"):
+        combined(rows, ("operation",))
 
 
 def test_convolutions_rank_above_pooling() -> None:

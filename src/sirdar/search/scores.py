@@ -122,6 +122,7 @@ def observe(network: nn.Module, inputs: Tensor, seed: int) -> Observation:
         inputs: a batch; random values will do.
         seed: of the random directions in which Jacobians are probed.
     """
+    mode = network.training
     network.train()
     owned = (getattr(part, "blocks", None) for part in (network, *network.children()))
     parts = next((blocks for blocks in owned if isinstance(blocks, nn.Module)), network)
@@ -135,6 +136,7 @@ def observe(network: nn.Module, inputs: Tensor, seed: int) -> Observation:
     finally:
         for hook in hooks:
             hook.remove()
+        network.train(mode)
     generator = torch.Generator().manual_seed(seed)
     return Observation(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
@@ -168,7 +170,7 @@ class _Watch:
         code = (inputs[0].detach() > 0).flatten(1)
         if code.shape[1] > _MOST_UNITS:
             code = code[:, :: math.ceil(code.shape[1] / _MOST_UNITS)]
-        self.codes.append(code)
+        self.codes.append(code.cpu())
 
     def block(self, _module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
@@ -191,6 +193,8 @@ def _least_correlation(features: Tensor) -> float:
         return 0.0
     rows = rows - rows.mean(dim=1, keepdim=True)
     rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    if not rows.isfinite().all():
+        return math.nan
     return float(torch.linalg.eigvalsh(rows @ rows.T)[0])
 
 
@@ -198,6 +202,8 @@ def _entropy(features: Tensor) -> float:
     """Entropy, in nats, of the normalised spectrum of the channels' covariance."""
     rows = _channels(features.detach())
     rows = rows - rows.mean(dim=1, keepdim=True)
+    if not rows.isfinite().all():
+        return math.nan
     spectrum = torch.linalg.eigvalsh(rows @ rows.T / max(rows.shape[1] - 1, 1)).clamp(min=0)
     total = float(spectrum.sum())
     if total <= 0:
@@ -217,7 +223,8 @@ def _gain(taken: Tensor, made: Tensor, generator: torch.Generator) -> float:
     rows, columns = _channels(_resized(direction, back)), _channels(back)
     if rows.shape[1] != columns.shape[1]:  # a block that changes the axes has no positions to compare
         return float(back.norm() / direction.norm())
-    return float(torch.linalg.matrix_norm(rows @ columns.T / columns.shape[1], 2))
+    product = rows @ columns.T / columns.shape[1]
+    return float(torch.linalg.matrix_norm(product, 2)) if product.isfinite().all() else math.nan
 
 
 def _resized(direction: Tensor, like: Tensor) -> Tensor:

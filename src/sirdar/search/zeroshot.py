@@ -50,8 +50,14 @@ def score(network: nn.Module, inputs: Tensor, seed: int = 0) -> dict[str, float]
 
 
 def scored(task: Scorable, candidates: Sequence[Candidate], seed: int = 0, batch: int = 32) -> list[dict[str, float]]:
-    """Every score of each candidate's untrained network, in order."""
-    return [score(task.network(candidate), task.example(candidate, batch, seed), seed) for candidate in candidates]
+    """Every score of each candidate's untrained network, in order, whoever drew random numbers meanwhile."""
+    return [score(_made(task, candidate, seed), task.example(candidate, batch, seed), seed) for candidate in candidates]
+
+
+def _made(task: Scorable, candidate: Candidate, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # for what `score` leaves as it comes, such as biases
+        return task.network(candidate)
 
 
 def combined(rows: Sequence[Mapping[str, float]], names: Sequence[str] = tuple(SCORES)) -> np.ndarray:
