@@ -119,6 +119,24 @@ def test_wrong_candidates_are_refused(values: dict, sentence: str) -> None:
         CONDITIONAL.candidate(values)
 
 
+def test_a_whole_number_stands_for_the_option_that_it_equals() -> None:
+    space = SearchSpace("x", (Choice("multiplier", (0.5, 1.0)), Choice("deep", (False, True))))
+    wanted = space.candidate({"multiplier": 1.0, "deep": True})
+    for one in (1, np.int64(1), np.float64(1.0)):
+        found = space.candidate({"multiplier": one, "deep": True})
+        assert (found, found.key) == (wanted, wanted.key)
+    assert space.pin("multiplier", 1) == space.pin("multiplier", 1.0) == space.forbid("multiplier", 0.5)
+    with pytest.raises(ArgumentError, match="must be one of"):
+        space.candidate({"multiplier": 1.0, "deep": 1})
+
+
+def test_a_space_too_large_for_floating_point_is_sampled() -> None:
+    many = tuple(Choice(f"c{n}", tuple(range(10)), "kind", ("a",)) for n in range(400))
+    space = SearchSpace("large", (Choice("kind", ("a", "b")), *many))
+    assert space.size == 10**400 + 1
+    assert space.sample(np.random.default_rng(0))["kind"] == "a"
+
+
 def test_wrong_spaces_are_refused() -> None:
     with pytest.raises(ArgumentError, match="two choices called 'a'"):
         SearchSpace("x", (Choice("a", (1,)), Choice("a", (2,))))
@@ -126,6 +144,10 @@ def test_wrong_spaces_are_refused() -> None:
         SearchSpace("x", (Choice("b", (1,), "a", (1,)), Choice("a", (1,))))
     with pytest.raises(ArgumentError, match="distinct options"):
         Choice("a", (1, 1))
+    with pytest.raises(ArgumentError, match="distinct options"):
+        Choice("a", (1, 1.0))
+    with pytest.raises(ArgumentError, match="plain strings, numbers or booleans, got np.float64"):
+        Choice("a", tuple(np.linspace(0.5, 1.0, 3)))
     with pytest.raises(DataError, match="schema 1, got 2"):
         SearchSpace.from_dict({"schema": 2})
     with pytest.raises(DataError, match="damaged"):

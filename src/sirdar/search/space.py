@@ -33,7 +33,8 @@ class Choice:
         when: the parent's options under which this choice matters.
 
     Raises:
-        ArgumentError: there is no option, or one stands twice.
+        ArgumentError: there is no option, one stands twice, as 1 and 1.0 do, or one is neither text nor number, such as
+            one of numpy's.
     """
 
     name: str
@@ -42,8 +43,11 @@ class Choice:
     when: tuple[Value, ...] = ()
 
     def __post_init__(self) -> None:
-        distinct = {_tagged(option) for option in self.options}
-        if not self.name or not self.options or len(distinct) != len(self.options):
+        foreign = [option for option in self.options if type(option) not in (str, int, float, bool)]
+        if foreign:
+            msg = f"options of choice {self.name!r} must be plain strings, numbers or booleans, got {foreign[0]!r}"
+            raise ArgumentError(msg)
+        if not self.name or not self.options or len(set(self.options)) != len(self.options):
             msg = f"choice {self.name!r} needs a name and distinct options, got {self.options!r}"
             raise ArgumentError(msg)
         if bool(self.parent) != bool(self.when):
@@ -173,10 +177,11 @@ class SearchSpace:
         for choice in self.choices:
             if not _matters(choice, decided):
                 continue
-            if choice.name not in given or not _in(given[choice.name], choice.options):
+            found = next((option for option in choice.options if _same(option, given.get(choice.name))), None)
+            if found is None:
                 msg = f"choice {choice.name!r} must be one of {choice.options}, got {given.get(choice.name)!r}"
                 raise ArgumentError(msg)
-            decided[choice.name] = next(o for o in choice.options if _tagged(o) == _tagged(given[choice.name]))
+            decided[choice.name] = found
         return Candidate(tuple(decided.items()))
 
     def __contains__(self, candidate: object) -> bool:
@@ -215,8 +220,7 @@ class SearchSpace:
                 decided[choice.name] = wanted[choice.name]
                 continue
             counts = self._counts[choice.name]
-            total = float(sum(counts))
-            share = [float(count) / total for count in counts]
+            share = [count / sum(counts) for count in counts]  # of whole numbers, which may be too large for floats
             decided[choice.name] = choice.options[int(rng.choice(len(share), p=share))]
         return Candidate(tuple(decided.items()))
 
@@ -225,7 +229,7 @@ class SearchSpace:
         values = candidate.as_dict()
         free = [name for name in values if len(self[name].options) > 1]
         for name in rng.permutation(np.array(free, dtype=object))[:changes]:
-            others = [option for option in self[name].options if _tagged(option) != _tagged(values[name])]
+            others = [option for option in self[name].options if option != values[name]]
             values[name] = others[int(rng.integers(len(others)))]
         return self._completed(values, rng)
 
@@ -243,7 +247,7 @@ class SearchSpace:
         values = candidate.as_dict()
         for name, present in candidate.values:
             for option in self[name].options:
-                if _tagged(option) != _tagged(present):
+                if option != present:
                     yield self._first({**values, name: option})
 
     def smallest(self) -> Candidate:
@@ -296,7 +300,7 @@ class SearchSpace:
         if not _in(value, self[name].options):
             msg = f"choice {name!r} of {self[name].options} has no {value!r} to forbid"
             raise ArgumentError(msg)
-        return self.restrict({name: tuple(o for o in self[name].options if _tagged(o) != _tagged(value))})
+        return self.restrict({name: tuple(o for o in self[name].options if not _same(o, value))})
 
     # --- plain data ------------------------------------------------------------------------------------------------
 
@@ -305,7 +309,7 @@ class SearchSpace:
         columns: list[float] = []
         for choice in self.choices:
             present = candidate.get(choice.name, "") if choice.name in candidate else None
-            rank = next((i for i, o in enumerate(choice.options) if _tagged(o) == _tagged(present)), None)
+            rank = next((i for i, o in enumerate(choice.options) if _same(o, present)), None)
             if choice.numeric:
                 columns.append(0.0 if rank is None else (rank + 1) / len(choice.options))
             else:
@@ -343,12 +347,17 @@ class SearchSpace:
 
 
 def _tagged(value: object) -> str:
-    """Tells 1, 1.0, True and "1" apart, which Python's equality does not."""
+    """Tells 1, 1.0, True and "1" apart, which are options of different spaces."""
     return f"{type(value).__name__}:{value!r}"
 
 
+def _same(option: Value, value: object) -> bool:
+    """Whether a value stands for an option: 1 does for 1.0, as JSON written elsewhere spells it, not for True."""
+    return bool(option == value) and isinstance(option, bool) == isinstance(value, bool)
+
+
 def _in(value: object, options: Sequence[Value]) -> bool:
-    return any(_tagged(value) == _tagged(option) for option in options)
+    return any(_same(option, value) for option in options)
 
 
 def _all_in(values: Sequence[Value], options: Sequence[Value]) -> bool:
