@@ -99,9 +99,20 @@ def test_curation_makes_the_landscape_monotone() -> None:
     assert len(before.points) == 60
 
 
+def test_a_step_may_bring_a_choice_that_the_largest_candidate_lacks() -> None:
+    space = SearchSpace("bent", (Choice("depth", (1, 2, 3)), Choice("kernel", (3, 5), "depth", (2,))))
+    found = landscape(space, lambda candidate: Cost(latency_s=float(candidate["depth"]), macs=1.0), 20)  # type: ignore[arg-type]
+    assert len(found.points) == 20
+    assert math.isnan(found.spearman)  # all do the same work
+
+
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ArgumentError, match="at least 1, got 0"):
         curate(SPACE, 0)
+    with pytest.raises(
+        ArgumentError, match="no channel choice 'first.chanels' to curate. Did you mean 'first.channels'"
+    ):
+        curate(SPACE, {"first.chanels": 8})
     with pytest.raises(ArgumentError, match="no numeric choice that ends with .width"):
         curate(SPACE, 8, endings=(".width",))
     with pytest.raises(ArgumentError, match="probe 'conv' is not known"):

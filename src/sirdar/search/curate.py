@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from sirdar.chips import Chip, Estimator
-from sirdar.errors import ArgumentError
+from sirdar.errors import ArgumentError, nearest
 from sirdar.search.space import Candidate, Choice, SearchSpace, Value
 from sirdar.search.task import Pricing
 from sirdar.workload.graph import Graph, Operator, TensorSpec
@@ -178,11 +178,16 @@ def curate(
         multipliers: a choice "multiplier" of all channels to add, where the space has none.
 
     Raises:
-        ArgumentError: no choice ends so, or a granule is below 1.
+        ArgumentError: no choice ends so, a granule is below 1, or one is for a choice that is none of these.
     """
     picked = [choice for choice in space.choices if choice.name.endswith(tuple(endings)) and choice.numeric]
     if not picked:
         msg = f"space {space.name!r} has no numeric choice that ends with {' or '.join(endings)}"
+        raise ArgumentError(msg)
+    names = [choice.name for choice in picked]
+    unknown = [] if isinstance(size, int) else [name for name in size if name not in names]
+    if unknown:
+        msg = f"space {space.name!r} has no channel choice {unknown[0]!r} to curate.{nearest(unknown[0], names)}"
         raise ArgumentError(msg)
     kept: dict[str, list[Value]] = {}
     for choice in picked:
@@ -242,7 +247,8 @@ def landscape(space: SearchSpace, pricing: Pricing, sample: int = 100, seed: int
             if moved.macs > cost.macs:
                 rises.append(moved.latency_s > cost.latency_s * (1 + 1e-9))
     table = np.array(points)
-    rho = float(np.corrcoef(rankdata(table, axis=0).T)[0, 1]) if len({*table[:, 1].tolist()}) > 1 else math.nan
+    varied = all(len({*column.tolist()}) > 1 for column in table.T)
+    rho = float(np.corrcoef(rankdata(table, axis=0).T)[0, 1]) if varied else math.nan
     return Landscape(tuple(points), float(np.mean(rises)) if rises else math.nan, rho)
 
 
@@ -251,4 +257,5 @@ def _larger(space: SearchSpace, candidate: Candidate) -> Iterable[Candidate]:
         choice = space[name]
         place = choice.options.index(present)
         if choice.numeric and place + 1 < len(choice.options):
-            yield space.candidate({**space.largest().as_dict(), **candidate.as_dict(), name: choice.options[place + 1]})
+            rest = {other.name: other.options[-1] for other in space.choices}
+            yield space.candidate({**rest, **candidate.as_dict(), name: choice.options[place + 1]})
