@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Limits that can and cannot be kept to, against all candidates of spaces in which going downhill gets stuck."""
 
+import math
 import re
 
 import numpy as np
@@ -48,3 +49,13 @@ def test_the_least_that_can_be_had_is_found_and_named(choices: int, seed: int) -
     named = float(re.findall(r"nearest ([0-9.]+)\)", str(refusal.value))[0])
     assert least <= named <= least * 1.001
     assert table[within(space, table, named)[0]] <= named
+
+
+def test_a_candidate_whose_cost_is_not_known_does_not_keep_to_a_limit() -> None:
+    space, table = rugged(4, 0)
+    unknown = {candidate for candidate in space if candidate["x0"] == 2}
+    costs = {candidate: math.nan if candidate in unknown else latency for candidate, latency in table.items()}
+    least = min(latency for candidate, latency in costs.items() if candidate not in unknown)
+    assert within(space, costs, least)[0] not in unknown
+    with pytest.raises(ArgumentError, match="no candidate of space 'rugged' keeps to latency_s"):
+        within(space, costs, least * 0.99)

@@ -66,7 +66,7 @@ def _ways(space: SearchSpace, priced: Priced, objectives: Objectives, rng: np.ra
 
 
 def _refusal(space: SearchSpace, priced: Priced, objectives: Objectives, best: Candidate) -> str:
-    found = priced.measures(best)
+    found = {name: priced.measures(best).get(name, math.inf) for name, _ in objectives.limits}
     broken = [
         f"{name} <= {limit:g} (nearest {_rounded_up(found[name]):.4g})"
         for name, limit in objectives.limits

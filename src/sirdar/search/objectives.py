@@ -119,12 +119,16 @@ class Objectives:
         return len(self.wanted) > 1
 
     def excess(self, measures: Mapping[str, float]) -> float:
-        """By how much limits are exceeded, each as the logarithm of value over limit, summed; 0 when all hold."""
-        return sum((max(0.0, math.log(max(measures[name], 1e-300) / limit)) for name, limit in self.limits), 0.0)
+        """By how much limits are exceeded, each as the logarithm of value over limit, summed; 0 when all hold.
+
+        What is not known exceeds a limit by infinity.
+        """
+        found = ((measures.get(name, math.inf), limit) for name, limit in self.limits)
+        return sum((max(0.0, math.log(max(value, 1e-300) / limit)) for value, limit in found), 0.0)
 
     def feasible(self, measures: Mapping[str, float]) -> bool:
-        """Whether every limit holds."""
-        return all(measures[name] <= limit for name, limit in self.limits)
+        """Whether every limit holds; one of what is not known does not."""
+        return all(measures.get(name, math.inf) <= limit for name, limit in self.limits)
 
     def losses(self, measures: Mapping[str, float]) -> tuple[float, ...]:
         """One number per objective; less is better."""
