@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sirdar.errors import OutputError
+from sirdar.errors import ArgumentError, OutputError
 from sirdar.search.ledger import OptunaLedger, alone, trial_from_dict, trial_to_dict
 from sirdar.search.space import Candidate
 from sirdar.search.study import Options, Study, search
@@ -80,12 +80,26 @@ def test_wishes_from_the_dashboard_are_completed_or_answered_with_a_note(tmp_pat
     assert len(notes) == 2
 
 
+@pytest.mark.parametrize("directions", [["minimize"], ["maximize", "minimize"]])
+def test_a_study_that_is_not_a_search_is_left_alone(tmp_path: Path, directions: list[str]) -> None:
+    storage = tmp_path / "study.sqlite"
+    study = optuna.create_study(study_name="toy", storage=f"sqlite:///{storage}", directions=directions)
+    study.ask()
+    task = ToyTask()
+    with pytest.raises(ArgumentError, match="study 'toy' in this storage is of another space"):
+        searched(storage, task, ())
+    assert not task.trained
+    assert [trial.state.name for trial in opened(storage).trials] == ["RUNNING"]
+
+
 def test_a_study_has_one_search_at_a_time(tmp_path: Path) -> None:
     storage = tmp_path / "study.sqlite"
     with alone(storage, "toy"), pytest.raises(OutputError, match="another search writes to study 'toy'"):
         searched(storage, ToyTask())
     with alone(storage, "another"):
         assert len(searched(storage, ToyTask()).trials) == 5
+    with alone(storage, "猫"), alone(storage, "犬"), alone(storage, "a" * 300):
+        pass
     with pytest.raises(OutputError, match="is a folder"):
         searched(tmp_path, ToyTask())
 

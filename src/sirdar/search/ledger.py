@@ -201,12 +201,13 @@ class OptunaLedger:
         return total
 
     def _require_same(self, name: str, goals: list[str]) -> None:
-        stored = self._study.user_attrs.get(_SPACE)
-        if stored is None:
+        stored, held = self._study.user_attrs.get(_SPACE), [d.name.lower() for d in self._study.directions]
+        new = all(trial.state.name == "WAITING" for trial in self._study.get_trials(deepcopy=False))
+        if stored is None and new and held == goals:
             self._study.set_user_attr(_SPACE, self.space.to_dict())
             with quiet(require_optuna()):
                 self._study.set_metric_names([metric for metric, _ in self.names])
-        elif SearchSpace.from_dict(stored) != self.space or [d.name.lower() for d in self._study.directions] != goals:
+        elif stored is None or SearchSpace.from_dict(stored) != self.space or held != goals:
             msg = f"study {name!r} in this storage is of another space or has other objectives; give another name"
             raise ArgumentError(msg)
 
@@ -260,7 +261,7 @@ def alone(storage: str | Path, name: str) -> Iterator[None]:
         msg = f"the storage {str(storage)!r} is a folder; give the name of a file in it"
         raise OutputError(msg)
     try:
-        lock = path.with_name(f".{path.name}.{re.sub(r'[^0-9A-Za-z]+', '-', name)}.lock").open("w")
+        lock = path.with_name(f".{path.name}.{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock").open("w")
     except OSError as error:
         msg = f"the storage {str(storage)!r} cannot be opened: {error.strerror}"
         raise OutputError(msg) from error
