@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sirdar.errors import DataError
 from sirdar.vision.images import (
@@ -138,3 +138,26 @@ def test_a_mask_of_sixteen_bits_holds_no_more_than_eight() -> None:
     assert decoded_mask(_encoded(np.full((2, 2), 2, np.uint16))).tolist() == [[2, 2], [2, 2]]
     with pytest.raises(DataError, match=r"got mode I;16 with values up to 257"):
         decoded_mask(_encoded(np.full((2, 2), 257, np.uint16)))
+
+
+@pytest.mark.parametrize("note", range(1, 9))
+def test_an_image_is_read_as_the_camera_was_held(note: int) -> None:
+    picture, file = Image.fromarray(_picture(0)), io.BytesIO()
+    exif = picture.getexif()
+    exif[0x0112] = note
+    picture.save(file, "PNG", exif=exif)
+    found, scale = decoded(file.getvalue(), (4, 6))
+    shown = ImageOps.exif_transpose(Image.open(file))
+    assert scale == (4 / shown.height, 6 / shown.width)
+    assert np.array_equal(found, np.array(shown.resize((6, 4), resample=2)))
+    picture.convert("L").save(file := io.BytesIO(), "PNG", exif=exif)
+    assert np.array_equal(decoded_mask(file.getvalue()), np.array(ImageOps.exif_transpose(Image.open(file))))
+
+
+def test_a_note_of_the_camera_that_nobody_can_read_is_none() -> None:
+    picture, file = Image.fromarray(_picture(0)), io.BytesIO()
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(file, "JPEG", exif=exif)
+    assert decoded(file.getvalue())[0].shape == (12, 8, 3)
+    assert decoded(file.getvalue().replace(b"MM\0*", b"MM\0?"))[0].shape == (8, 12, 3)

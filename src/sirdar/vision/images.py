@@ -8,9 +8,13 @@ classification  one sub-folder per class, images inside
 detection       `images/` and `boxes.csv` with the columns image, left, top, right, bottom (pixels)
 segmentation    `images/` and `masks/`, files of the same stem; a mask's values are classes, 255 is void
 ==============  =================================================================================================
+
+Images, boxes and masks are meant as viewers show them: turned where a camera noted (in EXIF) how it was held.
 """
 
 import csv
+import io
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +29,16 @@ from sirdar.errors import ArgumentError, DataError
 
 VOID = 255
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+_ORIENTATION = 0x0112  # its tag in EXIF
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
 
 
 @dataclass(frozen=True)
@@ -181,11 +195,9 @@ def decoded(
     Raises:
         DataError: the bytes are no image, or one too large.
     """
-    import io
-
     pillow, errors = _pillow()
     try:
-        picture = pillow.open(io.BytesIO(data))
+        picture = _upright(data)
         if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut at 255
             picture = pillow.fromarray(np.rint(np.array(picture) / 257).clip(0, 255).astype(np.uint8))
         picture = picture.convert("RGB")
@@ -205,12 +217,9 @@ def decoded_mask(data: bytes, size: tuple[int, int] | None = None) -> UInt8[np.n
     Raises:
         DataError: the bytes are no image, or a pixel's value is no single whole number from 0 to 255.
     """
-    import io
-
-    pillow, errors = _pillow()
+    _, errors = _pillow()
     try:
-        picture = pillow.open(io.BytesIO(data))
-        picture.load()
+        picture = _upright(data)
     except errors as error:
         msg = f"not a mask: {error}"
         raise DataError(msg) from error
@@ -221,6 +230,19 @@ def decoded_mask(data: bytes, size: tuple[int, int] | None = None) -> UInt8[np.n
         msg = f"not a mask: its pixels must be single values from 0 to {VOID}, got mode {picture.mode}"
         raise DataError(msg + (f" with values up to {values.max()}" if values.ndim == 2 else ""))
     return values.astype(np.uint8)
+
+
+def _upright(data: bytes) -> Any:  # noqa: ANN401 - Pillow's image
+    """A file's image as viewers show it."""
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(data))
+    picture.load()
+    try:
+        turn = _TURNS.get(picture.getexif().get(_ORIENTATION))
+    except (OSError, SyntaxError, ValueError, struct.error):  # notes that nobody can read; the pixels are whole
+        turn = None
+    return picture if turn is None else picture.transpose(Image.Transpose[turn])
 
 
 def _pillow() -> tuple[Any, tuple[type[Exception], ...]]:
