@@ -119,10 +119,10 @@ def test_sixteen_bits_of_grey_become_eight() -> None:
 
 def test_what_pillow_cannot_open_is_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _encoded(_picture(0))
-    broken = whole[:8] + b"\xff" + whole[9:]  # the length of the first chunk
-    for read in (decoded, decoded_mask):
-        with pytest.raises(DataError, match="not an image|not a mask"):
-            read(broken)
+    for length in (b"\xff\0\0\x0d", b"\0\0\0\x05"):  # of the first chunk
+        for read in (decoded, decoded_mask):
+            with pytest.raises(DataError, match="not an image|not a mask"):
+                read(whole[:8] + length + whole[12:])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(DataError, match="exceeds limit"):
         decoded(whole)

@@ -252,7 +252,7 @@ def _pillow() -> tuple[Any, tuple[type[Exception], ...]]:
     except ImportError as error:
         msg = 'reading image files needs Pillow: pip install "sirdar[vision]"'
         raise ArgumentError(msg) from error
-    return Image, (OSError, SyntaxError, Image.DecompressionBombError)
+    return Image, (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def _listed(folder: Path) -> list[Path]:
