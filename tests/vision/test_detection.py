@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sirdar.errors import ArgumentError
+from sirdar.vision.augmentation import Warp
 from sirdar.vision.blocks import Block
 from sirdar.vision.detection import (
     STRIDE,
@@ -121,12 +122,20 @@ def test_two_images_are_learnt_by_heart() -> None:
 
 def test_pasted_people_bring_their_boxes() -> None:
     data = Boxed(torch.zeros((2, 3, *SIZE), dtype=torch.uint8), BOXES, torch.ones((2, 1, *SIZE), dtype=torch.uint8))
-    images, boxes = DetectionTask(data, crowd=3).batch(torch.Generator().manual_seed(0), 32)
+    images, boxes = DetectionTask(data).batch(torch.Generator().manual_seed(0), 32)
     assert images.shape == (32, 3, *SIZE)
-    assert boxes.shape == (32, 3, 4)
     known = ~boxes[..., 0].isnan()
     assert (known.int().diff(dim=1) <= 0).all()  # objects first
-    assert known.sum(1).max() == 3
+    assert boxes.shape == (32, int(known.sum(1).max()), 4)
+    assert 2 < boxes.shape[1] <= 4  # an image has two at most, and gets as many
+
+
+def test_every_object_of_a_crowd_is_asked_for() -> None:
+    corners = torch.cartesian_prod(torch.arange(0, 64, 8), torch.arange(0, 96, 12)).flip(1).float()  # left, top
+    data = Boxed(torch.zeros((1, 3, *SIZE), dtype=torch.uint8), torch.cat([corners, corners + 8], dim=1)[None])
+    still = Warp((1.0, 1.0), 0.0, 0.0, 0.0)
+    _, boxes = DetectionTask(data, still).batch(torch.Generator().manual_seed(0), 2)
+    assert torch.allclose(boxes, data.boxes.expand(2, 64, 4), atol=1e-4)
 
 
 def test_errors_name_the_value() -> None:

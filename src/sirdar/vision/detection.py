@@ -182,19 +182,18 @@ class DetectionTask:
     Args:
         data: training images, on the device of the network.
         warp: how far they are moved.
-        crowd: the most objects per image.
     """
 
     data: Boxed
     warp: Warp = field(default_factory=Warp)
-    crowd: int = 16
 
     def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
         """Images [batch, 3, height, width] in -1..1 and boxes [batch, box, 4] in pixels."""
         images, boxes, _ = self._moved(generator, size, masked=False)
         if self.data.masks is not None:
             images, boxes = self._pasted(images, boxes, generator)
-        order = boxes[..., 0].isnan().to(torch.int8).argsort(dim=1, stable=True)[:, : self.crowd]
+        lost = boxes[..., 0].isnan()
+        order = lost.to(torch.int8).argsort(dim=1, stable=True)[:, : max(1, int((~lost).sum(1).max()))]
         return coloured(images, generator), boxes.gather(1, order[..., None].expand(*order.shape, 4))
 
     def _pasted(self, images: Tensor, boxes: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
