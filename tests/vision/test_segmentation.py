@@ -58,6 +58,15 @@ def test_batches_keep_void_and_what_lies_outside_is_void() -> None:
     assert loss.item() == pytest.approx(np.log(2))
 
 
+def test_a_batch_without_any_class_teaches_nothing() -> None:
+    blank = torch.ones(2, 2, 4, 6, requires_grad=True)
+    loss = SegmentationTask(_scene(), (16, 24)).loss(blank, torch.full((2, 16, 24), VOID))
+    loss.backward()
+    assert loss.item() == 0
+    assert blank.grad is not None
+    assert (blank.grad == 0).all()
+
+
 def test_rare_classes_weigh_more() -> None:
     weights = class_weights(_scene())
     assert weights.mean().item() == pytest.approx(1)

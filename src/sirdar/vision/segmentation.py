@@ -100,7 +100,9 @@ class SegmentationTask:
         return coloured(images, generator), torch.where(classes < 0, VOID, classes)
 
     def loss(self, outputs: Float[Tensor, "batch class row column"], targets: Tensor) -> Tensor:
-        """Cross-entropy over the pixels that have a class."""
+        """Cross-entropy over the pixels that have a class; zero where none has."""
+        if not (targets != VOID).any():
+            return outputs.float().sum() * 0.0
         rows, columns = targets.shape[1:]
         large = functional.interpolate(outputs.float(), (rows, columns), mode="bilinear", align_corners=False)
         return functional.cross_entropy(large, targets, weight=self.weights, ignore_index=VOID)
