@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sirdar.errors import ArgumentError, DataError
+from sirdar.errors import ArgumentError, DataError, OutputError
 from sirdar.vision.checkpoint import load_network, read_tensors, save_network
 from sirdar.vision.training import Optimiser, Precision, Schedule, seeded, share_of_peak, train
 
@@ -122,6 +122,12 @@ def test_weights_come_back_with_their_facts(tmp_path: Path) -> None:
     (tmp_path / "torn").write_bytes(path.read_bytes()[:20])
     with pytest.raises(DataError, match="torn: not a file of weights and facts"):
         read_tensors(tmp_path / "torn")
+
+
+def test_weights_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    (tmp_path / "net.safetensors.part").mkdir()  # in the way of the file, as a full disk is
+    with pytest.raises(OutputError, match=r"net\.safetensors: cannot be written \(.*directory"):
+        save_network(tmp_path / "net.safetensors", _network(), {})
 
 
 def test_errors_name_the_value() -> None:

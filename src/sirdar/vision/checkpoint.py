@@ -34,8 +34,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
         whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         save_file(whole, part, {"facts": json.dumps(facts)})
         part.replace(path)
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror})"
+    except (OSError, SafetensorError) as error:
+        msg = f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})"
         raise OutputError(msg) from error
 
 
