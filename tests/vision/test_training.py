@@ -59,6 +59,21 @@ def test_a_killed_training_goes_on_to_the_same_weights(
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize(("name", "value"), [("seed", 9), ("optimiser", "adamw"), ("steps", 8)])
+def test_the_checkpoint_of_another_schedule_is_refused(tmp_path: Path, name: str, value: object) -> None:
+    path, schedule = tmp_path / "run.safetensors", replace(SHORT, optimiser="sgd")
+
+    def killed(_step: int, _network: nn.Module) -> bool:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(_network(), Line(), schedule, checkpoint=path, watch=killed, watch_every=10)
+    other: Schedule = replace(schedule, **{name: value})  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=f"a training with {name} {getattr(schedule, name)!r}, not {value!r}"):
+        train(_network(), Line(), other, checkpoint=path)
+    assert path.exists()
+
+
 def test_training_learns_stops_on_demand_and_leaves_evaluation_mode() -> None:
     network = _network()
     images, targets = Line().batch(torch.Generator().manual_seed(0), 64)

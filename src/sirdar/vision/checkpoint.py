@@ -102,12 +102,19 @@ class Checkpoint:
         average: the moving average of weights, likewise.
         optimiser: its moments, likewise.
         path: of the file; None to keep nothing.
+        schedule: of the training, as JSON can hold it.
     """
 
     def __init__(
-        self, network: nn.Module, average: dict[str, Tensor], optimiser: torch.optim.Optimizer, path: Path | None
+        self,
+        network: nn.Module,
+        average: dict[str, Tensor],
+        optimiser: torch.optim.Optimizer,
+        path: Path | None,
+        schedule: Mapping[str, Any],
     ) -> None:
         self._network, self._average, self._optimiser, self._path = network, average, optimiser, path
+        self._schedule = dict(schedule)
 
     def write(self, step: int) -> None:
         """Stores the state after `step` steps."""
@@ -118,13 +125,22 @@ class Checkpoint:
         for place, state in self._optimiser.state_dict()["state"].items():
             moments = {name: value for name, value in state.items() if value is not None}
             tensors |= {f"moment.{place}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-        write_tensors(self._path, tensors, {"step": step})
+        write_tensors(self._path, tensors, {"step": step, "schedule": self._schedule})
 
     def resume(self) -> int:
-        """Takes up what a killed training left; the number of steps it had done."""
+        """Takes up what a killed training left; the number of steps it had done.
+
+        Raises:
+            DataError: the file is none of ours, or of another network or schedule.
+        """
         if self._path is None or not self._path.exists():
             return 0
         tensors, facts = read_tensors(self._path)
+        left = facts.get("schedule", {})
+        for name, wanted in self._schedule.items():
+            if left.get(name) != wanted:
+                msg = f"{self._path}: the checkpoint of a training with {name} {left.get(name)!r}, not {wanted!r}"
+                raise DataError(msg)
         _load(self._path, self._network, _named(tensors, "weight."))
         for name, value in _named(tensors, "average.").items():
             self._average[name].copy_(value)

@@ -8,7 +8,7 @@ from its checkpoint ends with the same weights.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -128,7 +128,7 @@ def train(
         The network itself with the averaged weights, in evaluation mode.
 
     Raises:
-        DataError: the checkpoint is of another training.
+        DataError: the checkpoint is of another network or schedule.
     """
     require_positive_integer(watch_every, "watch_every")
     if schedule.precision in _NARROW:
@@ -136,7 +136,7 @@ def train(
             weight.data = weight.data.to(torch.bfloat16) if weight.ndim > 1 else weight.data
     average = _Average(network, schedule.average)
     optimiser = _optimiser(network, schedule)
-    place = Checkpoint(network, average.tensors, optimiser, checkpoint)
+    place = Checkpoint(network, average.tensors, optimiser, checkpoint, asdict(schedule))
     begin = place.resume()
     network.train()
     for step in range(begin, schedule.steps):
