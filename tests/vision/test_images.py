@@ -42,6 +42,14 @@ def test_sub_folders_are_classes(tmp_path: Path) -> None:
     assert signed(data.images).abs().max() <= 1
 
 
+def test_hidden_files_and_folders_are_none_of_the_data(tmp_path: Path) -> None:
+    for name in ("cat", "dog", ".ipynb_checkpoints"):
+        _png(tmp_path / name / "0.png", _picture(0))
+    (tmp_path / "cat" / "._0.png").write_bytes(b"\0\5\x16\7")  # a Mac's note on the file of that name
+    data = read_labelled(tmp_path, (8, 12))
+    assert (data.classes, data.labels.tolist()) == (("cat", "dog"), [0, 1])
+
+
 def test_boxes_are_scaled_with_their_images(tmp_path: Path) -> None:
     _png(tmp_path / "images" / "a.png", _picture(0, 20, 40))
     _png(tmp_path / "images" / "b.png", _picture(1, 10, 10))

@@ -256,8 +256,9 @@ def _pillow() -> tuple[Any, tuple[type[Exception], ...]]:
 
 
 def _listed(folder: Path) -> list[Path]:
+    """What a folder shows: not `.ipynb_checkpoints`, `._a.jpg` and the like."""
     try:
-        return sorted(folder.iterdir())
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         msg = f"{folder}: cannot be read ({error.strerror})"
         raise DataError(msg) from error
