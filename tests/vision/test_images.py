@@ -39,6 +39,8 @@ def test_sub_folders_are_classes(tmp_path: Path) -> None:
     assert data.labels.tolist() == [0, 1, 1]
     assert np.array_equal(data.images[1].permute(1, 2, 0).numpy(), _picture(1))
     assert data.take([2, 0]).labels.tolist() == [1, 0]
+    assert data.take(np.array([False, True, True])).labels.tolist() == [1, 1]
+    assert data.take([]).images.shape == (0, 3, 8, 12)
     assert signed(data.images).abs().max() <= 1
 
 

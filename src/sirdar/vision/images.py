@@ -56,8 +56,8 @@ class Labelled:
     classes: tuple[str, ...]
 
     def take(self, chosen: Sequence[int] | np.ndarray) -> "Labelled":
-        """The images with these numbers."""
-        index = torch.as_tensor(np.asarray(chosen, np.int64))
+        """The images with these numbers, or those where a mask is true."""
+        index = _numbers(chosen, len(self.images))
         return Labelled(self.images[index], self.labels[index], self.classes)
 
     def to(self, device: str) -> "Labelled":
@@ -82,8 +82,8 @@ class Boxed:
     masks: UInt8[Tensor, "image 1 height width"] | None = None
 
     def take(self, chosen: Sequence[int] | np.ndarray) -> "Boxed":
-        """The images with these numbers."""
-        index = torch.as_tensor(np.asarray(chosen, np.int64))
+        """The images with these numbers, or those where a mask is true."""
+        index = _numbers(chosen, len(self.images))
         return Boxed(self.images[index], self.boxes[index], None if self.masks is None else self.masks[index])
 
     def to(self, device: str) -> "Boxed":
@@ -107,13 +107,18 @@ class Masked:
     classes: tuple[str, ...]
 
     def take(self, chosen: Sequence[int] | np.ndarray) -> "Masked":
-        """The images with these numbers."""
-        index = torch.as_tensor(np.asarray(chosen, np.int64))
+        """The images with these numbers, or those where a mask is true."""
+        index = _numbers(chosen, len(self.images))
         return Masked(self.images[index], self.masks[index], self.classes)
 
     def to(self, device: str) -> "Masked":
         """The same on another device."""
         return Masked(self.images.to(device), self.masks.to(device), self.classes)
+
+
+def _numbers(chosen: Sequence[int] | np.ndarray, count: int) -> Int64[Tensor, " chosen"]:
+    picked = np.asarray(chosen)
+    return torch.from_numpy(np.arange(count)[picked if picked.size else picked.astype(np.int64)])
 
 
 def signed(images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
