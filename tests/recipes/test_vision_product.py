@@ -26,7 +26,7 @@ from sirdar.recipes.vision_product import (
 from sirdar.search.study import Options
 from sirdar.search.zeroshot import scored
 from sirdar.vision.blocks import parameter_count
-from sirdar.vision.images import Boxed, Labelled, Masked
+from sirdar.vision.images import VOID, Boxed, Labelled, Masked
 
 MODULES = (detection, classification, segmentation)
 PRODUCTS = [module.PRODUCT for module in MODULES]
@@ -196,3 +196,44 @@ def test_a_users_folder_is_searched(tmp_path: Path) -> None:
     settings = {"strategy": "evolution", "trials": 2, "seed": 0}
     study = searched(product, data, "ethos-u55-128", {"memory_bytes": 300e3}, settings)
     assert product.network(study.best.candidate).eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 2)
+
+
+def _pictures(folder: Path, count: int) -> None:
+    (folder / "images").mkdir()
+    for number in range(count):
+        Image.new("RGB", (24, 20)).save(folder / "images" / f"{number}.png")
+
+
+@pytest.mark.parametrize(
+    ("boxed", "sentence"),
+    [((1, 3), r"judge by \(every fifth by name\)"), ((0,), "train on")],
+)
+def test_boxes_to_learn_and_boxes_to_judge_by_are_needed(tmp_path: Path, boxed: tuple[int, ...], sentence: str) -> None:
+    _pictures(tmp_path, 5)
+    rows = "".join(f"{number}.png,2,2,20,15\n" for number in boxed)
+    (tmp_path / "boxes.csv").write_text(f"image,left,top,right,bottom\n{rows}")
+    with pytest.raises(DataError, match=f"boxes.csv: no image to {sentence} has a box"):
+        detection.opened(tmp_path)
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\n0.png,2,2,20,15\n1.png,2,2,20,15\n")
+    detection.opened(tmp_path)
+
+
+def test_masks_of_one_class_and_void_teach_nothing(tmp_path: Path) -> None:
+    _pictures(tmp_path, 5)
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "classes.txt").write_text("ground\nthing\n")
+    masks = np.zeros((5, 20, 24), np.uint8)
+    masks[:, 5:9] = VOID  # as masks of black and white are
+
+    def opened() -> None:
+        for number, mask in enumerate(masks):
+            Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+        segmentation.opened(tmp_path)
+
+    with pytest.raises(DataError, match="masks: those to train on show 1 of the 2 classes; 255 is void, no class"):
+        opened()
+    masks[masks == VOID] = 1
+    opened()
+    masks[0] = VOID
+    with pytest.raises(DataError, match=r"masks: those to judge by \(every fifth by name\) show 0 of the 2 classes"):
+        opened()

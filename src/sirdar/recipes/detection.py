@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
+from sirdar.errors import DataError
 from sirdar.recipes.vision_product import Data, Product, digest_of, folder_of, held_out, searched, spread, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block, deepened
@@ -106,11 +107,16 @@ def opened(folder: Path) -> tuple[Product, Data]:
     """A folder with `images/` and `boxes.csv`; a fifth of the images, every fifth by name, is for validation.
 
     Raises:
-        DataError: the folder is not as expected, or has a single image.
+        DataError: the folder is not as expected, has a single image, or no box to train on or to judge by.
     """
     every = read_boxed(folder, SIZE)
     held = held_out(np.zeros(len(every.images), int), ("images",), 5)
-    return PRODUCT, data_of(every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held)))
+    training, validation = every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held))
+    for part, purpose in ((training, "train on"), (validation, "judge by (every fifth by name)")):
+        if part.boxes.isnan().all():
+            msg = f"{folder}/boxes.csv: no image to {purpose} has a box"
+            raise DataError(msg)
+    return PRODUCT, data_of(training, validation)
 
 
 def search_product(
@@ -135,7 +141,7 @@ def search_product(
 
     Raises:
         ArgumentError: no data was given, or no candidate keeps to the limits.
-        DataError: the folder is not as expected, or has a single image.
+        DataError: see `opened`.
     """
     product, judged = opened(folder_of(data))
     settings = {"strategy": strategy, "trials": trials, "seed": seed}

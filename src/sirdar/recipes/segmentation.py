@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
+from sirdar.errors import DataError
 from sirdar.recipes.vision_product import Data, Product, digest_of, folder_of, held_out, searched, spread, stage_of
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block, deepened
-from sirdar.vision.images import Masked, read_classes, read_masked
+from sirdar.vision.images import VOID, Masked, read_classes, read_masked
 from sirdar.vision.segmentation import SegmentationTask, Segmenter, class_weights, counts_by, mean_iou, resized
 from sirdar.vision.training import Schedule
 
@@ -108,12 +109,20 @@ def opened(folder: Path) -> tuple[Product, Data]:
     A fifth of the images, every fifth by name, is for validation.
 
     Raises:
-        DataError: the folder is not as expected, or has a single image.
+        DataError: the folder is not as expected, has a single image, or fewer than two classes to train on or none to
+            judge by.
     """
     classes = read_classes(folder / "classes.txt")
     every = read_masked(folder, (180, 240), classes)
     held = held_out(np.zeros(len(every.images), int), ("images",), 5)
-    judged = data_of(every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held)))
+    training, validation = every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held))
+    for part, purpose, least in ((training, "train on", 2), (validation, "judge by (every fifth by name)", 1)):
+        shown = len(set(part.masks.unique().tolist()) - {VOID})
+        if shown < least:
+            known = f"{shown} of the {len(classes)} classes; {VOID} is void, no class"
+            msg = f"{folder}/masks: those to {purpose} show {known}"
+            raise DataError(msg)
+    judged = data_of(training, validation)
     return replace(PRODUCT, build=lambda candidate: build_for(candidate, len(classes))), judged
 
 
@@ -139,7 +148,7 @@ def search_product(
 
     Raises:
         ArgumentError: no data was given, or no candidate keeps to the limits.
-        DataError: the folder is not as expected, or has a single image.
+        DataError: see `opened`.
     """
     product, judged = opened(folder_of(data))
     settings = {"strategy": strategy, "trials": trials, "seed": seed}
