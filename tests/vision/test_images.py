@@ -94,6 +94,18 @@ def test_masks_are_classes_or_void(tmp_path: Path) -> None:
         read_masked(tmp_path, (4, 4), ["road"])
 
 
+def test_a_mask_has_the_proportions_of_its_image(tmp_path: Path) -> None:
+    _png(tmp_path / "images" / "a.png", _picture(0, 75, 100))
+    for height, width in ((75, 100), (38, 50), (37, 50), (150, 200)):
+        _png(tmp_path / "masks" / "a.png", np.zeros((height, width), np.uint8))
+        assert read_masked(tmp_path, (4, 4), ["road", "sky"]).masks.shape == (1, 1, 4, 4)
+    _png(tmp_path / "masks" / "a.png", np.zeros((100, 75), np.uint8))  # lying beside a standing image
+    with pytest.raises(
+        DataError, match=r"a\.png: not a mask of its image: 75 x 100 pixels have other .* than 100 x 75"
+    ):
+        read_masked(tmp_path, (4, 4), ["road", "sky"])
+
+
 def test_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing: cannot be read"):
         read_labelled(tmp_path / "missing", (4, 4))

@@ -6,7 +6,7 @@ task            folder
 ==============  =================================================================================================
 classification  one sub-folder per class, images inside
 detection       `images/` and `boxes.csv` with the columns image, left, top, right, bottom (pixels)
-segmentation    `images/` and `masks/`, files of the same stem; a mask's values are classes, 255 is void
+segmentation    `images/` and `masks/`, PNG files of the same stem; a mask's values are classes, 255 is void
 ==============  =================================================================================================
 
 Images, boxes and masks are meant as viewers show them: turned where a camera noted (in EXIF) how it was held.
@@ -180,11 +180,17 @@ def read_masked(folder: Path, size: tuple[int, int], classes: Sequence[str]) -> 
         classes: names of the mask's values 0, 1, ...; 255 is void.
 
     Raises:
-        DataError: an image has no mask, or a mask is none or has a value that is no class.
+        DataError: an image has no mask, or a mask is none, has other proportions or a value that is no class.
     """
     paths = _pictures(folder / "images")
-    images = torch.stack([_picture(path, size)[0] for path in paths])
-    masks = np.stack([_mask(folder / "masks" / f"{path.stem}.png", size) for path in paths])
+    pictures = [_picture(path, size) for path in paths]
+    images = torch.stack([image for image, _ in pictures])
+    masks = np.stack(
+        [
+            _mask(folder / "masks" / f"{path.stem}.png", size, scale)
+            for path, (_, scale) in zip(paths, pictures, strict=True)
+        ]
+    )
     strange = sorted({int(value) for value in np.unique(masks)} - {*range(len(classes)), VOID})
     if strange:
         msg = f"{folder}/masks: value {strange[0]} is none of the {len(classes)} classes and not {VOID} (void)"
@@ -294,9 +300,15 @@ def _picture(path: Path, size: tuple[int, int]) -> tuple[Tensor, tuple[float, fl
     return torch.from_numpy(array).permute(2, 0, 1).contiguous(), scale
 
 
-def _mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+def _mask(path: Path, size: tuple[int, int], scale: tuple[float, float]) -> np.ndarray:
+    data = _bytes(path)
     try:
-        return decoded_mask(_bytes(path), size)
+        rows, columns = decoded_mask(data).shape
+        height, width = round(size[0] / scale[0]), round(size[1] / scale[1])  # of the image
+        if abs(rows * width - columns * height) > max(width, height):  # more than a pixel
+            msg = f"not a mask of its image: {columns} x {rows} pixels have other proportions than {width} x {height}"
+            raise DataError(msg)
+        return decoded_mask(data, size)
     except DataError as error:
         msg = f"{path}: {error}"
         raise DataError(msg) from error
