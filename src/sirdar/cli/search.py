@@ -76,6 +76,10 @@ def search(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Search the network that does a product's task best within what a chip allows.
 
+    A folder for classification has a sub-folder of images per class; for detection images/ and boxes.csv with the
+    columns image, left, top, right, bottom, in pixels; for segmentation images/, masks/ with PNG files of class
+    numbers, 255 for void, and classes.txt with a class a line.
+
     Candidates beyond a limit are never trained. A limit that none can keep ends with the nearest that can be had.
     With --out the winner is trained once more and leaves as files: the forecaster on all history, the others' int8
     file judged by running it. Where that training was killed, the same command goes on with it.
