@@ -166,6 +166,7 @@ def test_what_cannot_be_had_is_refused_before_any_work(
         (["search", "forecaster", "--limit", "latency=1"], "Did you mean 'latency_s'"),
         (["search", "forecaster", "--limit", "latency_s=1e-9"], "nearest 0.004"),
         (["search", "forecaster", "--trials", "0"], "trials must be a positive integer, got 0"),
+        (["search", "classification", "photos", "--out", "photos/out"], "--out photos/out would be one more class of"),
         (["rules", "nowhere.json"], "nowhere.json holds no study"),
     ],
 )

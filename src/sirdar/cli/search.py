@@ -110,6 +110,7 @@ def search(  # noqa: PLR0913 - one argument per option
     recipe: Any = import_module(f"sirdar.recipes.{product}")
     if out is not None:
         _require_onnx()
+        _require_outside(out, source, product)
     with ExitStack() as stack:
         scratch = stack.enter_context(output_folder(out)) if out else None
         bar = stack.enter_context(options.progress_bar())
@@ -223,6 +224,14 @@ def _require_onnx() -> None:
     from sirdar.recipes.vision_deploy import require_onnx
 
     require_onnx()  # it is needed after the search, which takes hours
+
+
+def _require_outside(out: Path, source: Path | None, product: str) -> None:
+    from sirdar.errors import ArgumentError
+
+    if product == "classification" and source is not None and source.resolve() in out.resolve().parents:
+        msg = f"--out {out} would be one more class of {source}: choose a folder outside of it"
+        raise ArgumentError(msg)
 
 
 def _data_of(product: str, source: Path | None, horizon: int | None, roles: Mapping[str, Any]) -> Any:  # noqa: ANN401
