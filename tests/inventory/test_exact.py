@@ -116,3 +116,9 @@ def test_too_many_states_and_odd_steps_are_refused() -> None:
         exact.optimal(InventoryProblem(1.0, 9.0, 9), POISSON)
     with pytest.raises(ArgumentError, match="steps must be 1 or 2, got 3"):
         exact.myopic(InventoryProblem(1.0, 9.0, 2), POISSON, steps=3)
+
+
+def test_what_comes_back_every_few_steps_has_an_average_cost() -> None:
+    # One unit is wanted in each step. A level of one orders every third step, so that two of three units are lost.
+    assert exact.base_stock(InventoryProblem(1.0, 9.0, 2), np.array([0.0, 1.0]), 1).cost == pytest.approx(6.0, abs=1e-6)
+    assert exact.best_base_stock(InventoryProblem(1.0, 9.0, 2), np.array([0.0, 1.0]))[0] == 3

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-7
 MOST_STATES = 20_000_000
 MOST_SWEEPS = 20_000  # a policy that is not broken needs about a hundred
+SETTLED = 500  # sweeps after which a cost that does not settle may go round in circles
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,11 +183,12 @@ def tabulate(policy: Policy, problem: InventoryProblem, demand: Probabilities, m
 def _iterate(value: np.ndarray, costs: np.ndarray, sweep: Callable[[np.ndarray], None], best: np.ndarray) -> float:
     """Relative value iteration: the average cost lies between the least and the largest change of a sweep."""
     low, high = -np.inf, np.inf
-    for _ in range(MOST_SWEEPS):
+    for sweeps in range(MOST_SWEEPS):
         sweep(value)
         change = best + costs - value
         low, high = float(change.min()), float(change.max())
-        value += change - low
+        # What comes back every few steps alone never settles: part of a step does (Puterman 1994, section 8.5.4).
+        value += (1.0 if sweeps < SETTLED else 0.9) * (change - low)
         if high - low < TOLERANCE:
             return (low + high) / 2
     msg = (
