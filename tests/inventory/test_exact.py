@@ -118,6 +118,25 @@ def test_too_many_states_and_odd_steps_are_refused() -> None:
         exact.myopic(InventoryProblem(1.0, 9.0, 2), POISSON, steps=3)
 
 
+def test_where_stock_does_not_pay_the_best_level_is_none() -> None:
+    problem, demand = InventoryProblem(1.0, 0.1, 1), np.array([0.5, 0.5])
+    level, base = exact.best_base_stock(problem, demand)
+    assert (level, *exact.best_capped_base_stock(problem, demand)[:2]) == (0, 0, 0)
+    assert base.cost == pytest.approx(exact.optimal(problem, demand).cost, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("lead", "lost", "demand"), [(1, 0.5, [0.05, 0.7, 0.2, 0.05]), (2, 0.5, [0.1, 0.28, 0.62]), (2, 0.1, [0, 0.1, 0.9])]
+)
+def test_no_other_level_and_cap_cost_less(lead: int, lost: float, demand: list[float]) -> None:
+    problem, chances = InventoryProblem(1.0, lost, lead), np.array(demand)
+    level, cap, best = exact.best_capped_base_stock(problem, chances)
+    pairs = [(high, most) for high in range(9) for most in range(high + 1)]
+    least = min(exact.capped_base_stock(problem, chances, *pair).cost for pair in pairs)
+    assert cap <= level
+    assert best.cost == pytest.approx(least, abs=1e-6)
+
+
 def test_what_comes_back_every_few_steps_has_an_average_cost() -> None:
     # One unit is wanted in each step. A level of one orders every third step, so that two of three units are lost.
     assert exact.base_stock(InventoryProblem(1.0, 9.0, 2), np.array([0.0, 1.0]), 1).cost == pytest.approx(6.0, abs=1e-6)

@@ -128,19 +128,19 @@ def capped_base_stock(problem: InventoryProblem, demand: Probabilities, level: i
 def best_base_stock(problem: InventoryProblem, demand: Probabilities) -> tuple[int, Exact]:
     """The level with the least average cost."""
     high = _newsvendor_level(problem, demand) + 3
-    found, best = _descend((high,), lambda at: base_stock(problem, demand, at[0]), lambda at: 1 <= at[0] <= high)
+    found, best = _descend((high,), lambda at: base_stock(problem, demand, at[0]), lambda at: 0 <= at[0] <= high)
     return found[0], best
 
 
 def best_capped_base_stock(problem: InventoryProblem, demand: Probabilities) -> tuple[int, int, Exact]:
-    """The level and the cap with the least average cost, by descent from the best base-stock level."""
+    """The level and the cap with the least average cost: from the best cap at the best base-stock level downhill."""
     level, _ = best_base_stock(problem, demand)
-    cap = int(np.ceil(demand @ np.arange(len(demand)))) + 1
 
     def solve(at: tuple[int, ...]) -> Exact:
         return capped_base_stock(problem, demand, *at)
 
-    found, best = _descend((level, cap), solve, lambda at: 1 <= at[1] <= at[0])
+    cap = min(range(level + 1), key=lambda cap: solve((level, cap)).cost)
+    found, best = _descend((level, cap), solve, lambda at: 0 <= at[1] <= at[0])
     return found[0], found[1], best
 
 
