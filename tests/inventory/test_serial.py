@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The serial optimum against a textbook example and the newsvendor."""
 
+from typing import Any
+
 import pytest
 
 from sirdar.errors import ArgumentError
@@ -21,6 +23,36 @@ def test_one_stage_is_the_newsvendor(mean: float, deviation: float) -> None:
     found = clark_scarf([1.0], [1.0], backlog_cost=9.0, mean=mean, deviation=deviation)
     assert found.levels[0] == pytest.approx(level, abs=0.01)
     assert found.cost == pytest.approx(cost, abs=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-3, 1e6])
+def test_the_unit_of_demand_changes_nothing_else(unit: float) -> None:
+    found = clark_scarf([7.0, 4.0, 2.0], [1.0, 1.0, 2.0], backlog_cost=37.12, mean=5.0 * unit, deviation=unit)
+    assert [level / unit for level in found.levels] == pytest.approx((6.49, 12.02, 22.71), abs=0.011)
+    assert found.cost / unit == pytest.approx(47.65, abs=0.02)
+
+
+def test_a_stage_without_lead_time_changes_nothing() -> None:
+    found = clark_scarf([7.0, 4.0, 4.0, 2.0], [1.0, 0.0, 1.0, 2.0], backlog_cost=37.12, mean=5.0, deviation=1.0)
+    assert [found.levels[stage] for stage in (0, 2, 3)] == pytest.approx((6.49, 12.02, 22.71), abs=0.011)
+    assert found.cost == pytest.approx(47.65, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"deviation": 0.0}, "deviation must be a number above 0, got 0.0"),
+        ({"backlog_cost": -1.0}, "backlog_cost must be a number above 0, got -1.0"),
+        ({"step": 0.0}, "step must be a number above 0, got 0.0"),
+        ({"mean": float("nan")}, "mean must be finite, got nan"),
+        ({"lead_times": [1.0, -1.0]}, "lead_times must not be negative, got -1 for series 1"),
+        ({"lead_times": [0.0, 0.0]}, "each stage needs a lead time, not all of them 0"),
+    ],
+)
+def test_numbers_without_sense_are_refused(change: dict[str, Any], sentence: str) -> None:
+    given = {"lead_times": [1.0, 1.0], "backlog_cost": 9.0, "mean": 5.0, "deviation": 1.0}
+    with pytest.raises(ArgumentError, match=sentence):
+        clark_scarf([2.0, 1.0], **(given | change))
 
 
 def test_rising_holding_costs_are_refused() -> None:

@@ -9,6 +9,7 @@ recursion of Chen and Zheng (1994), as in Snyder and Shen (2019), "Fundamentals 
 with echelon holding costs h_j, the demand D_j of the lead time of stage j, and C_0(x) = (p + sum h) max(-x, 0).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -35,7 +36,7 @@ def clark_scarf(
     backlog_cost: float,
     mean: float,
     deviation: float,
-    step: float = 0.01,
+    step: float | None = None,
 ) -> SerialOptimum:
     """Optimal echelon base-stock levels of a serial system.
 
@@ -46,21 +47,36 @@ def clark_scarf(
         backlog_cost: per unit and time that demand waits.
         mean: of demand per unit of time.
         deviation: standard deviation of demand per unit of time.
-        step: of the grid on which the cost functions are kept.
+        step: of the grid on which the cost functions are kept; a thousandth of the deviation without it.
+
+    Raises:
+        ArgumentError: local holding costs rise upstream, or a number is negative, or 0 where there must be some.
     """
     local = np.atleast_1d(require_numbers(np.array(holding_costs, dtype=np.float64), "holding_costs"))
+    leads = np.atleast_1d(require_numbers(np.array(lead_times, dtype=np.float64), "lead_times"))
+    require_numbers(mean, "mean")
+    step = deviation / 1000 if step is None else step
+    for name, value in (("backlog_cost", backlog_cost), ("deviation", deviation), ("step", step)):
+        if not (math.isfinite(value) and value > 0):
+            msg = f"{name} must be a number above 0, got {value!r}"
+            raise ArgumentError(msg)
     echelon = local - np.append(local[1:], 0.0)
-    if len(local) != len(lead_times) or bool((echelon < 0).any()):
-        msg = f"each stage needs a lead time, and local holding costs must not rise upstream, got {list(holding_costs)}"
+    if len(local) != len(leads) or not leads.any() or bool((echelon < 0).any()):
+        msg = (
+            "each stage needs a lead time, not all of them 0, and local holding costs must not rise upstream, got "
+            f"{local.tolist()} and {leads.tolist()}"
+        )
         raise ArgumentError(msg)
-    total = float(sum(lead_times))
-    spread = WIDTH * deviation * np.sqrt(total)
+    total = float(leads.sum())
+    spread = WIDTH * deviation * math.sqrt(total)
     # Below, shortage is linear and is continued as such; above, no level is ever best.
     grid = np.arange(-mean * total - spread, mean * total + spread, step)
     passed = (backlog_cost + local[0]) * np.maximum(-grid, 0.0)
     levels, cost = [], 0.0
-    for rate, lead in zip(echelon, lead_times, strict=True):
-        expected = _expect(rate * grid + passed, step, NormalDist(mean * lead, deviation * np.sqrt(lead)))
+    for rate, lead in zip(echelon.tolist(), leads.tolist(), strict=True):
+        expected = rate * grid + passed
+        if lead:  # what takes no time meets no demand
+            expected = _expect(expected, step, NormalDist(mean * lead, deviation * math.sqrt(lead)))
         best = int(np.argmin(expected))
         levels.append(float(grid[best]))
         cost = float(expected[best])
