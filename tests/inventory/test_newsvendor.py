@@ -39,6 +39,8 @@ def test_empirical_frequencies() -> None:
     assert quantile(np.array([0.5, 0.0, 0.5]), 0.5) == 0
     with pytest.raises(ArgumentError, match="demand must be whole units"):
         empirical(np.array([0.5]))
+    with pytest.raises(ArgumentError, match="demand must be whole units"):
+        empirical(np.array([1.0, np.inf]))
 
 
 def test_bad_arguments_are_refused() -> None:
@@ -48,6 +50,8 @@ def test_bad_arguments_are_refused() -> None:
         geometric(float("nan"))
     with pytest.raises(ArgumentError, match=r"deviation must be above 0, got 0.0"):
         newsvendor_normal(1.0, 1.0, 5.0, 0.0)
+    with pytest.raises(ArgumentError, match=r"holding_cost must be above 0, got -2.0"):
+        newsvendor_discrete(-2.0, 1.0, np.array([0.5, 0.5]))
     with pytest.raises(ArgumentError, match=r"must sum to 1, got 0.9"):
         require_probabilities(np.array([0.5, 0.4]))
     with pytest.raises(ArgumentError, match="not negative"):

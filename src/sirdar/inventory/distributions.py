@@ -34,7 +34,7 @@ def geometric(mean: float) -> Probabilities:
 def empirical(demand: np.ndarray) -> Probabilities:
     """Frequencies of observed whole units."""
     units = np.asarray(demand)
-    if units.size == 0 or bool((units < 0).any()) or bool((units != np.floor(units)).any()):
+    if units.size == 0 or bool((units < 0).any()) or bool((units != np.floor(units)).any()) or np.isinf(units).any():
         msg = f"demand must be whole units, not negative, at least one, got {units.size} values"
         raise ArgumentError(msg)
     return np.bincount(units.ravel().astype(np.int64)) / units.size
