@@ -84,6 +84,13 @@ def test_a_series_that_was_never_there_borrows_from_the_others() -> None:
         uncensor(sales, in_stock, pool=False)
 
 
+@pytest.mark.parametrize("draw", [None, 1])
+def test_a_bound_beyond_all_chance_is_the_best_that_can_be_said(draw: int | None) -> None:
+    sales, in_stock = np.ones((1, 100)), np.ones((1, 100), dtype=bool)
+    sales[0, 50], in_stock[0, 50] = 500.0, False
+    assert uncensor(sales, in_stock, dispersion=0.0, seed=draw)[0, 50] == 500.0
+
+
 @pytest.mark.parametrize(
     ("sales", "in_stock", "dispersion", "sentence"),
     [
@@ -97,3 +104,6 @@ def test_a_series_that_was_never_there_borrows_from_the_others() -> None:
 def test_what_is_not_sales_is_refused(sales: list, in_stock: list, dispersion: float | None, sentence: str) -> None:
     with pytest.raises(ArgumentError, match=sentence):
         uncensor(sales, in_stock, dispersion=dispersion)
+    if dispersion is not None:
+        with pytest.raises(ArgumentError, match=sentence):
+            censored_means(sales, in_stock, dispersion)

@@ -55,10 +55,7 @@ def uncensor(
     sold, seen = _checked(sales, in_stock)
     if dispersion is None:
         dispersion = _dispersion(sold, seen, pool=pool)
-    elif not (np.isfinite(dispersion) and dispersion >= 0):
-        msg = f"dispersion must be a number not below 0, got {dispersion}"
-        raise ArgumentError(msg)
-    means = _means(sold, seen, dispersion, pool=pool)[:, None]
+    means = _means(sold, seen, _dispersed(dispersion), pool=pool)[:, None]
     if seed is None:
         wanted = at_least(sold, means, dispersion)
     else:
@@ -68,7 +65,7 @@ def uncensor(
 
 def censored_means(sales: ArrayLike, in_stock: ArrayLike, dispersion: float = 0.0, *, pool: bool = True) -> Means:
     """Mean demand per step of each series. Without `pool`, the maximum of the censored likelihood."""
-    return _means(*_checked(sales, in_stock), dispersion, pool=pool)
+    return _means(*_checked(sales, in_stock), _dispersed(dispersion), pool=pool)
 
 
 def at_least(sold: np.ndarray, mean: np.ndarray, dispersion: float) -> np.ndarray:
@@ -157,12 +154,20 @@ def _draw(sold: Steps, mean: np.ndarray, dispersion: float, random: np.random.Ge
     tail = random.uniform(size=sold.shape) * _survival(sold, mean, dispersion)
     # The largest k with P(D >= k) >= tail, by bisection between the bound and far out.
     low = np.ceil(sold)
-    high = low + np.ceil(40 * (1 + mean * (1 + dispersion)))
+    # Where its chance vanishes in float64 the bound is the best that can be said, as in `at_least`.
+    high = low + np.where(tail > 0, np.ceil(40 * (1 + mean * (1 + dispersion))), 1.0)
     while (high - low > 1).any():
         middle = np.floor((low + high) / 2)
         reached = _survival(middle, mean, dispersion) >= tail
         low, high = np.where(reached, middle, low), np.where(reached, high, middle)
     return low
+
+
+def _dispersed(dispersion: float) -> float:
+    if not (np.isfinite(dispersion) and dispersion >= 0):
+        msg = f"dispersion must be a number not below 0, got {dispersion}"
+        raise ArgumentError(msg)
+    return dispersion
 
 
 def _checked(sales: ArrayLike, in_stock: ArrayLike) -> tuple[Steps, Mask]:
