@@ -185,6 +185,17 @@ def test_a_forecast_is_demand_to_draw_from(demand: ModuleType) -> None:
     assert torch.equal(found.cost, again.cost)
 
 
+@pytest.mark.parametrize("policy", [BaseStock(9.0), FixedLot(5.0, 3.0)])
+def test_demand_is_taken_as_it_lies_in_memory(policy: Policy) -> None:
+    problem, plain = InventoryProblem(1.0, 9.0, 2), np.random.default_rng(0).poisson(4.0, (2, 3, 12)).astype(float)
+    kinds = [plain.astype(kind) for kind in (np.float16, ">f8")]
+    tensors = [torch.tensor(plain, dtype=kind) for kind in (torch.float16, torch.bfloat16)]
+    fixed = np.broadcast_to(plain, plain.shape)  # read-only
+    for demand in (*kinds, *tensors, fixed, np.asfortranarray(plain), plain[..., ::-1].copy()[..., ::-1]):
+        cost = simulate(policy, problem, demand).cost
+        np.testing.assert_array_equal(cost, simulate(policy, problem, plain).cost)
+
+
 def test_bad_input_is_refused() -> None:
     problem, ones = InventoryProblem(), np.ones((2, 5))
     with pytest.raises(ArgumentError, match="lead_time 5 lies beyond the 5 steps of demand"):
@@ -197,6 +208,8 @@ def test_bad_input_is_refused() -> None:
         simulate(NeverOrder(), problem, ones, Stock([1.0]))
     with pytest.raises(ArgumentError, match=r"warm_up must lie in 0..4, got 5"):
         simulate(NeverOrder(), problem, ones, warm_up=5)
+    with pytest.raises(ArgumentError, match=r"demand must have shape .*, got \(0, 5\)"):
+        simulate(NeverOrder(), problem, ones[:0])
     with pytest.raises(ArgumentError, match="the policy ordered -1 for series 0 in step 0"):
         simulate(ConstantOrder(-1.0), replace(problem, rules=OrderRules(case_pack=0.0)), ones)
     with pytest.raises(ArgumentError, match="lot must be above 0, got 0"):

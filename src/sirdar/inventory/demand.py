@@ -20,11 +20,11 @@ def paths(
     `require_demand` for the sentence.
 
     Raises:
-        ArgumentError: demand is not a number somewhere, negative, or has no axis of time.
+        ArgumentError: demand is not a number somewhere, negative, or has no series or no time.
     """
     if isinstance(demand, Forecast):
         return np.maximum(np.moveaxis(demand.sample(samples, seed=seed), -1, 0), 0.0)
-    if demand.ndim < 2 or demand.shape[-1] == 0:
+    if demand.ndim < 2 or 0 in demand.shape:
         msg = f"demand must have shape [series, time] or [..., series, time], got {tuple(demand.shape)}"
         raise ArgumentError(msg)
     if not later:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -57,8 +58,7 @@ def simulate(
         ArgumentError: shapes disagree, demand is negative or not a number, the lead time exceeds the time, or the
             policy breaks a limit that series share.
     """
-    wanted = torch.as_tensor(paths(demand, samples, seed, later=True))
-    wanted = wanted if wanted.is_floating_point() else wanted.to(torch.float64)
+    wanted = _tensor(paths(demand, samples, seed, later=True))
     start = require_fitting(problem, tuple(wanted.shape), stock, warm_up)
     counting = _Counting(warm_up, seed)
     weights = [counting.weight(step, problem.discount) for step in range(wanted.shape[-1])]
@@ -72,6 +72,16 @@ def simulate(
         gone = trajectory.demand if problem.backlog else trajectory.sold
         require_within(problem, start, trajectory.orders.detach().numpy(), gone.detach().numpy())
     return Ledger(trajectory, problem, warm_up, sums)
+
+
+def _tensor(demand: Any) -> Tensor:  # noqa: ANN401 - numpy's or torch's
+    """Demand in float32 or float64, and in memory that torch may share."""
+    if not isinstance(demand, Tensor):
+        kind = demand.dtype if demand.dtype in (np.float32, np.float64) else np.float64
+        demand = torch.from_numpy(np.require(demand, kind, ("C", "W")))
+    if demand.dtype in (torch.float32, torch.float64):
+        return demand
+    return demand.to(torch.float32 if demand.is_floating_point() else torch.float64)
 
 
 @dataclass(frozen=True)
