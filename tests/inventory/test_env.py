@@ -113,6 +113,15 @@ def test_seeds_choose_series_and_windows() -> None:
     assert not cut.any()
 
 
+@pytest.mark.parametrize("action", [-0.5, 1.5, np.nan])
+def test_no_order_is_negative_or_beyond_the_largest(action: float) -> None:
+    problem = InventoryProblem(1.0, 9.0, 2, trade=Trade(3.0, 1.0), rules=OrderRules(case_pack=0.0))
+    for env, count in ((InventoryEnv(problem, DEMAND), 1), (InventoryVectorEnv(problem, DEMAND, count=2), 2)):
+        env.reset(seed=0)
+        with pytest.raises(ArgumentError, match=r"an action must lie in \[0, 1\], got (-0.5|1.5|nan) for episode"):
+            env.step(np.array([[0.5]] * (count - 1) + [[action]]))
+
+
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(ArgumentError, match="length must not exceed the 12 steps of demand, got 13"):
         InventoryEnv(PROBLEM, DEMAND, length=13)

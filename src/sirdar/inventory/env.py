@@ -105,7 +105,12 @@ class Shelves:
 
     def order(self, actions: np.ndarray) -> tuple[Each, dict[str, np.ndarray]]:
         """One step of all episodes: rewards, and the cost split, units sold and late, and service since they began."""
-        quantity = np.asarray(actions, dtype=np.float64).reshape(self.count) * self.most
+        share = np.asarray(actions, dtype=np.float64).reshape(self.count)
+        wrong = np.flatnonzero(~((share >= 0) & (share <= 1)))  # a negative order would be paid for
+        if len(wrong):
+            msg = f"an action must lie in [0, 1], got {share[wrong[0]]:g} for episode {wrong[0]}"
+            raise ArgumentError(msg)
+        quantity = share * self.most
         rules = self.problem.take(self.series).rules if self.problem.series is not None else self.problem.rules
         placed = permitted(quantity, rules, self.on_hand + self.lanes.sum(axis=1))
         self.lanes[np.arange(self.count), self.lead[self.series]] += placed
