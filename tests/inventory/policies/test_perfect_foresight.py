@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Perfect foresight: by hand, and that no policy is cheaper."""
 
+from itertools import product
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,6 +72,28 @@ def test_nothing_is_cheaper(seed: int, lead: int, review: int, lost: float, *, b
     best = simulate(PerfectForesight(demand), problem, demand, stock).cost
     for rival in (BaseStock(random.uniform(0, 20, 4)), ConstantOrder(random.uniform(0, 9, 4))):
         assert (best <= simulate(rival, problem, demand, stock).cost + 1e-6).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    lead=st.integers(0, 2),
+    review=st.integers(1, 2),
+    discount=st.sampled_from([0.6, 0.9, 1.0]),
+    prices=st.sampled_from([(0.0, 0.0), (0.0, 1.0), (3.0, 1.0), (3.0, 2.0)]),
+)
+def test_no_plan_earns_more(seed: int, lead: int, review: int, discount: float, prices: tuple[float, float]) -> None:
+    demand = np.random.default_rng(seed).integers(0, 3, (1, 4)).astype(np.float64)
+    lost = float(np.random.default_rng(seed).uniform(0.3, 4.0))
+    problem = InventoryProblem(1.0, lost, lead, review, discount=discount, trade=Trade(*prices), rules=FREE)
+    plans = np.array(list(product(range(int(demand.sum()) + 1), repeat=len(range(0, 4, review)))), dtype=np.float64)
+
+    class Planned:
+        def order(self, state: State) -> torch.Tensor:
+            return torch.as_tensor(plans[:, [state.step // review]])
+
+    planned = simulate(Planned(), problem, np.tile(demand, (len(plans), 1, 1))).profit
+    assert float(simulate(PerfectForesight(demand), problem, demand).profit) >= float(planned.max()) - 1e-9
 
 
 def test_shared_room_is_kept() -> None:

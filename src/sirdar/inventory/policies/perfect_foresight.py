@@ -24,9 +24,10 @@ Series = Float[np.ndarray, " series"]
 class PerfectForesight:
     """The policy that has seen the future.
 
-    Without fixed order costs, lot sizes and shared limits no policy can cost less, once its first order has arrived.
-    With them it is a strong mark, not a bound: fixed costs are not weighed, and limits are kept by a price. Where units
-    cost and customers wait, one who leaves those unserved that wait at the end can cost less.
+    Without fixed order costs, lot sizes and shared limits no policy can cost less, or earn more where there is a price,
+    once its first order has arrived. With them it is a strong mark, not a bound: fixed costs are not weighed, and
+    limits are kept by a price. Nor is it one where customers wait and there is a price or a unit cost: it takes those
+    who wait at the end for served later.
 
     Args:
         demand: every step of what is going to be simulated, [series, time]; nothing is wanted after it.
@@ -62,10 +63,10 @@ class PerfectForesight:
             stock = np.where(more < lead, after, stock)
         wanted = np.stack([self._ahead(step, lead, more) for more in range(int(review.max()))], axis=1)
         if not shared(problem):
-            return _lacking(stock, wanted, _worth(problem, review, np.zeros(len(stock))))
+            return _lacking(stock, wanted, _worth(problem, lead, review, np.zeros(len(stock))))
 
         def solve(unit_price: Series) -> Series:
-            return _lacking(stock, wanted, _worth(problem, review, unit_price))
+            return _lacking(stock, wanted, _worth(problem, lead, review, unit_price))
 
         return within_limits(solve, problem, on_hand + pipeline.sum(axis=-1))
 
@@ -80,16 +81,21 @@ class PerfectForesight:
         return np.where(known, self.demand[rows, np.minimum(at, self.demand.shape[1] - 1)], 0.0)
 
 
-def _worth(problem: InventoryProblem, review: np.ndarray, unit_price: Series) -> np.ndarray:
+def _worth(problem: InventoryProblem, lead: np.ndarray, review: np.ndarray, unit_price: Series) -> np.ndarray:
     """Whether a unit pays that is wanted 0, 1, ... steps after its arrival: [series, step]."""
-    steps = np.arange(int(review.max()))
-    trade = problem.trade
-    # A unit that is missing is lost, or waits until the next order comes.
-    saved = np.reshape(problem.lost_sale_cost, (-1, 1)) * (review[:, None] - steps if problem.backlog else 1.0)
-    # Who waits pays and is served in the end: with backlog, price and purchase are the same either way.
-    margin = 0.0 if problem.backlog else np.reshape(np.subtract(trade.price, trade.unit_cost), (-1, 1))
-    carried = np.reshape(problem.carrying_cost, (-1, 1)) * steps
-    return (saved + margin - carried > unit_price[:, None]) & (steps < review[:, None])
+    steps, trade = np.arange(int(review.max())), problem.trade
+    hold, lose, price, cost = (
+        np.reshape(x, (-1, 1)) for x in (problem.holding_cost, problem.lost_sale_cost, trade.price, trade.unit_cost)
+    )
+    money = problem.discount ** (lead[:, None] + steps)  # of each step, worth so much when the order is placed
+    carried = hold * (money.cumsum(axis=1) - money)
+    if problem.backlog:  # what is missing waits until the next order comes, and is bought and paid for then
+        waited = (money * (steps < review[:, None]))[:, ::-1].cumsum(axis=1)[:, ::-1]
+        then = problem.discount ** review[:, None]
+        saved = lose * waited + price * (money - money[:, :1] * then) - cost * (1 - then)
+    else:
+        saved = (lose + price) * money - cost
+    return (saved - carried > unit_price[:, None]) & (steps < review[:, None])
 
 
 def _lacking(stock: Series, wanted: np.ndarray, worth: np.ndarray) -> Series:
