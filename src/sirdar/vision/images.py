@@ -29,16 +29,6 @@ from sirdar.errors import ArgumentError, DataError
 
 VOID = 255
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-_ORIENTATION = 0x0112  # its tag in EXIF
-_TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
 
 
 @dataclass(frozen=True)
@@ -245,15 +235,14 @@ def decoded_mask(data: bytes, size: tuple[int, int] | None = None) -> UInt8[np.n
 
 def _upright(data: bytes) -> Any:  # noqa: ANN401 - Pillow's image
     """A file's image as viewers show it."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     picture = Image.open(io.BytesIO(data))
     picture.load()
     try:
-        turn = _TURNS.get(picture.getexif().get(_ORIENTATION))
+        return ImageOps.exif_transpose(picture)
     except (OSError, SyntaxError, ValueError, struct.error):  # notes that nobody can read; the pixels are whole
-        turn = None
-    return picture if turn is None else picture.transpose(Image.Transpose[turn])
+        return picture
 
 
 def _pillow() -> tuple[Any, tuple[type[Exception], ...]]:
