@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Claim: a search under a byte budget halves a classifier's memory on Ethos-U55-256 within half a point of top-1.
 
-The budget is 276 KiB for int8 parameters and peak SRAM together; the baseline, a small MobileNetV2 for thumbnails,
-breaks it. Searched on 45,000 CIFAR-10 training images; the six best on 5,000 others of them are trained for as long as
-the final networks, and the best of these is chosen. It is trained again on all 50,000 with five seeds and judged on
-the 10,000 test images. The expert's rules - no depthwise convolution, even channels in multiples of the parallelism -
-are applied to the baseline without any search and trained alike. Trainings are short (1.3 passes over the images): what
-is compared are networks at equal, small effort.
+The budget is 268 KiB for peak SRAM and weights as Arm's compiler codes them; the baseline, a small MobileNetV2 for
+thumbnails, breaks it. Searched on 45,000 CIFAR-10 training images, judged on 5,000 others of them, with trainings as
+long as the final ones; the best is trained again on all 50,000 with three seeds and judged on the 10,000 test images.
+The expert's rules - no depthwise convolution, even channels in multiples of the parallelism, weights of 15 values - are
+applied to the baseline without any search and trained alike. Trainings are short (1.3 passes over the images): what is
+compared are networks at equal, small effort.
 
-This is the third search whose result was scored. The first, under 256 KiB, of 10 trainings of 150 steps judged on 2,000
-images, lost 3.2 points of test top-1; the second, of 24 trainings of 200 steps under 276 KiB with four candidates of an
-engineer, 1.9. What was new in the third: "fused-first" stages, since the winner's peak was the first block's expansion
-at full resolution, and the play-off, since 200 steps do not tell what 500 will. The first candidate by hand had already
-been trained for 500 steps and judged on the validation images. The play-off was to be of four, and was widened to six
-after its first result; the winner was among the four. Three seeds put it 1.1 points below the baseline, with intervals
-of +-2.8; two more seeds of all three networks were then added to narrow them.
+This is the fourth search whose result was scored. The first, under 256 KiB, of 10 trainings of 150 steps, lost 3.2
+points of test top-1; the second, of 24 trainings of 200 steps under 276 KiB with four candidates of an engineer, 1.9;
+the third, with "fused-first" stages and a play-off of trainings of 500 steps, 1.2 (five seeds). All counted a byte for
+each weight. What is new is clustering: 15 values of weights from 70 % of a training on, which the compiler packs, leave
+room for twice the weights. On the validation images, one seed, a network of 452,000 parameters had .6456 without it,
+.6304 with it from the first step, .6472 with it from 70 % on; its candidates here are smaller, by an engineer's choice.
 
     python benchmarks/search_classification.py --data DIR --runs RUNS   (goes on where it was killed)
 """
@@ -32,54 +31,43 @@ from torch import Tensor, nn
 from vision_runs import Arm, Plan, PlayOff, Studies, finished
 
 from sirdar.recipes import classification
+from sirdar.search.compress import CLUSTERS
 from sirdar.search.space import Candidate
 from sirdar.vision.classification import classified_by, top1
 from sirdar.vision.images import Labelled, signed
 from sirdar.vision.training import Schedule
 
-PRODUCT = replace(
-    classification.PRODUCT, schedule=replace(classification.PRODUCT.schedule, steps=200, precision="bf16")
-)
-FINAL = Schedule(
-    steps=500, batch=128, learning_rate=0.1, optimiser="sgd", weight_decay=5e-4, average=0.99, precision="bf16"
-)
+FINAL = Schedule(steps=500, batch=128, learning_rate=0.1, optimiser="sgd", weight_decay=5e-4, average=0.99)
+PRODUCT = replace(classification.PRODUCT, schedule=FINAL)
 BATCH = 100
-BUDGET_BYTES = 276 * 1024
+BUDGET_BYTES = 268 * 1024
 DISTANCE = 0.01  # between the rules' accuracy and the search's
-TRIALS = 12
-PLAY_OFF = 6
-SEEDS = 5
-# An engineer's: kind and expansion of the first stage, then channels and blocks of each, and of the layer on top.
-BY_HAND = (
-    ("fused-first", 6, (16, 48, 96), (3, 4, 1), 256),
-    ("fused-first", 6, (16, 48, 128), (3, 4, 1), 256),
-    ("fused-first", 4, (24, 48, 96), (3, 4, 1), 256),
-    ("ibn", 6, (16, 48, 80), (3, 3, 1), 256),  # the second search's
-)
+TRIALS = 5
+SEEDS = 3
+# An engineer's: expansion and channels of the last stage, blocks of each, and the layer on top.
+BY_HAND = ((4, 96, (3, 4, 4), 256), (6, 80, (3, 4, 3), 256), (6, 96, (3, 4, 2), 256), (6, 96, (2, 3, 3), 128))
 
 
 def arms(_base: Mapping[str, float]) -> tuple[Arm, ...]:
-    """One search under the budget, from what the rules say, narrowed to keep to it, and an engineer's candidates."""
-    space, rules = classification.SPACE, classification.by_rules(classification.BASELINE).as_dict()
-    first = (space.candidate(rules | {"stage3.channels": 80}), *(by_hand(*row) for row in BY_HAND))
-    return (Arm("budget", space, TRIALS, {"memory_bytes": float(BUDGET_BYTES)}, first),)
+    """One search under the budget, from an engineer's candidates."""
+    first = tuple(by_hand(*row) for row in BY_HAND)
+    return (Arm("budget", classification.SPACE, TRIALS, {"memory_bytes": float(BUDGET_BYTES)}, first),)
 
 
-def by_hand(
-    kind: str, expansion: int, channels: tuple[int, int, int], blocks: tuple[int, int, int], top: int
-) -> Candidate:
-    """The baseline with another first stage, and other channels and blocks."""
-    values = classification.BASELINE.as_dict() | {"stage1.kind": kind, "stage1.expansion": expansion}
-    for stage, (width, count) in enumerate(zip(channels, blocks, strict=True), 1):
-        values |= {f"stage{stage}.channels": width, f"stage{stage}.blocks": count}
-    return classification.SPACE.candidate(values | {"top.channels": top})
+def by_hand(expansion: int, channels: int, blocks: tuple[int, int, int], top: int) -> Candidate:
+    """The baseline with its first block fused and narrower, another last stage, other depths, and clustered weights."""
+    values = {"stage1.kind": "fused-first", "stage1.expansion": 4, "top.channels": top, CLUSTERS: 15}
+    values |= {"stage3.expansion": expansion, "stage3.channels": channels}
+    values |= {f"stage{stage}.blocks": count for stage, count in enumerate(blocks, 1)}
+    return classification.SPACE.candidate(classification.BASELINE.as_dict() | values)
 
 
-def roles(_studies: Studies, play_off: PlayOff) -> dict[str, Candidate]:
-    """The baseline, the best of the play-off by validation top-1, and the rules."""
+def roles(studies: Studies, _play_off: PlayOff) -> dict[str, Candidate]:
+    """The baseline, the best of the search by validation top-1, and the rules."""
+    _, _, trials = studies["budget"]
+    best = max((trial for trial in trials if trial.usable), key=lambda trial: trial.measures["top1"])
     rules = classification.by_rules(classification.BASELINE)
-    best = max(play_off, key=lambda candidate: play_off[candidate])
-    return {"baseline": classification.BASELINE, "searched": best, "rules": rules}
+    return {"baseline": classification.BASELINE, "searched": best.candidate, "rules": rules}
 
 
 def int8_top1(file: bytes, test: Labelled) -> float:
@@ -101,7 +89,7 @@ def plan_of(folder: Path) -> tuple[Plan, Tensor]:
         quantised = int8_top1(vr.int8_file(network, calibration, BATCH), test)
         return {"top1": top1(classified_by(network, test), labels), "top1_int8": quantised}
 
-    return Plan(PRODUCT, lambda: search, lambda: final, score, arms, roles, FINAL, SEEDS, PLAY_OFF), calibration
+    return Plan(PRODUCT, lambda: search, lambda: final, score, arms, roles, FINAL, SEEDS), calibration
 
 
 def main() -> None:

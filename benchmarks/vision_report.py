@@ -17,9 +17,10 @@ from vision_runs import Runs
 from sirdar.deploy.compiled import compile_tflite
 from sirdar.deploy.tflite import predict, write
 from sirdar.recipes.vision_deploy import deliver
-from sirdar.recipes.vision_product import Product, bytes_of
+from sirdar.recipes.vision_product import Product
 from sirdar.search.expert import find_rules
 from sirdar.search.space import Candidate
+from sirdar.vision.blocks import parameter_count
 
 Calibration = Callable[[Candidate], Tensor]
 
@@ -50,14 +51,14 @@ def int8_outputs(file: bytes, images: Tensor, batch: int) -> list[tuple[Tensor, 
 
 
 def compiled(product: Product, candidate: Candidate, file: bytes) -> dict[str, float]:
-    """Vela's estimates for a trained int8 file, and the bytes of parameters."""
+    """Vela's estimates for a trained int8 file, the bytes of parameters as it codes them, and their number."""
     report = compile_tflite(file, product.chip)
-    parameters = bytes_of(product.network(candidate))
     return {
         "latency_s": report.latency_s,
         "peak_bytes": float(report.sram_bytes),
-        "parameter_bytes": float(parameters),
-        "memory_bytes": float(report.sram_bytes + parameters),
+        "parameters": float(parameter_count(product.network(candidate))),
+        "parameter_bytes": float(report.weight_bytes),
+        "memory_bytes": float(report.sram_bytes + report.weight_bytes),
         "macs": float(report.macs),
         "host_operators": float(report.host_operators),
     }

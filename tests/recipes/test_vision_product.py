@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sirdar.deploy.compiled import ethos_u
+from sirdar.deploy.compiled import compile_tflite, ethos_u
+from sirdar.deploy.tflite import write
 from sirdar.errors import ArgumentError, DataError
 from sirdar.recipes import classification, detection, segmentation
 from sirdar.recipes.vision_product import (
     Data,
     Product,
     ProductTask,
-    bytes_of,
     compiled_cost,
     digest_of,
     held_out,
@@ -25,7 +25,6 @@ from sirdar.recipes.vision_product import (
 )
 from sirdar.search.study import Options
 from sirdar.search.zeroshot import scored
-from sirdar.vision.blocks import parameter_count
 from sirdar.vision.images import VOID, Boxed, Labelled, Masked
 
 MODULES = (detection, classification, segmentation)
@@ -74,10 +73,26 @@ def test_a_fused_first_block_lowers_the_peak_and_the_others_stay_bottlenecks() -
     assert cost(led).energy_j == pytest.approx(ethos_u("ethos-u55-256").power_w.value * cost(led).latency_s)
 
 
-def test_parameter_bytes_are_weights_and_wide_biases() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(5, 2))
-    assert parameter_count(network) == 3 * 8 * 9 + 8 + 10 + 2
-    assert bytes_of(network) == 3 * 8 * 9 + 10 + 4 * (8 + 2)
+def test_clustered_weights_take_fewer_bytes_and_less_time_on_the_target() -> None:
+    pytest.importorskip("ethosu")
+    price = compiled_cost(classification.PRODUCT)
+    plain = classification.BASELINE
+    few = classification.SPACE.candidate(plain.as_dict() | {"compress.clusters": 15})
+    assert price(few).parameter_bytes < 0.5 * price(plain).parameter_bytes
+    assert price(few).latency_s < 0.75 * price(plain).latency_s
+
+
+def test_a_clustered_candidate_leaves_as_one_that_compiles_as_small() -> None:
+    """Trained for three steps; the file that it leaves as is about as small as the price of made-up weights said."""
+    pytest.importorskip("ethosu")
+    candidate = classification.SPACE.candidate(classification.BASELINE.as_dict() | {"compress.clusters": 15})
+    data, product = _data("classification"), classification.PRODUCT
+    task = ProductTask(product, data, replace(product.schedule, steps=3, batch=8))
+    network, _ = task.trained(candidate, 0)
+    assert set(network.state_dict()) == set(product.network(candidate).state_dict())
+    images = data.calibration(candidate)
+    found = compile_tflite(write(network, images[:1], [images]), product.chip).weight_bytes
+    assert found == pytest.approx(compiled_cost(product)(candidate).parameter_bytes, rel=0.25)
 
 
 def test_fusing_early_is_faster_and_fusing_all_is_slower_on_the_target() -> None:

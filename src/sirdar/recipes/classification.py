@@ -4,8 +4,9 @@
 The baseline is a small MobileNetV2 for thumbnails. The space decides, for each of three stages, what its blocks are,
 how many, how wide, and by how much they expand. "fused-first" is an inverted bottleneck whose first block, which halves
 the resolution, is fused: what it expands never stands in memory at the full resolution, where activations peak (the
-fused blocks of EfficientNetV2, Tan and Le 2021, stand at the front for their speed). `by_rules` applies the rules that
-winners share, without any search.
+fused blocks of EfficientNetV2, Tan and Le 2021, stand at the front for their speed). And weights may be clustered: the
+compiler packs weights of few values into four or five bits. `by_rules` applies the rules that winners share, without
+any search.
 """
 
 from dataclasses import replace
@@ -16,6 +17,7 @@ import numpy as np
 from torch import nn
 
 from sirdar.recipes.vision_product import Data, Product, digest_of, folder_of, held_out, searched, spread, stage_of
+from sirdar.search.compress import CLUSTERS
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block
 from sirdar.vision.classification import ClassificationTask, Classifier, classified_by, top1
@@ -48,10 +50,11 @@ SPACE = SearchSpace(
         Choice("stem.channels", (16, 24)),
         *(choice for row in zip(_NAMES, _CHANNELS, _COUNTS, strict=True) for choice in _stage(*row)),
         Choice("top.channels", (0, 128, 256)),
+        Choice(CLUSTERS, (0, 15, 23, 31)),
     ),
 )
 BASELINE = SPACE.candidate(
-    {"stem.channels": 16, "top.channels": 256}
+    {"stem.channels": 16, "top.channels": 256, CLUSTERS: 0}
     | {f"{name}.kind": "ibn" for name in _NAMES}
     | {f"{name}.expansion": 6 for name in _NAMES}
     | {"stage1.channels": 24, "stage2.channels": 48, "stage3.channels": 96}
@@ -62,8 +65,8 @@ BASELINE = SPACE.candidate(
 def by_rules(candidate: Candidate, parallelism: int = 16) -> Candidate:
     """The expert's rules applied to a network without any search.
 
-    No depthwise convolution: every bottleneck becomes a plain convolution; channels become even multiples of the
-    chip's parallelism where the space has them; no layer in front of the mean.
+    No depthwise convolution: every bottleneck becomes a plain convolution; channels rise to an even multiple of the
+    chip's parallelism where the space has one; no layer in front of the mean; weights of 15 values.
 
     Args:
         candidate: of the classification space.
@@ -72,10 +75,10 @@ def by_rules(candidate: Candidate, parallelism: int = 16) -> Candidate:
     values = candidate.as_dict()
     for name, channels in zip(_NAMES, _CHANNELS, strict=True):
         present = int(values[f"{name}.channels"])
-        even = [option for option in channels if option % parallelism == 0]
+        even = [option for option in channels if option % (2 * parallelism) == 0]
         values[f"{name}.kind"] = "standard"
-        values[f"{name}.channels"] = min(even, key=lambda option, wanted=present: (abs(option - wanted), option))
-    values["top.channels"] = 0
+        values[f"{name}.channels"] = min((option for option in even if option >= present), default=max(channels))
+    values |= {"top.channels": 0, CLUSTERS: 15}
     return SPACE.candidate({name: value for name, value in values.items() if not name.endswith(".expansion")})
 
 

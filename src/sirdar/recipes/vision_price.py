@@ -6,16 +6,17 @@ from sirdar.units import Cost
 from sirdar.workload.graph import Graph
 
 
-def estimated(graph: Graph, chip: str) -> Cost:
+def estimated(graph: Graph, chip: str, values: int | None = None) -> Cost:
     """Compiler's estimates of latency, energy and memory; not measurements.
 
     Args:
         graph: operators of a network for one image.
         chip: such as "ethos-u85-512".
+        values: how many the weights take, where they are clustered.
 
     Returns:
-        Vela's latency and peak of SRAM, the chip's power for that long, and the bytes of int8 weights and four for each
-        channel of a batch norm.
+        Vela's latency, peak of SRAM and bytes of weights and biases as it codes them, and the chip's power for that
+        long.
 
     Raises:
         ArgumentError: there is no such Ethos-U.
@@ -24,11 +25,11 @@ def estimated(graph: Graph, chip: str) -> Cost:
     from sirdar.deploy.compiled import compile_tflite, ethos_u
     from sirdar.deploy.tflite import from_graph
 
-    found = compile_tflite(from_graph(graph), chip)
+    found = compile_tflite(from_graph(graph, values=values), chip)
     return Cost(
         latency_s=found.latency_s,
         energy_j=energy(ethos_u(chip), found.latency_s).mid_j,
         peak_bytes=float(found.sram_bytes),
-        parameter_bytes=float(graph.parameter_bytes("int8")),
+        parameter_bytes=float(found.weight_bytes),
         macs=float(found.macs),
     )

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from sirdar.errors import ArgumentError, DataError
+from sirdar.search.compress import CLUSTERS, clustering
 from sirdar.search.space import Candidate, SearchSpace, Value
 from sirdar.units import Cost
-from sirdar.vision.blocks import Block, parameter_count
+from sirdar.vision.blocks import Block
 from sirdar.vision.graph import graph_of
 from sirdar.vision.training import Schedule, Task, seeded, train
 from sirdar.workload.graph import Graph
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sirdar.search.study import Options, Study
 
 Report = Callable[[int, float], None]
+CLUSTERED_FROM = 0.7  # of a training: weights that are free at first end with a better network
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class ProductTask:
         watch: Callable[[int, nn.Module], bool] | None = None,
         checkpoint: Path | None = None,
     ) -> tuple[nn.Module, float]:
-        """A candidate's trained network in evaluation mode, and the seconds that took.
+        """A candidate's trained network in evaluation mode, its weights clustered if it says so, and the seconds taken.
 
         Args:
             candidate: to train.
@@ -147,7 +149,9 @@ class ProductTask:
         network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         schedule = replace(self.schedule, seed=seed)
         every = max(1, -(-schedule.steps // (3 if watch else 20)))
-        train(network, self.data.task(candidate), schedule, checkpoint=checkpoint, watch=watch, watch_every=every)
+        task, clusters = self.data.task(candidate), int(candidate.get(CLUSTERS, 0))
+        with clustering(network, clusters, CLUSTERED_FROM) as told:
+            train(network, task, schedule, checkpoint=checkpoint, watch=watch, watch_every=every, before=told)
         return network, time.monotonic() - begin
 
 
@@ -172,17 +176,11 @@ def integer(value: Value) -> int:
     return int(value)
 
 
-def bytes_of(network: nn.Module) -> int:
-    """Bytes of the parameters as int8 weights with one int32 bias per output channel."""
-    weights = sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear))
-    return weights + 4 * (parameter_count(network) - weights)
-
-
 def compiled_cost(product: Product) -> Callable[[Candidate], Cost]:
     """What a candidate costs on the product's chip by Arm's compiler, with made-up weights."""
     from sirdar.recipes.vision_price import estimated
 
-    return lambda candidate: estimated(product.graph(candidate), product.chip)
+    return lambda candidate: estimated(product.graph(candidate), product.chip, int(candidate.get(CLUSTERS, 0)) or None)
 
 
 def held_out(labels: np.ndarray, folders: Sequence[str], every: int) -> np.ndarray:

@@ -1,33 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pruning and weight clustering as further moves of a search, and the bytes that are left.
 
-Both keep a network's shape. A task that wants them adds their choices to its space, applies them after training, and
-trains on with the masks kept (Han, Mao and Dally 2016, arXiv:1510.00149, sections 2 and 3).
+Both keep a network's shape. A task that wants them adds their choices to its space, and either applies them after
+training, and trains on with the masks kept (Han, Mao and Dally 2016, arXiv:1510.00149, sections 2 and 3), or trains
+within `clustering` from the start.
+
+An int8 file scales the weights of each output channel by the largest of them. Values that a layer shares are therefore
+shares of that largest one: then all channels hold the same few integers, and a compiler that codes weights by how often
+each stands there (Arm's Vela does) makes the file smaller and its reading faster.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from sirdar.errors import ArgumentError
 from sirdar.search.space import Candidate, Choice, SearchSpace
 
 PRUNED, CLUSTERS = "compress.pruned", "compress.clusters"
-_ROUNDS = 1000  # of k-means; 16 or 32 clusters take some hundreds to settle
+_ROUNDS = 1000  # of k-means; 15 or 31 clusters take some hundreds to settle
 
 
 def with_compression(
-    space: SearchSpace, pruned: Sequence[float] = (0.0, 0.5, 0.75), clusters: Sequence[int] = (0, 16, 32)
+    space: SearchSpace, pruned: Sequence[float] = (0.0, 0.5, 0.75), clusters: Sequence[int] = (0, 15, 31)
 ) -> SearchSpace:
     """The space with two more choices: the share of weights that are zero, and how many values the others take.
 
     Args:
         space: of networks.
         pruned: shares, 0 for none.
-        clusters: numbers of values, 0 for as they are.
+        clusters: numbers of values, 0 for as they are; Vela codes at most 32 of them well.
     """
     extra = (Choice(PRUNED, tuple(pruned)), Choice(CLUSTERS, tuple(clusters)))
     return SearchSpace(f"{space.name}, compressed", (*space.choices, *extra))
@@ -83,23 +91,54 @@ def keep(network: nn.Module, masks: dict[str, Tensor]) -> None:
 
 
 def cluster(network: nn.Module, clusters: int) -> None:
-    """Replaces the weights of each layer by so many values, in place; zeros stay zero and are a value of their own.
+    """Replaces the weights of each layer by so many values, in place; zeros stay zero.
 
-    The values are found by k-means from an even spread between the least and the largest weight (Han et al. 2016,
-    section 3.2).
+    The values are zero and, on either side of it, shares of each output channel's largest weight. They are found by
+    k-means from an even spread (Han et al. 2016, section 3.2).
 
     Raises:
-        ArgumentError: there are fewer than two clusters.
+        ArgumentError: there are fewer than three clusters.
     """
-    if clusters < 2:
-        msg = f"clusters must be at least 2, got {clusters}"
-        raise ArgumentError(msg)
+    steps = _steps(clusters)
     with torch.no_grad():
         for weight in _weights(network).values():
-            alive = weight != 0
-            values = weight[alive]
-            if len(values) > clusters:
-                weight[alive] = _clustered(values, clusters)
+            largest = _largest(weight)
+            shares = (weight.abs() / largest).flatten()
+            weight.copy_(_clustered(shares, steps).view_as(weight) * largest * weight.sign())
+
+
+@contextmanager
+def clustering(network: nn.Module, clusters: int, begin: float = 0.0) -> Iterator[Callable[[float], None]]:
+    """Within it the weights of all layers are used as if clustered, so that training finds ones that may be.
+
+    The values are an even spread over each output channel's range. A weight itself moves by the gradient of the value
+    that stands for it (straight through: Bengio et al. 2013, arXiv:1308.3432); on leaving it becomes that value.
+
+    Args:
+        network: changed in place; its layers' parameters have other names within.
+        clusters: values of a layer's weights; 0 leaves the network alone.
+        begin: the share of the training after which it begins.
+
+    Yields:
+        To be told the share of the training that is done.
+
+    Raises:
+        ArgumentError: there are one or two clusters.
+    """
+    layers = [layer for layer in network.modules() if clusters and isinstance(layer, nn.Conv2d | nn.Linear)]
+    even = _Even(_steps(clusters or 3), active=begin <= 0)
+    for layer in layers:
+        parametrize.register_parametrization(layer, "weight", even)
+
+    def tell(done: float) -> None:
+        even.active = done >= begin
+
+    try:
+        yield tell
+    finally:
+        tell(begin)
+        for layer in layers:
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
 
 
 def stored_bytes(network: nn.Module, dtype_bits: int = 8) -> float:
@@ -109,33 +148,65 @@ def stored_bytes(network: nn.Module, dtype_bits: int = 8) -> float:
 
     Args:
         network: pruned or clustered or neither.
-        dtype_bits: of a value as the chip holds it.
+        dtype_bits: of a value as the chip holds it, scaled by the largest of its output channel.
     """
     total = 0.0
     for parameter in network.parameters():
-        dense = parameter.numel() * dtype_bits
-        values, counts = torch.unique(parameter.detach(), return_counts=True)
+        value = parameter.detach()
+        held = torch.round(value / _largest(value) * (2 ** (dtype_bits - 1) - 1)) if value.dim() > 1 else value
+        values, counts = torch.unique(held, return_counts=True)
         share = counts.double() / counts.sum()
         coded = parameter.numel() * float(-(share * torch.log2(share)).sum()) + len(values) * dtype_bits
-        total += min(dense, coded)
+        total += min(parameter.numel() * dtype_bits, coded)
     return math.ceil(total / 8) * 1.0
+
+
+@final
+class _Even(nn.Module):
+    """A weight in even steps of each output channel's largest; its gradient is that of the value."""
+
+    def __init__(self, steps: int, *, active: bool) -> None:
+        super().__init__()
+        self.steps, self.active = steps, active
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if not self.active:
+            return weight
+        fixed = weight.detach()
+        largest = _largest(fixed)
+        return torch.round(fixed / largest * self.steps) / self.steps * largest + (weight - fixed)
+
+
+def _steps(clusters: int) -> int:
+    """Values on either side of zero."""
+    if clusters < 3:
+        msg = f"clusters must be at least 3, for zero and both signs, got {clusters}"
+        raise ArgumentError(msg)
+    return (clusters - 1) // 2
+
+
+def _largest(weight: Tensor) -> Tensor:
+    """Of each output channel, at least so much that it can be divided by."""
+    return weight.abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def _weights(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in network.named_parameters() if weight.dim() > 1}
 
 
-def _clustered(values: Tensor, clusters: int) -> Tensor:
-    ordered = values.double().sort().values
+def _clustered(shares: Tensor, steps: int) -> Tensor:
+    """Of numbers in 0..1, the nearest of zero and so many others."""
+    ordered = shares.double().sort().values
     sums = functional.pad(ordered.cumsum(0), (1, 0))
-    centres = torch.linspace(float(ordered[0]), float(ordered[-1]), clusters).to(ordered)
+    centres = torch.linspace(0, 1, steps + 1).to(ordered)
     for _ in range(_ROUNDS):
         ends = torch.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2, right=True)
         bounds = functional.pad(functional.pad(ends, (1, 0)), (0, 1), value=len(ordered))
         counts = bounds.diff()
         moved = torch.where(counts > 0, sums[bounds].diff() / counts.clamp(min=1), centres)
+        moved[0] = 0  # weights of both signs stand around it
         if torch.equal(moved, centres):
             break
         centres = moved
-    centres = centres.to(values)
-    return centres[torch.bucketize(values, (centres[1:] + centres[:-1]) / 2)]
+    centres = centres.to(shares)
+    return centres[torch.bucketize(shares, (centres[1:] + centres[:-1]) / 2)]

@@ -113,6 +113,7 @@ def train(
     checkpoint: Path | None = None,
     watch: Callable[[int, nn.Module], bool] | None = None,
     watch_every: int = 200,
+    before: Callable[[float], None] | None = None,
 ) -> nn.Module:
     """Trains in place, on the device where the network's weights are.
 
@@ -123,6 +124,7 @@ def train(
         checkpoint: a file that is written every `watch_every` steps, taken up if it exists, and removed at the end.
         watch: called with the number of steps done and the averaged network; stops the training when it returns True.
         watch_every: steps between two such calls.
+        before: called before each step with the share of steps done.
 
     Returns:
         The network itself with the averaged weights, in evaluation mode.
@@ -140,6 +142,8 @@ def train(
     begin = place.resume()
     network.train()
     for step in range(begin, schedule.steps):
+        if before is not None:
+            before(step / schedule.steps)
         _update(network, task, optimiser, schedule, step)
         average.follow(step)
         if (step + 1) % watch_every == 0 and step + 1 < schedule.steps:

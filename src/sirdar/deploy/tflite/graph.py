@@ -16,29 +16,34 @@ from sirdar.deploy.tflite.encode import encode
 from sirdar.deploy.tflite.graph_rules import RULES, Drawing, name_of
 from sirdar.deploy.tflite.layout import Value, channels_last
 from sirdar.deploy.tflite.net import Net
-from sirdar.errors import UnsupportedError
+from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.workload.graph import Graph, Operator
 
 _RECTIFIERS = {"relu": "RELU", "relu6": "RELU6", "hardtanh": "RELU6"}
 _FUSING = ("conv", "matmul")
 
 
-def from_graph(graph: Graph, seed: int = 0) -> bytes:
+def from_graph(graph: Graph, seed: int = 0, values: int | None = None) -> bytes:
     """An int8 TFLite file with the operators of a graph, for a compiler to be asked what they cost.
 
     Args:
         graph: of a trace, or one's own.
         seed: of the weights, which are normally distributed.
+        values: how many different ones they take, evenly apart, such as clustered weights do; any of int8 when None.
 
     Raises:
+        ArgumentError: fewer than three values.
         UnsupportedError: an operator is not covered; the sentence names it.
     """
-    return encode(draw(graph, seed)[0])
+    return encode(draw(graph, seed, values)[0])
 
 
-def draw(graph: Graph, seed: int = 0) -> tuple[Net, tuple[str, ...]]:
+def draw(graph: Graph, seed: int = 0, values: int | None = None) -> tuple[Net, tuple[str, ...]]:
     """What `from_graph` encodes, and for each TFLite operator in it the graph's operator that it does work of."""
-    drawing = Drawing(np.random.default_rng(seed))
+    if values is not None and values < 3:
+        msg = f"values of weights must be at least 3, got {values!r}"
+        raise ArgumentError(msg)
+    drawing = Drawing(np.random.default_rng(seed), values)
     owners: list[str] = []
     known: dict[str, Value | None] = {}
     for spec in graph.inputs:

@@ -56,15 +56,16 @@ class Drawing:
 
     Args:
         rng: of the weights.
+        values: how many different ones the weights take, evenly apart; any of int8 when None.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, values: int | None = None) -> None:
         self.net = Net()
         self.layout = Layout(self.net)
         self.activation = NO_ACTIVATION
         self.name = ""
-        numbers = np.rint(rng.standard_normal(1 << 16) * _SPREAD)
-        self._numbers = np.clip(numbers, -127, 127).astype(np.int8)
+        self._steps = None if values is None else (values - 1) // 2
+        self._numbers = rng.standard_normal(1 << 16)
 
     def made(self, name: str, shape: Sequence[int], *, integer: bool = False) -> int:
         """An activation with the range of all."""
@@ -76,7 +77,13 @@ class Drawing:
 
     def weights(self, shape: Sequence[int]) -> np.ndarray:
         """Int8 weights, the same for the same seed and shape."""
-        return np.resize(self._numbers, tuple(shape))
+        numbers = np.resize(self._numbers, tuple(shape))
+        if self._steps is None:
+            return np.clip(np.rint(numbers * _SPREAD), -127, 127).astype(np.int8)
+        channel = 3 if len(shape) == 4 and shape[0] == 1 else 0  # of a depthwise convolution it is the last
+        others = tuple(axis for axis in range(len(shape)) if axis != channel)
+        steps = np.rint(numbers / abs(numbers).max(axis=others, keepdims=True) * self._steps)
+        return np.rint(steps * (127 / self._steps)).astype(np.int8)
 
     def constant(self, shape: Sequence[int]) -> int:
         """A constant of one value."""
