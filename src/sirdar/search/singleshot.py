@@ -141,8 +141,10 @@ class SingleShot:
         for step in range(self.supernet.steps):
             batch = next(batches)
             teacher = self._learn(bank, largest, batch)[1]
-            drawn = [view.fallback, *(policy.draw(view, rng) for _ in range(self.supernet.randoms))]
-            for candidate in drawn:
+            self._learn(
+                bank, view.fallback, batch, teacher
+            )  # no draw: the policy's gradient is not the one of its loss
+            for candidate in [policy.draw(view, rng) for _ in range(self.supernet.randoms)]:
                 loss, _ = self._learn(bank, candidate, batch, teacher)
                 if step >= self.supernet.steps // 4:  # the first losses tell how new the weights are, nothing else
                     policy.learn(candidate, -loss - self._term(candidate))
