@@ -181,6 +181,18 @@ def test_the_distribution_learns_each_choice_though_the_smallest_is_bad_for_one(
         assert likeliest == {"width": 16, "kind": "relu", "depth": 1}
 
 
+def test_shared_weights_follow_the_seed_where_a_network_drops_out() -> None:
+    class Dropping(Regression):
+        def network(self, candidate: Candidate) -> nn.Module:
+            return nn.Sequential(nn.Dropout(0.5), super().network(candidate), nn.Dropout(0.5))
+
+    found = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        found.append(SingleShot(Dropping(), Supernet(steps=3)).scores(view(), [SPACE.smallest(), SPACE.largest()]))
+    assert found[0].tolist() == found[1].tolist()
+
+
 def test_a_latency_term_needs_costs_and_a_target() -> None:
     with pytest.raises(ArgumentError, match="give priced"):
         SingleShot(Regression(), Supernet(latency_weight=1.0, target_s=1.0))

@@ -126,7 +126,8 @@ def recalibrate(network: nn.Module, task: Shared, batches: int = 8, seed: int = 
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over the batches
     network.train()
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # of dropout and the like
         for inputs, _ in islice(task.batches(seed), batches):
             network(inputs)
     for norm, momentum in zip(norms, before, strict=True):

@@ -137,19 +137,19 @@ class SingleShot:
         """The shared weights and the distribution over candidates after training."""
         bank, policy = WeightBank(view.seed), Policy(view.space, self.supernet.policy_rate)
         rng = np.random.default_rng((view.seed, 15485863))
-        batches, largest = self.task.batches(view.seed), view.space.largest()
-        for step in range(self.supernet.steps):
-            batch = next(batches)
-            teacher = self._learn(bank, largest, batch)[1]
-            self._learn(
-                bank, view.fallback, batch, teacher
-            )  # no draw: the policy's gradient is not the one of its loss
-            for candidate in [policy.draw(view, rng) for _ in range(self.supernet.randoms)]:
-                loss, _ = self._learn(bank, candidate, batch, teacher)
-                if step >= self.supernet.steps // 4:  # the first losses tell how new the weights are, nothing else
-                    policy.learn(candidate, -loss - self._term(candidate))
-            done = step / self.supernet.steps
-            bank.step(self.supernet.rate * min(1.0, 10 * done + 0.1) * 0.5 * (1 + np.cos(np.pi * done)))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(view.seed)  # of dropout and the like
+            batches, largest = self.task.batches(view.seed), view.space.largest()
+            for step in range(self.supernet.steps):
+                batch = next(batches)
+                teacher = self._learn(bank, largest, batch)[1]
+                self._learn(bank, view.fallback, batch, teacher)  # no draw, so the distribution learns nothing from it
+                for candidate in [policy.draw(view, rng) for _ in range(self.supernet.randoms)]:
+                    loss, _ = self._learn(bank, candidate, batch, teacher)
+                    if step >= self.supernet.steps // 4:  # the first losses tell how new the weights are, nothing else
+                        policy.learn(candidate, -loss - self._term(candidate))
+                done = step / self.supernet.steps
+                bank.step(self.supernet.rate * min(1.0, 10 * done + 0.1) * 0.5 * (1 + np.cos(np.pi * done)))
         return bank, policy
 
     def scores(self, view: View, candidates: Sequence[Candidate]) -> np.ndarray:
