@@ -3,6 +3,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,19 @@ def test_what_is_used_up_is_written_down_after_each_trial(tmp_path: Path) -> Non
 
     study = search(TOY, Looking(), trials=3, seed=1, options=Options(cost=toy_cost, storage=storage))
     assert seen[0] == 0 < seen[1] < seen[2] < study.spent.cpu_hours * 3600
+
+
+def test_the_way_to_a_first_candidate_within_the_limits_is_on_the_bill() -> None:
+    only = TOY.candidate({"part0": 3, "part1": 2, "part2": 3, "part3": 2})
+
+    def cost(candidate: Candidate) -> Cost:
+        begin = time.process_time()
+        while time.process_time() - begin < 1e-3:
+            pass
+        return Cost(latency_s=1.0 if candidate == only else 2.0)
+
+    study = search(TOY, ToyTask(), limits={"latency_s": 1.0}, trials=1, options=Options(cost=cost))
+    assert study.spent.cpu_hours * 3600 > study.priced * 1e-3 > 0.05
 
 
 def test_progress_begins_at_once_and_rises_to_one() -> None:

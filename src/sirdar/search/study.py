@@ -134,9 +134,9 @@ class _Search:
     ledger: Ledger
     seed: int
     options: Options
+    clock: float
     trials: list[Trial] = field(default_factory=list)
     gpu_s: float = 0.0
-    clock: float = field(default_factory=cpu_seconds)
 
     def spend(self) -> dict[str, float]:
         """Writes down what was used up since the last time, and gives what the study used up in all its runs."""
@@ -265,6 +265,7 @@ def search(
             in a row failed, the storage holds trials made under other conditions, or an argument is out of its range.
         OutputError: the storage cannot be opened, or another search writes to this study.
     """
+    begin = cpu_seconds()
     require_positive_integer(trials, "trials")
     rest = options or Options()
     bill(0.0, 0.0, rest.gpu, rest.region)  # names that are not known are refused before any work
@@ -286,7 +287,7 @@ def search(
     chosen = strategy_of(strategy, space, task, trials, seed) if isinstance(strategy, str) else strategy
     fallback = feasible_candidate(space, priced, objectives, seed)
     with _ledger(space, objectives, _conditions(objectives, chosen.name, name, seed, rest), rest) as ledger:
-        run = _Search(space, task, objectives, priced, chosen, ledger, seed, rest)
+        run = _Search(space, task, objectives, priced, chosen, ledger, seed, rest, begin)
         try:
             run.run(trials, fallback)
         finally:
