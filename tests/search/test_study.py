@@ -255,6 +255,22 @@ def test_a_task_that_always_fails_ends_the_search() -> None:
         search(TOY, Broken(), trials=10)
 
 
+def test_a_candidate_that_cannot_be_trained_ends_no_search() -> None:
+    class Narrow:
+        metric, higher_is_better, graph = "score", True, ToyTask().graph
+
+        def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+            if candidate["part0"] == 2:  # torch's own words, of a batch norm
+                msg = "Expected more than 1 value per channel when training"
+                raise ValueError(msg)
+            return ToyTask().evaluate(candidate, seed, report)
+
+    study = search(TOY, Narrow(), trials=10, strategy="random", options=Options(cost=toy_cost))
+    failed = [trial for trial in study.trials if trial.state == "failed"]
+    assert failed
+    assert all(trial.note == "ValueError: Expected more than 1 value per channel when training" for trial in failed)
+
+
 def test_what_is_used_up_is_written_down_after_each_trial(tmp_path: Path) -> None:
     storage, names = tmp_path / "study.sqlite", (("score", "maximise"), ("latency_s", "minimise"))
     seen: list[float] = []

@@ -29,7 +29,7 @@ _WISH = "enqueued"
 _BEYOND = "it does not keep to the limits"
 _PARTS = (("space", dict, "an object"), ("objectives", dict, "an object"), ("trials", list, "a list"))
 _FAILURES = 3  # in a row, after which the task and not the candidate is to blame
-_TRAINING_ERRORS = (RuntimeError, ArithmeticError, MemoryError, SirdarError)
+_TRAINING_ERRORS = (RuntimeError, ArithmeticError, MemoryError, ValueError, SirdarError)
 
 
 @dataclass(frozen=True)
