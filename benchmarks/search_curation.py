@@ -188,7 +188,9 @@ def on_chip(chip: str, known: Known, kept: Kept, seeds: int) -> dict[str, Any]:
     cost = pricing(chip, known)
 
     def scene() -> dict[str, Any]:
-        grain = granules(Vela(memory_mode="Shared_Sram"), ethos_u(chip), "int8", kinds=("standard", "pointwise"))
+        grain = granules(
+            Vela(memory_mode="Shared_Sram"), ethos_u(chip), "int8", kinds=("standard", "pointwise"), widest=96
+        )
         small = curate(SPACE, grain["standard"].size).space
         before, after = landscape(SPACE, cost, 100), landscape(small, cost, 100)
         return {

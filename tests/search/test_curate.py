@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from sirdar.chips import Chip, NullEstimator, OperatorCost, Roofline, load
+from sirdar.chips import Chip, NullEstimator, OperatorCost, Roofline, Tiled, load
 from sirdar.errors import ArgumentError
 from sirdar.search.curate import PROBES, curate, granules, landscape, measure_granule, probe
 from sirdar.search.space import Candidate, Choice, SearchSpace
@@ -50,6 +50,7 @@ def test_a_slope_has_no_grain_and_noise_does_not_hide_one() -> None:
 def test_granules_come_from_the_estimator() -> None:
     chip = load("trainium1")
     assert granules(Stairs(), chip, "bf16", kinds=("standard",), widest=64)["standard"].size == GRAIN
+    assert granules(Tiled(), chip, "bf16", kinds=("standard",))["standard"].size == 128
     assert {row.size for row in granules(Roofline(), chip, "bf16", widest=48).values()} == {1}
 
 

@@ -22,7 +22,7 @@ from sirdar.workload.graph import Graph, Operator, TensorSpec
 
 PROBES = ("standard", "pointwise", "depthwise", "dense")
 _EXCESS = 0.5  # of the rise of latency that must come at the edges of the grain beyond what a slope has there
-_WIDEST = 96
+_WIDEST = 288  # the arrays of the catalogue take up to 128 channels at once, and two steps tell a grain from a bend
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def granules(
         chip: to measure.
         dtype: number format to run in.
         kinds: of operators, of `PROBES`.
-        widest: channels up to which is measured.
+        widest: channels up to which is measured; a grain as wide as this or wider is told as 1.
         inputs: channels that go in.
         resolution: rows and columns.
     """
