@@ -104,6 +104,15 @@ def test_a_study_has_one_search_at_a_time(tmp_path: Path) -> None:
         searched(tmp_path, ToyTask())
 
 
+@pytest.mark.parametrize("name", ["what?.sqlite", "100%25.sqlite", "ü 猫#:memory:.sqlite"])
+def test_a_storage_is_the_file_of_its_name(tmp_path: Path, name: str) -> None:
+    storage = tmp_path / name
+    searched(storage, ToyTask(), (), trials=1)
+    assert storage in tmp_path.iterdir()
+    with alone(storage, "toy"), pytest.raises(OutputError, match="another search"):
+        searched(storage, ToyTask())
+
+
 def test_a_study_on_a_server_has_one_search_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     # No PostgreSQL here: SQLite with the one function of it that is asked, whose locks end with their connection.
     import sqlalchemy

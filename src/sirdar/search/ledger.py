@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
+from urllib.parse import unquote
 
 from sirdar.errors import ArgumentError, OutputError, UnsupportedError
 from sirdar.search.engine import quiet, require_optuna
@@ -253,10 +254,10 @@ def alone(storage: str | Path, name: str) -> Iterator[None]:
         with _alone_on_server(storage, name):
             yield
         return
-    if not url.startswith("sqlite:///") or ":memory:" in url:
+    if not url.startswith("sqlite:///") or url == "sqlite:///:memory:":
         yield
         return
-    path = Path(url.removeprefix("sqlite:///").partition("?")[0])
+    path = Path(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
     if path.is_dir():
         msg = f"the storage {str(storage)!r} is a folder; give the name of a file in it"
         raise OutputError(msg)
@@ -312,7 +313,7 @@ def _taken(storage: str | Path, name: str) -> str:
 def url_of(storage: str | Path) -> str:
     """A path as the URL of an SQLite file; a URL stays as it is."""
     text = str(storage)
-    return text if "://" in text else f"sqlite:///{text}"
+    return text if "://" in text else "sqlite:///" + text.replace("%", "%25").replace("?", "%3F")
 
 
 def trial_to_dict(trial: Trial) -> dict[str, Any]:
