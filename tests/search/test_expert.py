@@ -10,7 +10,7 @@ import pytest
 from sirdar.errors import ArgumentError, DataError, OutputError
 from sirdar.search.expert import Rule, apply_rules, bind, find_rules, read_rules, write_rules
 from sirdar.search.objectives import Objective, Objectives
-from sirdar.search.space import Choice, SearchSpace
+from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.search.spaces import stages
 from sirdar.search.task import Trial
 
@@ -75,6 +75,11 @@ def test_rules_change_another_model_without_search() -> None:
     assert (changed["stage1.kind"], changed["stage2.kind"]) == ("fused", "fused")
     assert (changed["stage1.depth"], changed["stage2.kernel"]) == (2, 5)
     assert apply_rules([], space, start) == start
+
+
+def test_a_model_with_what_the_space_does_not_offer_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="choice 'stage1.kind' must be one of .*, got 'round'"):
+        apply_rules([], SPACE, Candidate((("stage1.kind", "round"),)))
 
 
 def test_exact_rules_go_before_general_ones() -> None:

@@ -103,15 +103,15 @@ def apply_rules(rules: Sequence[Rule], space: SearchSpace, start: Candidate) -> 
         start: the model to change.
 
     Raises:
-        ArgumentError: a rule pins or forbids what is not among a choice's options, or all of them are forbidden.
+        ArgumentError: a rule pins or forbids what is not among a choice's options, all of them are forbidden, or the
+            model has one that the space does not offer.
     """
     _require_options(rules, space)
-    values = {**space.smallest().as_dict(), **start.as_dict()}
+    values = {choice.name: choice.options[0] for choice in space.choices}
+    values |= space.candidate(values | {name: value for name, value in start.values if name in values}).as_dict()
     for choice in space.choices:
-        if choice.name not in values:
-            values[choice.name] = choice.options[0]
         values[choice.name] = _decided(choice, values[choice.name], _told(rules, choice))
-    return space.candidate({name: value for name, value in values.items() if name in {c.name for c in space.choices}})
+    return space.candidate(values)
 
 
 def bind(rules: Sequence[Rule], space: SearchSpace) -> SearchSpace:
