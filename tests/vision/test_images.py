@@ -74,6 +74,7 @@ def test_a_table_by_excel_is_read(tmp_path: Path) -> None:
         ("a.png,4,2,20,10\na.png,20,2,4,10\n", r"line 3: left < right .* got \[20.0, 2.0, 4.0, 10.0\]"),
         ("a.png,4,nan,20,10\n", "line 2: left < right and top < bottom must hold"),
         ("a.png,4,2,inf,10\n", "line 2: left < right and top < bottom must hold"),
+        ('"a.png,4,2,20,10\n' + "a.png,4,2,20,10\n" * 9000, r"expected the columns .* \(Error\('field larger than"),
         ("a.png,50,2,60,10\n", r"the box 50.0, 2.0, 60.0, 10.0 is outside its image 'a\.png'"),
     ],
 )

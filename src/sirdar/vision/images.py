@@ -316,7 +316,7 @@ def _boxes(path: Path, known: set[str]) -> dict[str, list[list[float]]]:
                 msg = f"{path}, line {rows.line_num}: left < right and top < bottom must hold, got {box}"
                 raise DataError(msg)
             found.setdefault(row["image"], []).append(box)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
         msg = f"{path}: expected the columns image, left, top, right, bottom with numbers ({error!r})"
         raise DataError(msg) from error
     if not found:
