@@ -144,7 +144,7 @@ def assign(
     ).all(-1) & there[:, :, None]
     shape = (*inside.shape, 4)
     overlap = overlaps(found[:, None].expand(shape), target[:, :, None].expand(shape))[0] * inside
-    # The published measure is score x overlap^6; a floor keeps an order before anything overlaps.
+    # The published measure is score^a x overlap^6, here with a = 1/2; a floor keeps an order before anything overlaps.
     fit = (scores[:, None].sqrt() * overlap.pow(6) + 1e-9 * (1 + overlap)) * inside
     count = min(_POSITIVES, fit.shape[-1])
     least = fit.topk(count, dim=-1).values[..., -1:]
