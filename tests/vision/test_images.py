@@ -91,6 +91,8 @@ def test_masks_are_classes_or_void(tmp_path: Path) -> None:
     _png(tmp_path / "masks" / "a.png", mask)
     data = read_masked(tmp_path, (4, 4), ["road", "sky"])
     assert torch.equal(data.masks[0, 0], torch.from_numpy(mask.repeat(2, 0).repeat(2, 1)))
+    (tmp_path / "masks" / "a.png").rename(tmp_path / "masks" / "a.PNG")
+    assert torch.equal(read_masked(tmp_path, (4, 4), ["road", "sky"]).masks, data.masks)
     with pytest.raises(DataError, match="value 1 is none of the 1 classes and not 255"):
         read_masked(tmp_path, (4, 4), ["road"])
 

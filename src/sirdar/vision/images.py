@@ -175,12 +175,9 @@ def read_masked(folder: Path, size: tuple[int, int], classes: Sequence[str]) -> 
     paths = _pictures(folder / "images")
     pictures = [_picture(path, size) for path in paths]
     images = torch.stack([image for image, _ in pictures])
-    masks = np.stack(
-        [
-            _mask(folder / "masks" / f"{path.stem}.png", size, scale)
-            for path, (_, scale) in zip(paths, pictures, strict=True)
-        ]
-    )
+    known = {path.stem: path for path in _listed(folder / "masks") if path.suffix.lower() == ".png"}
+    owners = [known.get(path.stem, folder / "masks" / f"{path.stem}.png") for path in paths]
+    masks = np.stack([_mask(path, size, scale) for path, (_, scale) in zip(owners, pictures, strict=True)])
     strange = sorted({int(value) for value in np.unique(masks)} - {*range(len(classes)), VOID})
     if strange:
         msg = f"{folder}/masks: value {strange[0]} is none of the {len(classes)} classes and not {VOID} (void)"
