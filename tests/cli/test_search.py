@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from sirdar.cli import main
+from sirdar.cli.search import _facts_of
 from sirdar.recipes.demand import Demand
+from sirdar.search.objectives import Objective
 from sirdar.search.study import Options, Study
 from sirdar.search.study import search as run
 from sirdar.testing.search import TOY, ToyTask, toy_cost
@@ -130,6 +132,19 @@ def test_rules_are_found_written_and_applied(
     capsys.readouterr()
     assert sirdar(monkeypatch, "rules", study, "--rules", str(rules), "--model", str(model), "--json") == 0
     assert json.loads(capsys.readouterr().out)["model"] == {"part0": 1, "part1": 1, "part2": 4, "part3": 1}
+
+
+def test_a_winner_whose_own_file_is_beyond_a_limit_says_so() -> None:
+    limits = {"latency_s": 0.03, "energy_j": 1.0, "memory_bytes": 1e9}
+    study = run(TOY, ToyTask(), limits=limits, strategy="random", trials=3, options=Options(cost=toy_cost))
+    study = replace(study, objectives=replace(study.objectives, wanted=(Objective("top1", "maximise"),)))
+    compiled = {"top1": 0.75, "top1_int8": 0.5, "latency_s": 0.031, "sram_bytes": 100}
+    facts = dict(_facts_of(study, compiled))
+    assert facts["The winner's latency_s by its int8 TFLite file"] == "0.031, beyond the limit of 0.03"
+    assert "beyond" not in facts["The winner's memory_bytes by its int8 TFLite file"]
+    assert "The winner's peak_bytes by its int8 TFLite file" not in facts
+    kept = dict(_facts_of(study, compiled | {"latency_s": 0.03}))
+    assert kept["The winner's latency_s by its int8 TFLite file"] == "0.03"
 
 
 @pytest.mark.parametrize(

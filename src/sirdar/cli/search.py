@@ -185,7 +185,7 @@ def report_of(study: "Study", product: str, winner: Mapping[str, float | int] | 
             f"{spent.cpu_hours:.3g} CPU-hours, {spent.gpu_hours:.3g} GPU-hours, {_energy(spent)}",
         ),
         ("Carbon", "not known" if spent.grams_co2 is None else f"{spent.grams_co2:.3g} g CO2"),
-        *_facts_of(wanted.name, winner or {}),
+        *_facts_of(study, winner or {}),
     ]
     return SearchReport(
         title=f"{product.capitalize()} for {study.chip or 'a chip'}",
@@ -207,17 +207,36 @@ def _front(study: "Study") -> Sequence[Any]:
     return Objectives((study.objectives.wanted[0], Objective("latency_s"))).pareto(study.trials)
 
 
-def _facts_of(metric: str, winner: Mapping[str, float | int]) -> list[tuple[str, str]]:
-    """What the winner's files reach on the images held out, or what the forecaster was trained on."""
+def _facts_of(study: "Study", winner: Mapping[str, float | int]) -> list[tuple[str, str]]:
+    """What the winner's files reach on the images held out and cost, or what the forecaster was trained on."""
     if not winner:
         return []
     if "observations" in winner:
         text = f"all history, {winner['observations']} observations of {winner['series']} series"
         return [("What the winner's model was trained on", text)]
+    metric = study.objectives.wanted[0].name
     return [
         (f"The winner's {metric} in floating point", f"{winner[metric]:.4g}"),
         (f"The winner's {metric} by its int8 TFLite file", f"{winner[f'{metric}_int8']:.4g}"),
+        *_costs_of(study, winner),
     ]
+
+
+def _costs_of(study: "Study", winner: Mapping[str, float | int]) -> list[tuple[str, str]]:
+    """What the compiler says of the winner's own file: its weights compress otherwise than those made up to search."""
+    limits, searched, peak = dict(study.objectives.limits), study.best.measures, winner["sram_bytes"]
+    found = {
+        "latency_s": winner["latency_s"],
+        "energy_j": searched["energy_j"] * winner["latency_s"] / searched["latency_s"],
+        "peak_bytes": peak,
+        "memory_bytes": peak + searched["parameter_bytes"],
+    }
+    rows = []
+    for name, value in found.items():
+        if name in limits or name == "latency_s":
+            beyond = f", beyond the limit of {limits[name]:g}" if value > limits.get(name, value) else ""
+            rows.append((f"The winner's {name} by its int8 TFLite file", f"{value:.6g}{beyond}"))
+    return rows
 
 
 def _require_onnx() -> None:
@@ -292,7 +311,7 @@ def _show(study: "Study", winner: Mapping[str, float | int]) -> None:
         for t in _front(study)
     ]
     options.print_table("The front, best score first", ["trial", "candidate", name, "latency_s"], rows)
-    for fact, value in _facts_of(name, winner):
+    for fact, value in _facts_of(study, winner):
         sys.stdout.write(f"{fact} is {value}\n")
     spent = study.spent
     sys.stdout.write(f"searching took {spent.cpu_hours:.3g} CPU-hours and {_energy(spent)}\n")
