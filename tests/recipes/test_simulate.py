@@ -135,6 +135,15 @@ def test_prices_and_rules_count(table: Path) -> None:
 
 
 @pytest.mark.usefixtures("short_curve")
+@pytest.mark.parametrize(("case_pack", "said"), [(0.0, False), (1.0, False), (12.0, True)])
+def test_packs_that_demand_does_not_fill_leave_foresight_no_bound(table: Path, case_pack: float, *, said: bool) -> None:
+    made = simulated("never-order", table, problem=InventoryProblem(1.0, 1.0, rules=OrderRules(case_pack=case_pack)))
+    assert ("no bound" in " ".join(made.notes)) == said
+    totals = {replay.name: replay.total for replay in made.replays}
+    assert said == (totals["perfect-foresight"] > min(totals.values()))
+
+
+@pytest.mark.usefixtures("short_curve")
 def test_with_a_price_what_costs_less_earns_more(table: Path) -> None:
     made = simulated("base-stock", table, problem=InventoryProblem(0.2, 1.0, 1, trade=Trade(10.0, 6.0)))
     rows = summary(made)["policies"]

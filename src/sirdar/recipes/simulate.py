@@ -130,10 +130,13 @@ class Simulation:
         kept = "the margin kept (lost-sale cost times units served, less costs)"
         share = f"The share is that of perfect foresight: of {'profit' if np.any(problem.trade.price) else kept}."
         income = ("The lost margin counts the price of the units lost.",) * bool(np.any(problem.trade.price))
-        lumpy = np.any(problem.trade.order_cost) or np.any(problem.rules.minimum)
-        mark = ("With fixed order costs or least orders, perfect foresight is a strong mark but no bound.",) * bool(
-            lumpy
-        )
+        pack = np.maximum(problem.rules.case_pack, 1e-9)  # 0 is any quantity
+        packed = np.any(np.abs(np.round(self.history.replayed / pack) * pack - self.history.replayed) > 1e-6)
+        lumpy = np.any(problem.trade.order_cost) or np.any(problem.rules.minimum) or packed
+        mark = (
+            "With fixed order costs, least orders or packs that demand does not fill, perfect foresight is a strong "
+            "mark but no bound.",
+        ) * bool(lumpy)
         return (*self.history.notes, opening + counted, seen, share, *income, *mark)
 
 
