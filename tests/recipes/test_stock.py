@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stock that orders start from: read as it stands, or refused in a sentence."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sirdar.errors import DataError
-from sirdar.inventory import InventoryProblem
+from sirdar.inventory import InventoryProblem, OrderRules
 from sirdar.predictive import Forecast, Frequency
 from sirdar.recipes.stock import assumed_stock, read_stock
 
@@ -64,3 +65,5 @@ def test_the_assumed_stock_lasts_for_the_lead_time() -> None:
     stock, note = assumed_stock(forecast, PROBLEM)
     assert stock.on_hand.tolist() == [3]
     assert "the lead time (2 steps)" in note
+    tonnes = replace(forecast, values=values / 1000)
+    assert assumed_stock(tonnes, replace(PROBLEM, rules=OrderRules(case_pack=0.0)))[0].on_hand == pytest.approx([0.003])

@@ -63,11 +63,11 @@ def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[S
 
 
 def assumed_stock(forecast: Forecast, problem: InventoryProblem) -> tuple[Stock, str]:
-    """As much on hand as is expected to sell until an order placed now arrives; whole units for counts."""
+    """As much on hand as is expected to sell until an order placed now arrives; whole where goods are counted."""
     lead = problem.longest_lead_time
     expected = np.maximum(forecast.mean()[:, :lead].sum(axis=1), 0)
     note = (
         f"No stock was given: each product is assumed to hold the mean demand of the lead time ({lead} steps) and to "
         "have nothing under way. Give --inventory FILE for orders that can be placed."
     )
-    return Stock(np.round(expected)), note
+    return Stock(np.where(np.asarray(problem.rules.case_pack) > 0, np.round(expected), expected)), note
