@@ -236,6 +236,26 @@ def test_myopic_policies_order_by_the_history_of_each_series(table: Path) -> Non
     assert rows["myopic-2"]["total"] < 1.05 * rows["myopic"]["total"]
 
 
+@pytest.mark.usefixtures("short_curve")
+@pytest.mark.parametrize("name", ["min-max", "fixed-lot"])
+def test_the_unit_of_demand_changes_nothing_else(name: str, table: Path, tmp_path: Path) -> None:
+    path, rules = tmp_path / "tonnes.parquet", OrderRules(case_pack=0.0)
+    frame().with_columns(pl.col("y") / 1024).write_parquet(path)
+    pieces = simulated(name, table, problem=InventoryProblem(0.2, 1.0, rules=rules))
+    tonnes = simulated(name, path, problem=InventoryProblem(0.2 * 1024, 1024.0, rules=rules))
+    for one, other in zip(pieces.replays, tonnes.replays, strict=True):
+        assert other.total == pytest.approx(one.total, rel=1e-4)
+    with pytest.raises(UnsupportedError, match="counts whole units, but demand has a mean of 0.00"):
+        simulated("myopic-2", path, problem=InventoryProblem(rules=rules))
+
+
+@pytest.mark.usefixtures("short_curve")
+@pytest.mark.parametrize("name", ["min-max", "fixed-lot"])
+def test_what_never_sold_gets_no_lot(name: str, tmp_path: Path) -> None:
+    frame().with_columns(y=0.0).write_parquet(tmp_path / "none.parquet")
+    assert simulated(name, tmp_path / "none.parquet").replays[0].total == 0.0
+
+
 def test_a_fixed_order_cost_makes_forecast_orders_rarer(table: Path) -> None:
     ledgers = [
         simulated("projected-inventory", table, model="tsb", problem=InventoryProblem(trade=Trade(order_cost=cost)))

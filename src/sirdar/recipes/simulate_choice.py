@@ -138,21 +138,29 @@ def _candidates(name: str, given: Choosing) -> Iterator[Choice]:
     for span in sorted({longest, min(problem.longest_lead_time + 1, longest)}, reverse=True):
         sums = np.lib.stride_tricks.sliding_window_view(past, span, axis=1).sum(axis=-1)
         for level, stock in zip(_LEVELS, np.nanquantile(sums, _LEVELS, axis=1), strict=True):
-            yield from _around(name, stock, f"the {level:.1%} quantile of demand over {span} steps", review * mean)
+            up_to = f"the {level:.1%} quantile of demand over {span} steps"
+            yield from _around(name, stock, up_to, review * mean, problem.rules)
 
 
-def _around(name: str, stock: np.ndarray, up_to: str, usual: np.ndarray) -> Iterator[Choice]:
-    """Policies about one stock level, with lots of some times the usual demand of a review."""
+def _around(name: str, stock: np.ndarray, up_to: str, usual: np.ndarray, rules: OrderRules) -> Iterator[Choice]:
+    """Policies about one stock level, with lots of some times the usual demand of a review.
+
+    Lots are at least one unit where goods are counted; what has never sold gets none.
+    """
     if name == "base-stock":
         yield Choice(BaseStock(stock), f"order up to {up_to}")
+    counted = np.asarray(rules.case_pack) > 0
+    sold = usual > 0
     for factor in (1.0, 2.0, 4.0, 8.0):
-        size = np.maximum(factor * usual, 1.0)
+        size = np.maximum(factor * usual, 1.0 * (counted & sold))
         if name == "capped-base-stock":
             yield Choice(CappedBaseStock(stock, size), f"order up to {up_to}, at most {factor:g} times the mean")
         elif name == "min-max":
             yield Choice(MinMax(stock, stock + size), f"below {up_to} order up to it and {factor:g} times the mean")
         elif name == "fixed-lot":
-            yield Choice(FixedLot(stock, np.ceil(size)), f"below {up_to} order lots of {factor:g} times the mean")
+            lot = np.where(sold, np.where(counted, np.ceil(size), size), 1.0)
+            point = np.where(sold, stock, -1.0)
+            yield Choice(FixedLot(point, lot), f"below {up_to} order lots of {factor:g} times the mean")
 
 
 def _tuned(candidates: list[Choice], given: Choosing) -> Chooser:

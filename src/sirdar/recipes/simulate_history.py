@@ -144,7 +144,11 @@ def _uncensored(
 
 
 def opening_stock(demand: Float[np.ndarray, "series past"], problem: InventoryProblem) -> Stock:
-    """The stock that every policy begins with: mean demand of a review period on hand, and of each step under way."""
-    mean = np.round(np.nanmean(demand, axis=1))
+    """The stock that every policy begins with: mean demand of a review period on hand, and of each step under way.
+
+    It is whole where goods are counted.
+    """
+    mean = np.nanmean(demand, axis=1)
+    mean = np.round(mean) if np.any(np.asarray(problem.rules.case_pack) > 0) else mean
     lead = problem.longest_lead_time
     return Stock(mean * int(np.max(problem.review_period)), np.repeat(mean[:, None], lead, axis=1))

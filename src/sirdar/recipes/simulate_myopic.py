@@ -55,7 +55,14 @@ class Myopic2:
         names = self.history.panel.ids
         made = []
         for name, known in zip(names, self.history.known, strict=True):
-            units = np.rint(known[np.isfinite(known)])
+            demand = known[np.isfinite(known)]
+            units = np.rint(demand)
+            if abs(units.sum() - demand.sum()) > 0.5 * demand.sum():
+                msg = (
+                    f"myopic-2 has no table for {name!r}: it counts whole units, but demand has a mean of "
+                    f"{demand.mean():g}, and of {units.mean():g} if rounded; give it in a smaller unit"
+                )
+                raise UnsupportedError(msg)
             made.append(Myopic(self.problem, empirical(units), steps=2))
             try:
                 _ = made[-1].table
