@@ -56,6 +56,21 @@ def test_whole_orders_within_a_budget_are_nearly_the_best_there_are(demand: Modu
     assert cost(quantity) <= best + 4.0
 
 
+@pytest.mark.parametrize("money", [1e-9, 1e-3, 1e6])
+def test_the_currency_changes_no_order(demand: ModuleType, money: float) -> None:
+    forecast, cost = demand.normal_forecast([20.0, 30.0, 10.0], [6.0, 9.0, 5.0], horizon=4), np.array([1.0, 2.0, 0.5])
+
+    def ordered(unit: float) -> np.ndarray:
+        rules = OrderRules(case_pack=0.0, capacity=70.0, budget=60.0 * unit)
+        problem = InventoryProblem(
+            unit, np.array([4.0, 9.0, 6.0]) * unit, 1, trade=Trade(0.0, cost * unit), rules=rules
+        )
+        return ProjectedInventory(forecast, samples=50).plan(problem, Stock.empty(3)).quantity
+
+    assert ordered(money) == pytest.approx(ordered(1.0), rel=1e-3)
+    assert ordered(money) @ cost <= 60.0 * (1 + 1e-9)
+
+
 def test_two_limits_at_once_and_the_simulator_agrees(demand: ModuleType) -> None:
     forecast = demand.normal_forecast([20.0, 30.0, 10.0], [6.0, 9.0, 5.0], horizon=4)
     rules = OrderRules(capacity=150.0, budget=90.0)

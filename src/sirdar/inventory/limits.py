@@ -23,7 +23,8 @@ from sirdar.inventory.problem import InventoryProblem, Stock
 Series = Float[np.ndarray, " series"]
 HALVINGS = 30
 DOUBLINGS = 30
-SLACK = 1e-9
+SLACK = 1e-9  # by which share of a limit a simulation may exceed it
+HAIR = 1e-12  # by which share orders may: rounding error
 
 
 def shared(problem: InventoryProblem) -> bool:
@@ -52,12 +53,15 @@ def shadow_prices(solve: Callable[[Series], Series], problem: InventoryProblem, 
     """
     limits = []
     if math.isfinite(problem.rules.budget):
-        limits.append(_Limit(_costs(problem, len(position)), problem.rules.budget, np.zeros(len(position))))
+        budget = problem.rules.budget * (1 + HAIR)
+        limits.append(_Limit(_costs(problem, len(position)), budget, np.zeros(len(position))))
     if math.isfinite(problem.rules.capacity):
         volume = np.broadcast_to(problem.rules.volume, position.shape)
-        limits.append(_Limit(volume, _room(problem, volume * np.maximum(position, 0.0)), np.maximum(-position, 0.0)))
+        room = _room(problem, volume * np.maximum(position, 0.0)) + HAIR * problem.rules.capacity
+        limits.append(_Limit(volume, room, np.maximum(-position, 0.0)))
     steps = int(np.max(problem.review_period)) if problem.backlog else 1
-    dearest = float(np.max(problem.lost_sale_cost)) * steps + float(np.max(problem.trade.price)) + 1.0
+    # A little more than any unit is worth: a step that the search halves must not be coarse where all money is small.
+    dearest = 1.01 * (float(np.max(problem.lost_sale_cost)) * steps + float(np.max(problem.trade.price)))
     return _search(solve, np.zeros(len(position)), limits, dearest)[0]
 
 
@@ -103,7 +107,7 @@ class _Limit:
     spared: Series
 
     def keeps(self, orders: Series) -> bool:
-        return float(self.weights @ np.maximum(orders - self.spared, 0.0)) <= self.room + SLACK
+        return float(self.weights @ np.maximum(orders - self.spared, 0.0)) <= self.room
 
 
 def _search(
