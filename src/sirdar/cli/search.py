@@ -224,12 +224,13 @@ def _facts_of(study: "Study", winner: Mapping[str, float | int]) -> list[tuple[s
 
 def _costs_of(study: "Study", winner: Mapping[str, float | int]) -> list[tuple[str, str]]:
     """What the compiler says of the winner's own file: its weights compress otherwise than those made up to search."""
-    limits, searched, peak = dict(study.objectives.limits), study.best.measures, winner["sram_bytes"]
+    limits, searched = dict(study.objectives.limits), study.best.measures
     found = {
         "latency_s": winner["latency_s"],
         "energy_j": searched["energy_j"] * winner["latency_s"] / searched["latency_s"],
-        "peak_bytes": peak,
-        "memory_bytes": peak + searched["parameter_bytes"],
+        "peak_bytes": winner["sram_bytes"],
+        "parameter_bytes": winner["weight_bytes"],
+        "memory_bytes": winner["sram_bytes"] + winner["weight_bytes"],
     }
     rows = []
     for name, value in found.items():

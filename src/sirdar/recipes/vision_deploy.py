@@ -38,7 +38,7 @@ def deliver(
             `network_vela.tflite`, and `compiled.json`.
 
     Returns:
-        Vela's estimates (latency_s, cycles, sram_bytes) and "int8_error", the largest difference of an int8 output
+        Vela's estimates (latency_s, cycles, sram_bytes, weight_bytes) and "int8_error", the largest difference of an int8 output
         from torch's on the first calibration image, relative to the largest output.
 
     Raises:
@@ -61,7 +61,9 @@ def deliver(
     pairs = zip(found, sorted(wanted, key=lambda output: tuple(output.shape)), strict=True)
     error = max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
     _write_json(folder / "compiled.json", facts | {"chip": product.chip, "vela": report, "int8_error": error})
-    return {name: float(report[name]) for name in ("latency_s", "cycles", "sram_bytes")} | {"int8_error": error}
+    return {name: float(report[name]) for name in ("latency_s", "cycles", "sram_bytes", "weight_bytes")} | {
+        "int8_error": error
+    }
 
 
 def deliver_winner(
