@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from sirdar.errors import DataError, OutputError
 from sirdar.forecasting import ladder, storage
@@ -58,6 +59,22 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
         storage.write(tmp_path / "file", {"model": "m"}, {})
     with pytest.raises(OutputError, match="cannot be written"):
         storage.write(tmp_path / "file" / "below", {"model": "m"}, {})
+
+
+def test_a_full_disk_ends_in_a_sentence_and_leaves_what_stood_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.write(tmp_path / "m", {"model": "m", "first": True}, {})
+
+    def full(*_: object) -> None:
+        msg = "Error while serializing: I/O error: No space left on device (os error 28)"  # as safetensors 0.6 says it
+        raise SafetensorError(msg)
+
+    monkeypatch.setattr(storage, "save_file", full)
+    with pytest.raises(OutputError, match="m: cannot be written .*No space left"):
+        storage.write(tmp_path / "m", {"model": "m", "first": False}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert "true" in (tmp_path / "m" / "config.json").read_text()
 
 
 def test_what_cannot_be_stored_leaves_nothing_behind(tmp_path: Path) -> None:

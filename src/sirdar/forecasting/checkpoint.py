@@ -58,8 +58,8 @@ class Checkpoint:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             save_file({k: v.contiguous().clone() for k, v in tensors.items()}, part, {"facts": json.dumps(facts)})
             part.replace(self._path)
-        except OSError as error:
-            msg = f"{self._path}: the checkpoint cannot be written ({error.strerror})"
+        except (OSError, SafetensorError) as error:
+            msg = f"{self._path}: the checkpoint cannot be written ({getattr(error, 'strerror', None) or error})"
             raise OutputError(msg) from error
 
     def resume(self) -> tuple[int, float]:

@@ -39,8 +39,8 @@ def write(path: Path, config: dict[str, Any], weights: dict[str, torch.Tensor]) 
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, part / "weights.safetensors")
         shutil.rmtree(path, ignore_errors=True)
         part.rename(path)
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror})"
+    except (OSError, SafetensorError) as error:
+        msg = f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})"
         raise OutputError(msg) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

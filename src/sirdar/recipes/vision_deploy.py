@@ -38,8 +38,8 @@ def deliver(
             `network_vela.tflite`, and `compiled.json`.
 
     Returns:
-        Vela's estimates (latency_s, cycles, sram_bytes, weight_bytes) and "int8_error", the largest difference of an int8 output
-        from torch's on the first calibration image, relative to the largest output.
+        Vela's estimates (latency_s, cycles, sram_bytes, weight_bytes) and "int8_error", the largest difference of an
+        int8 output from torch's on the first calibration image, relative to the largest output.
 
     Raises:
         OutputError: a file cannot be written.

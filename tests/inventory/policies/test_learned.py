@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sirdar.errors import ArgumentError
+from sirdar.errors import ArgumentError, DataError, OutputError
 from sirdar.inventory import (
     Episode,
     InventoryProblem,
@@ -164,6 +164,19 @@ def test_weights_on_disk(tmp_path: Path) -> None:
     again = LearnedPolicy(5.0, width=2, seed=4).load(tmp_path / "policy.safetensors")
     state = State(np.array([1.0]), np.ones((1, 2)), InventoryProblem(1.0, 9.0, 2, rules=FREE))
     np.testing.assert_array_equal(policy.order(state), again.order(state))
+
+
+def test_weights_that_cannot_be_written_or_are_of_another_network_end_in_a_sentence(tmp_path: Path) -> None:
+    policy, path = LearnedPolicy(5.0, width=2), tmp_path / "policy.safetensors"
+    with pytest.raises(OutputError, match=r"absent/policy: cannot be written"):
+        policy.save(tmp_path / "absent" / "policy")
+    policy.save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["policy.safetensors"]
+    with pytest.raises(DataError, match=r"policy\.safetensors: not the weights of this policy \(.*size mismatch"):
+        LearnedPolicy(5.0, width=3).load(path)
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(DataError, match="not the weights of this policy"):
+        policy.load(path)
 
 
 def test_bad_arguments_are_refused() -> None:

@@ -15,10 +15,11 @@ from typing import Any, final
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.errors import ArgumentError, DataError, OutputError, require_positive_integer
 from sirdar.inventory.backend import round_nearest
 from sirdar.inventory.limits import shadow_prices, shared
 from sirdar.inventory.policy import State
@@ -176,12 +177,30 @@ class LearnedPolicy(nn.Module):
         return part
 
     def save(self, path: str | Path) -> None:
-        """Write the weights (safetensors). Scale and context are data: they are given anew to `load`."""
-        save_file({k: v.contiguous() for k, v in self.state_dict().items()}, str(path))
+        """Write the weights (safetensors), whole or not at all. Scale and context are data, and are given anew.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        part = Path(path).with_name(Path(path).name + ".part")
+        try:
+            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, part)
+            part.replace(path)
+        except (OSError, SafetensorError) as error:
+            msg = f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})"
+            raise OutputError(msg) from error
 
     def load(self, path: str | Path) -> "LearnedPolicy":
-        """Read weights that a network of the same shape has saved."""
-        self.load_state_dict(load_file(str(path)))
+        """Read weights that a network of the same shape has saved.
+
+        Raises:
+            DataError: the file cannot be read, or holds the weights of another network.
+        """
+        try:
+            self.load_state_dict(load_file(str(path)))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            msg = f"{path}: not the weights of this policy ({' '.join(str(error).split())})"
+            raise DataError(msg) from error
         return self.eval()
 
 
