@@ -178,6 +178,7 @@ def test_what_cannot_be_had_is_refused_before_any_work(
         (["search", "forecaster", "--strategy", "hybrid"], "'hybrid' does not search forecaster; random, evolution"),
         (["search", "detection", "--strategy", "single-shot"], "'single-shot' does not search detection"),
         (["search", "forecaster", "--limit", "latency_s"], "--limit must be NAME=VALUE"),
+        (["search", "forecaster", "--limit", "macs=9", "--limit", "macs=7"], "--limit gives 'macs' twice, 9 and 7"),
         (["search", "forecaster", "--limit", "latency=1"], "Did you mean 'latency_s'"),
         (["search", "forecaster", "--limit", "latency_s=1e-9"], "nearest 0.004"),
         (["search", "forecaster", "--trials", "0"], "trials must be a positive integer, got 0"),

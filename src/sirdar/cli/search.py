@@ -134,6 +134,9 @@ def limits(items: Sequence[str] | None) -> dict[str, float]:
     found: dict[str, float] = {}
     for item in items or ():
         name, _, value = item.partition("=")
+        if name in found:
+            msg = f"--limit gives {name!r} twice, {found[name]:g} and {value}"
+            raise typer.BadParameter(msg)
         try:
             found[name] = float(value)
         except ValueError as error:
