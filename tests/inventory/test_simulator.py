@@ -141,6 +141,15 @@ def test_gradients_are_the_derivative_of_the_cost() -> None:
     assert torch.autograd.gradcheck(cost, (level,), eps=1e-4)
 
 
+@pytest.mark.parametrize("lead_time", [2, np.array([1, 2])])
+def test_a_summary_is_numbers_whatever_graph_stands_behind_it(lead_time: int | np.ndarray) -> None:
+    problem, demand = InventoryProblem(1.0, 9.0, lead_time), np.random.default_rng(0).poisson(4.0, (2, 9)).astype(float)
+    trained = simulate(BaseStock(torch.tensor(9.0, requires_grad=True)), problem, demand)
+    plain = simulate(BaseStock(9.0), problem, demand)
+    assert trained.summary() == plain.summary()  # without a warning of torch, which would end the test
+    assert trained.cost_per_step == plain.cost_per_step
+
+
 def test_gradients_pass_the_rounding() -> None:
     demand, stock = draw(4)
     level = torch.tensor(9.0, dtype=torch.float64, requires_grad=True)

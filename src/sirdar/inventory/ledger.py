@@ -137,13 +137,13 @@ class Ledger:
     @property
     def cost_per_step(self) -> float:
         """Mean over series, scenarios and steps, not discounted only if the problem is not."""
-        return float(self.cost.mean()) / self.steps
+        return _number(self.cost.mean()) / self.steps
 
     @property
     def fill_rate(self) -> float:
         """Share of demand served at once; 1 if there was none."""
-        wanted = float(self.trajectory.demand[..., self.warm_up :].sum())
-        return 1.0 - float(self.trajectory.late[..., self.warm_up :].sum()) / wanted if wanted > 0 else 1.0
+        wanted = _number(self.trajectory.demand[..., self.warm_up :].sum())
+        return 1.0 - _number(self.trajectory.late[..., self.warm_up :].sum()) / wanted if wanted > 0 else 1.0
 
     @property
     def cycle_service_level(self) -> float:
@@ -162,14 +162,14 @@ class Ledger:
     @property
     def turns(self) -> float:
         """Units sold per unit of mean stock, over all steps that count; infinite without stock."""
-        stock = float(self.trajectory.on_hand[..., self.warm_up :].clip(min=0).sum()) / self.steps
-        sold = float(self.trajectory.sold[..., self.warm_up :].sum())
+        stock = _number(self.trajectory.on_hand[..., self.warm_up :].clip(min=0).sum()) / self.steps
+        sold = _number(self.trajectory.sold[..., self.warm_up :].sum())
         return sold / stock if stock > 0 else float("inf")
 
     def summary(self) -> dict[str, float]:
         """Means per series and step of each cost, and the service."""
         costs = ("cost", "holding", "lost_sales", "purchase", "ordering", "income", "profit")
-        means = {name: float(getattr(self, name).mean()) / self.steps for name in costs}
+        means = {name: _number(getattr(self, name).mean()) / self.steps for name in costs}
         service = {name: getattr(self, name) for name in ("fill_rate", "cycle_service_level", "turns")}
         return means | service
 
@@ -211,3 +211,8 @@ class Ledger:
             total = total + (one if worth == 1 else one * worth)
             worth *= self.problem.discount
         return total
+
+
+def _number(value: Array) -> float:
+    """A plain number, without the graph that may stand behind it."""
+    return float(value.detach()) if hasattr(value, "detach") else float(value)
