@@ -136,7 +136,7 @@ class LearnedPolicy(nn.Module):
         seen = torch.stack(units, dim=-1) / self._scale(state.step).unsqueeze(-1)
         if self.context is None:
             return seen
-        context = self.context if self.context.ndim == 2 else self.context[state.step]
+        context = self.context if self.context.ndim == 2 else _row(self.context, state.step, "context")
         return torch.cat([seen, context.expand(*seen.shape[:-1], -1)], dim=-1)
 
     def _described(self, state: State) -> Float[Tensor, "*series channel"]:
@@ -155,7 +155,7 @@ class LearnedPolicy(nn.Module):
         return self.steady(torch.as_tensor(_description(problem, self.width, ratio), dtype=torch.float32))
 
     def _scale(self, step: int) -> Tensor:
-        return self.scale[step] if self.scale.ndim == 2 else self.scale
+        return _row(self.scale, step, "scale") if self.scale.ndim == 2 else self.scale
 
     def given(
         self, scale: float | np.ndarray, context: Float[np.ndarray, "*time series channel"] | None = None
@@ -202,6 +202,13 @@ class LearnedPolicy(nn.Module):
             msg = f"{path}: not the weights of this policy ({' '.join(str(error).split())})"
             raise DataError(msg) from error
         return self.eval()
+
+
+def _row(values: Tensor, step: int, name: str) -> Tensor:
+    if step >= len(values):
+        msg = f"the {name} has rows for {len(values)} steps, but step {step} is simulated: give a longer one by `given`"
+        raise ArgumentError(msg)
+    return values[step]
 
 
 def _checked(scale: float | np.ndarray) -> Tensor:
