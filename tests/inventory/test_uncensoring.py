@@ -104,6 +104,8 @@ def test_a_bound_beyond_all_chance_is_the_best_that_can_be_said(draw: int | None
 def test_what_is_not_sales_is_refused(sales: list, in_stock: list, dispersion: float | None, sentence: str) -> None:
     with pytest.raises(ArgumentError, match=sentence):
         uncensor(sales, in_stock, dispersion=dispersion)
+    with pytest.raises(ArgumentError, match=r"seed must be an integer from 0 .* got -1"):
+        uncensor([[1.0, 2.0]], [[True, False]], dispersion=0.0, seed=-1)
     if dispersion is not None:
         with pytest.raises(ArgumentError, match=sentence):
             censored_means(sales, in_stock, dispersion)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from sirdar.errors import ArgumentError
+from sirdar.errors import ArgumentError, require_seed
 from sirdar.inventory.backend import Array, Values, match, round_up
 from sirdar.inventory.checks import require_bound, require_bounds, require_numbers
 
@@ -113,7 +113,8 @@ class RandomLeadTime:
     def draw(self, shape: tuple[int, ...], seed: int) -> np.ndarray:
         """Lead times (int64) of one shape."""
         chances = np.asarray(self.probabilities)
-        return np.random.default_rng(seed).choice(len(chances), size=shape, p=chances / chances.sum()).astype(np.int64)
+        random = np.random.default_rng(require_seed(seed))
+        return random.choice(len(chances), size=shape, p=chances / chances.sum()).astype(np.int64)
 
 
 def permitted(quantity: Array, rules: OrderRules, position: Array | None = None) -> Array:

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import betainc, gammainc, gammaln, xlogy
 
-from sirdar.errors import ArgumentError
+from sirdar.errors import ArgumentError, require_seed
 
 Steps = Float[np.ndarray, "series time"]
 Mask = Bool[np.ndarray, "series time"]
@@ -59,7 +59,7 @@ def uncensor(
     if seed is None:
         wanted = at_least(sold, means, dispersion)
     else:
-        wanted = _draw(sold, means, dispersion, np.random.default_rng(seed))
+        wanted = _draw(sold, means, dispersion, np.random.default_rng(require_seed(seed)))
     return np.where(seen, sold, np.maximum(wanted, sold))
 
 
