@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fast simulator against the slow one, against hand-worked steps, exact costs and finite differences."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,6 +204,29 @@ def test_demand_is_taken_as_it_lies_in_memory(policy: Policy) -> None:
     for demand in (*kinds, *tensors, fixed, np.asfortranarray(plain), plain[..., ::-1].copy()[..., ::-1]):
         cost = simulate(policy, problem, demand).cost
         np.testing.assert_array_equal(cost, simulate(policy, problem, plain).cost)
+
+
+@pytest.mark.parametrize("lead_time", [0, 2, np.array([1, 2, 0]), RandomLeadTime((0.5, 0.5))])
+@pytest.mark.parametrize("rules", [OrderRules(), OrderRules(case_pack=0.0)])
+def test_orders_are_spread_over_series_and_scenarios(
+    lead_time: int | np.ndarray | RandomLeadTime, rules: OrderRules
+) -> None:
+    problem, demand = InventoryProblem(1.0, 9.0, lead_time, rules=rules), np.full((2, 3, 10), 4.0)
+
+    @dataclass
+    class Fixed:
+        answer: Any
+
+        def order(self, _state: State) -> Any:  # noqa: ANN401
+            return self.answer
+
+    for run in (simulate, simulate_slowly):
+        whole = run(Fixed(np.full((2, 3), 5.0)), problem, demand).summary()
+        for few in (5.0, np.array([5.0]), np.full(3, 5.0), np.full((2, 1), 5.0)):
+            assert run(Fixed(few), problem, demand).summary() == pytest.approx(whole)
+        for wrong in (np.full(2, 5.0), np.full((4, 2, 3), 5.0)):
+            with pytest.raises(ArgumentError, match=r"the policy ordered an array of shape .* stock of shape \(2, 3\)"):
+                run(Fixed(wrong), problem, demand)
 
 
 def test_bad_input_is_refused() -> None:

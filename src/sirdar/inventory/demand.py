@@ -67,6 +67,14 @@ def require_order(order: Float[Any, "*batch series"], step: int) -> None:
         raise ArgumentError(msg)
 
 
+def require_order_shape(given: tuple[int, ...], wanted: tuple[int, ...], step: int) -> None:
+    """Refuse orders that are neither one per series and scenario nor can be spread to it, as one number can."""
+    pairs = zip(given[::-1], wanted[::-1], strict=False)
+    if len(given) > len(wanted) or any(mine not in (1, theirs) for mine, theirs in pairs):
+        msg = f"the policy ordered an array of shape {given} in step {step}, but there is stock of shape {wanted}"
+        raise ArgumentError(msg)
+
+
 def none_below_zero(units: Any) -> bool:  # noqa: ANN401
     """Whether all are numbers and none is negative. In main memory numpy finds the least several times sooner."""
     least = np.asarray(units).min() if str(getattr(units, "device", "cpu")) == "cpu" else units.min()

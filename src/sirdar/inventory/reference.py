@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from sirdar.inventory.demand import paths, require_fitting, require_order
+from sirdar.inventory.demand import paths, require_fitting, require_order, require_order_shape
 from sirdar.inventory.ledger import Ledger, Trajectory
 from sirdar.inventory.limits import require_within, shared
 from sirdar.inventory.policy import Outstanding, Policy, State
@@ -43,6 +43,8 @@ def simulate_slowly(
         sales = [done["sold"][..., t] for t in range(step)]
         state = State(on_hand.copy(), seen, problem, step, sales, outstanding=_given(known))
         asked = np.asarray(policy.order(state), dtype=np.float64)
+        require_order_shape(asked.shape, on_hand.shape, step)
+        asked = np.broadcast_to(asked, on_hand.shape)
         require_order(asked, step)
         asked = permitted(asked, problem.rules, on_hand + due[..., step:].sum(axis=-1))
         for cell in cells:

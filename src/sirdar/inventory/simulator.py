@@ -16,7 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sirdar.inventory.demand import none_below_zero, paths, require_demand, require_fitting, require_order
+from sirdar.inventory.demand import (
+    none_below_zero,
+    paths,
+    require_demand,
+    require_fitting,
+    require_order,
+    require_order_shape,
+)
 from sirdar.inventory.fused import Shelf, serve
 from sirdar.inventory.ledger import Ledger, Trajectory
 from sirdar.inventory.limits import require_within, shared
@@ -187,6 +194,8 @@ def _serve_in_turn(on_hand: Tensor, arriving: Tensor, wanted: Tensor) -> tuple[T
 def _placed(order: Any, rules: OrderRules, position: Tensor, step: int) -> Tensor:  # noqa: ANN401
     """The order as it is placed: a tensor, not negative, rounded up to what is permitted, cut to its shelf."""
     asked = torch.as_tensor(order, dtype=position.dtype, device=position.device)
+    require_order_shape(tuple(asked.shape), tuple(position.shape), step)
+    asked = asked.expand(position.shape)  # compiled loops read as many orders as there is stock
     require_order(asked.detach(), step)
     if rules.free:
         return asked
