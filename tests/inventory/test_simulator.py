@@ -217,7 +217,7 @@ def test_orders_are_spread_over_series_and_scenarios(
     class Fixed:
         answer: Any
 
-        def order(self, _state: State) -> Any:  # noqa: ANN401
+        def order(self, state: State) -> Any:  # noqa: ANN401, ARG002
             return self.answer
 
     for run in (simulate, simulate_slowly):

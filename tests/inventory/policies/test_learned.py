@@ -188,9 +188,9 @@ def test_bad_arguments_are_refused() -> None:
         LearnedPolicy(1.0, width=0)
     with pytest.raises(ArgumentError, match="made for lead times up to 1, got 2"):
         LearnedPolicy(1.0, width=1).order(State(np.ones(1), np.ones((1, 2)), InventoryProblem()))
-    for known in ({"scale": np.ones((2, 1))}, {"scale": 1.0, "context": np.zeros((2, 1, 1))}):
+    for short in (LearnedPolicy(np.ones((2, 1)), width=1), LearnedPolicy(1.0, width=1, context=np.zeros((2, 1, 1)))):
         with pytest.raises(ArgumentError, match="has rows for 2 steps, but step 2 is simulated"):
-            simulate(LearnedPolicy(width=1, **known), InventoryProblem(1.0, 9.0, 1), np.ones((1, 3)))
+            simulate(short, InventoryProblem(1.0, 9.0, 1), np.ones((1, 3)))
     with pytest.raises(ArgumentError, match=r"learning_rate must be above 0, got -1.0"):
         Training(learning_rate=-1.0)
 
