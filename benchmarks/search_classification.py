@@ -12,10 +12,8 @@ This is the fourth search whose result was scored. The first, under 256 KiB, of 
 points of test top-1; the second, of 24 trainings of 200 steps under 276 KiB with four candidates of an engineer, 1.9;
 the third, with "fused-first" stages and a play-off of trainings of 500 steps, 1.2 (five seeds, in bf16). All counted a
 byte for each weight. What is new is clustering: 15 values of weights from 70 % of a training on, which the compiler
-packs, leave room for twice the weights. On the validation images, one seed, a network of 452,000 parameters had .6456
-without it, .6304 with it from the first step, .6472 with it from 70 % on. For want of time the search judges four
-candidates, all an engineer's and smaller than that; it begins with them and goes on by evolution where there are more
-trials.
+packs, leave room for twice the weights. For want of time the search judges four candidates, all an engineer's and
+smaller than that; it begins with them and goes on by evolution where there are more trials.
 
     python benchmarks/search_classification.py --data DIR --runs RUNS   (goes on where it was killed)
 """

@@ -227,7 +227,7 @@ def test_a_broken_checkpoint_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         forecaster.fit(example_panel())
     next(tmp_path.iterdir()).write_bytes(b"nonsense")
-    with pytest.raises(DataError, match="not a checkpoint"):
+    with pytest.raises(DataError, match="not a file of weights and facts .*; remove it to train"):
         forecaster.fit(example_panel())
 
 

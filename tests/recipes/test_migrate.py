@@ -10,7 +10,8 @@ from torch import nn
 from sirdar.errors import ArgumentError, DataError
 from sirdar.recipes import classification, detection
 from sirdar.recipes.migrate import open_model
-from sirdar.vision.checkpoint import save_network, write_tensors
+from sirdar.tensors import write_tensors
+from sirdar.vision.checkpoint import save_network
 
 
 @pytest.mark.parametrize("form", ["folder", "file"])

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sirdar.errors import ArgumentError, DataError, OutputError
-from sirdar.vision.checkpoint import load_network, read_tensors, save_network
+from sirdar.tensors import read_tensors
+from sirdar.vision.checkpoint import load_network, save_network
 from sirdar.vision.training import Optimiser, Precision, Schedule, seeded, share_of_peak, train
 
 

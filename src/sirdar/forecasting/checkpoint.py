@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training that was killed goes on where it stood: weights, moments and the best weights in one safetensors file."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sirdar.errors import DataError, OutputError
+from sirdar.errors import DataError
+from sirdar.tensors import read_tensors, write_tensors
 
 
 class Checkpoint:
@@ -53,25 +51,16 @@ class Checkpoint:
             for name, value in state.items()
         }
         facts = {"step": step, "seconds": seconds, "stale": self.stale, "loss": self._loss}
-        part = self._path.with_suffix(".part")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({k: v.contiguous().clone() for k, v in tensors.items()}, part, {"facts": json.dumps(facts)})
-            part.replace(self._path)
-        except (OSError, SafetensorError) as error:
-            msg = f"{self._path}: the checkpoint cannot be written ({getattr(error, 'strerror', None) or error})"
-            raise OutputError(msg) from error
+        write_tensors(self._path, tensors, facts)
 
     def resume(self) -> tuple[int, float]:
         """Takes up what a killed training left; the steps it had done, and the seconds they took."""
         if self._path is None or not self._path.exists():
             return 0, 0.0
         try:
-            with safe_open(self._path, framework="pt") as file:
-                facts = json.loads(file.metadata()["facts"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            msg = f"{self._path}: not a checkpoint ({error}); remove it to train from the beginning"
+            tensors, facts = read_tensors(self._path)
+        except DataError as error:
+            msg = f"{error}; remove it to train from the beginning"
             raise DataError(msg) from error
         self._network.load_state_dict(_named(tensors, "weight."))
         self._best = _named(tensors, "best.")

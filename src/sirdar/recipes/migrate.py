@@ -24,7 +24,8 @@ from sirdar.recipes.files import write_json
 from sirdar.recipes.forecaster import ShapedMQCNN
 from sirdar.report import page
 from sirdar.report.migrate import migration_page
-from sirdar.vision.checkpoint import load_network, read_tensors
+from sirdar.tensors import read_tensors
+from sirdar.vision.checkpoint import load_network
 
 Progress = Callable[[str, float], None]
 _SHAPE_LINES = 1_000_000

@@ -3,7 +3,7 @@
 
 Both keep a network's shape. A task that wants them adds their choices to its space, and either applies them after
 training, and trains on with the masks kept (Han, Mao and Dally 2016, arXiv:1510.00149, sections 2 and 3), or trains
-within `clustering` from the start.
+within `clustering`.
 
 An int8 file scales the weights of each output channel by the largest of them. Values that a layer shares are therefore
 shares of that largest one: then all channels hold the same few integers, and a compiler that codes weights by how often

@@ -15,16 +15,15 @@ from typing import Any, final
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from sirdar.errors import ArgumentError, DataError, OutputError, require_positive_integer
+from sirdar.errors import ArgumentError, DataError, require_positive_integer
 from sirdar.inventory.backend import round_nearest
 from sirdar.inventory.limits import shadow_prices, shared
 from sirdar.inventory.policy import State
 from sirdar.inventory.problem import InventoryProblem
 from sirdar.inventory.terms import RandomLeadTime, permitted
+from sirdar.tensors import read_tensors, write_tensors
 
 _LEAST_RATIO = 1e-3  # beneath it a price leaves nothing to order for
 
@@ -182,13 +181,7 @@ class LearnedPolicy(nn.Module):
         Raises:
             OutputError: the file cannot be written.
         """
-        part = Path(path).with_name(Path(path).name + ".part")
-        try:
-            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, part)
-            part.replace(path)
-        except (OSError, SafetensorError) as error:
-            msg = f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})"
-            raise OutputError(msg) from error
+        write_tensors(Path(path), self.state_dict(), {})
 
     def load(self, path: str | Path) -> "LearnedPolicy":
         """Read weights that a network of the same shape has saved.
@@ -197,8 +190,8 @@ class LearnedPolicy(nn.Module):
             DataError: the file cannot be read, or holds the weights of another network.
         """
         try:
-            self.load_state_dict(load_file(str(path)))
-        except (OSError, SafetensorError, RuntimeError) as error:
+            self.load_state_dict(read_tensors(Path(path))[0])
+        except RuntimeError as error:
             msg = f"{path}: not the weights of this policy ({' '.join(str(error).split())})"
             raise DataError(msg) from error
         return self.eval()
