@@ -112,7 +112,7 @@ PRODUCT = Product(
     baseline=BASELINE,
     build=build,
     size=lambda _candidate: SIZE,
-    schedule=Schedule(steps=150, batch=128, learning_rate=0.1, optimiser="sgd", weight_decay=5e-4, average=0.97),
+    schedule=Schedule(steps=600, batch=32, learning_rate=0.05, optimiser="sgd", weight_decay=5e-4, average=0.992),
 )
 
 
