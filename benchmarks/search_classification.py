@@ -44,8 +44,20 @@ BUDGET_BYTES = 268 * 1024
 DISTANCE = 0.01  # between the rules' accuracy and the search's
 TRIALS = 14
 SEEDS = 5
-# An engineer's: expansion and channels of the last stage, blocks of each, and the layer on top.
-BY_HAND = ((4, 96, (3, 4, 4), 256), (6, 80, (3, 4, 3), 256), (6, 96, (3, 4, 2), 256), (6, 96, (2, 3, 3), 128))
+Three = tuple[int, int, int]
+# An engineer's: the stages' kinds (S: standard, I: ibn, F: fused, FF: fused-first), expansions, channels and blocks,
+# and the layer on top. Fused blocks need more weights for the same multiplications, which clustering makes room for.
+BY_HAND: tuple[tuple[str, Three, Three, Three, int], ...] = (
+    ("FF I I", (4, 6, 4), (32, 64, 96), (2, 3, 3), 256),
+    ("FF I I", (4, 4, 4), (32, 64, 96), (3, 3, 4), 256),
+    ("FF FF I", (4, 4, 4), (32, 64, 96), (2, 3, 3), 256),
+    ("F I I", (4, 6, 4), (32, 64, 96), (2, 3, 3), 256),
+    ("FF F FF", (4, 2, 4), (24, 48, 96), (2, 4, 3), 256),
+    ("F F FF", (2, 2, 4), (32, 48, 96), (2, 3, 3), 256),
+    ("F F F", (2, 1, 1), (32, 64, 96), (3, 4, 4), 256),
+    ("S S S", (1, 1, 1), (32, 64, 128), (3, 4, 3), 0),
+)
+_KINDS = {"S": "standard", "I": "ibn", "F": "fused", "FF": "fused-first"}
 
 
 def arms(_base: Mapping[str, float]) -> tuple[Arm, ...]:
@@ -54,12 +66,15 @@ def arms(_base: Mapping[str, float]) -> tuple[Arm, ...]:
     return (Arm("budget", classification.SPACE, TRIALS, {"memory_bytes": float(BUDGET_BYTES)}, first),)
 
 
-def by_hand(expansion: int, channels: int, blocks: tuple[int, int, int], top: int) -> Candidate:
-    """The baseline with its first block fused and narrower, another last stage, other depths, and clustered weights."""
-    values = {"stage1.kind": "fused-first", "stage1.expansion": 4, "top.channels": top, CLUSTERS: 15}
-    values |= {"stage3.expansion": expansion, "stage3.channels": channels}
-    values |= {f"stage{stage}.blocks": count for stage, count in enumerate(blocks, 1)}
-    return classification.SPACE.candidate(classification.BASELINE.as_dict() | values)
+def by_hand(kinds: str, expansions: Three, channels: Three, blocks: Three, top: int) -> Candidate:
+    """A candidate with clustered weights, from a row of the table above."""
+    values: dict[str, int | str] = {"stem.channels": 16, "top.channels": top, CLUSTERS: 15}
+    for stage, kind in enumerate(kinds.split(), 1):
+        values |= {f"stage{stage}.kind": _KINDS[kind], f"stage{stage}.expansion": expansions[stage - 1]}
+        values |= {f"stage{stage}.channels": channels[stage - 1], f"stage{stage}.blocks": blocks[stage - 1]}
+        if kind == "S":
+            del values[f"stage{stage}.expansion"]
+    return classification.SPACE.candidate(values)
 
 
 def roles(studies: Studies, _play_off: PlayOff) -> dict[str, Candidate]:
