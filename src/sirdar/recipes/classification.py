@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sirdar.search.study import Options, Study
 
 SIZE = (32, 32)
-_CHANNELS = ((16, 24, 32), (32, 40, 48, 64), (64, 80, 96, 112, 128))
+_CHANNELS = ((16, 24, 32, 48, 64), (32, 40, 48, 64, 80, 96), (64, 80, 96, 112, 128))
 _COUNTS = ((1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4))
 _STRIDES = (2, 2, 1)
 _NAMES = ("stage1", "stage2", "stage3")
