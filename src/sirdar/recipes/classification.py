@@ -65,8 +65,9 @@ BASELINE = SPACE.candidate(
 def by_rules(candidate: Candidate, parallelism: int = 16) -> Candidate:
     """The expert's rules applied to a network without any search.
 
-    No depthwise convolution: every bottleneck becomes a plain convolution; channels rise to an even multiple of the
-    chip's parallelism where the space has one; no layer in front of the mean; weights of 15 values.
+    No depthwise convolution: every bottleneck becomes a plain convolution, at most two of them in a stage. What stands
+    before the last stage doubles its channels when it becomes plain, since weights are few where the resolution is
+    fine. Channels rise to an even multiple of the chip's parallelism where the space has one. Weights of 15 values.
 
     Args:
         candidate: of the classification space.
@@ -74,11 +75,13 @@ def by_rules(candidate: Candidate, parallelism: int = 16) -> Candidate:
     """
     values = candidate.as_dict()
     for name, channels in zip(_NAMES, _CHANNELS, strict=True):
-        present = int(values[f"{name}.channels"])
+        doubled = name != _NAMES[-1] and values[f"{name}.kind"] != "standard"
+        wanted = int(values[f"{name}.channels"]) * (2 if doubled else 1)
         even = [option for option in channels if option % (2 * parallelism) == 0]
         values[f"{name}.kind"] = "standard"
-        values[f"{name}.channels"] = min((option for option in even if option >= present), default=max(channels))
-    values |= {"top.channels": 0, CLUSTERS: 15}
+        values[f"{name}.channels"] = min((option for option in even if option >= wanted), default=max(channels))
+        values[f"{name}.blocks"] = min(int(values[f"{name}.blocks"]), 2)
+    values[CLUSTERS] = 15
     return SPACE.candidate({name: value for name, value in values.items() if not name.endswith(".expansion")})
 
 
