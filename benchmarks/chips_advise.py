@@ -35,8 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder with neuron/")
     data = parser.parse_args().data
-    if data is None:
-        print("--data is missing: AWS's rows are not in the project, so nothing is stored")
+    if data is None or not (data / "neuron").is_dir():
+        print("skipped: give --data DIR with neuron/, AWS's rows, which are not in the project")
         return
     module, example = example_network(None).inference(SERIES)
     bert, resnet = traced()

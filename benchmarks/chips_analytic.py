@@ -39,8 +39,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder with neuron/ and llmcompass/")
     data = parser.parse_args().data
-    if data is None:
-        print("--data is missing: the A100 kernels and AWS's rows are not in the project, so nothing is stored")
+    if data is None or not all((data / name).is_dir() for name in ("neuron", "llmcompass")):
+        print("skipped: give --data DIR with neuron/ and llmcompass/, which are not in the project")
         return
     cycles, engine = staircase(), tensor_engine()
     kernels = a100(data / "llmcompass")

@@ -31,6 +31,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", type=Path, help="folder that holds m5/; without it loading is not timed")
     asked = parser.parse_args()
+    if asked.data is not None and not (asked.data / "m5").is_dir():
+        print(f"skipped: {asked.data} holds no m5/")
+        return
     threads = asked.threads
     torch.set_num_threads(threads)
     loading = [] if asked.data is None else [loaded(asked.data / "m5") for _ in range(3)]

@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=68)
     parser.add_argument("--seconds", type=float, default=1e9)
     options = parser.parse_args()
-    if options.data is None:
+    if options.data is None or not (options.data / "vision").is_dir():
         print("search_curation_train needs --data DIR with vision/cifar10_jpg.npz")
         return
     data = images(options.data)

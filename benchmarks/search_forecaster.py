@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("search_forecaster_trained.json"))
     parser.add_argument("--seconds", type=float, default=1e9)
     options = parser.parse_args()
-    if options.data is None:
+    if options.data is None or not (options.data / "m5").is_dir():
         print("search_forecaster needs --data DIR with m5/")
         return
     torch.set_num_threads(1)

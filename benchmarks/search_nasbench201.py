@@ -257,7 +257,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1e9, help="to spend on zero-shot scores")
     parser.add_argument("--runs", type=int, default=500)
     options = parser.parse_args()
-    if options.data is None:
+    if options.data is None or not (options.data / "nas").is_dir():
         print("search_nasbench201 needs --data DIR with nas/nasbench201.parquet and nas/nasbench201_zerocost.parquet")
         return
     rows = table(options.data)
