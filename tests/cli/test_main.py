@@ -177,7 +177,8 @@ def test_ctrl_c_is_repeated_until_it_is_heard(
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
-def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_batch_system_end_cleanly(number: signal.Signals, tmp_path: Path) -> None:
     path = table(tmp_path)
     command = [sys.executable, "-c", "from sirdar.cli import main; main()", "backtest", str(path), "--horizon", "3"]
     command += ["--windows", "10", "--models", "auto-ets,theta,tsb,croston,mq-cnn", "--out", str(tmp_path / "out")]
@@ -185,7 +186,7 @@ def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
     assert process.stderr is not None
     assert process.stderr.readline() == "backtest ...\n"
     time.sleep(0.5)  # into the first model
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert (out, err) == ("", "sirdar: interrupted; nothing was written\n")

@@ -46,7 +46,7 @@ def app() -> typer.Typer:
 
 
 def main() -> None:
-    """Runs the command line: bad input ends with one sentence and exit code 2, Ctrl-C with 130."""
+    """Runs the command line: bad input ends with one sentence and exit code 2, Ctrl-C and SIGTERM with 130."""
     try:
         with _insistent_interrupt():
             code = app()(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
@@ -71,7 +71,7 @@ def main() -> None:
 
 @contextmanager
 def _insistent_interrupt() -> Iterator[None]:
-    """Repeats Ctrl-C until it has ended the block.
+    """Repeats Ctrl-C, or SIGTERM as a batch system sends it, until it has ended the block.
 
     Python drops an exception that is raised while a weak reference's callback or `__del__` runs, as it does after each
     import, and with it the interrupt: the work would go on.
@@ -81,7 +81,7 @@ def _insistent_interrupt() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, _AGAIN)
         raise KeyboardInterrupt
 
-    caught = (signal.SIGINT, signal.SIGALRM) if hasattr(signal, "SIGALRM") else ()  # Windows has no alarm
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM) if hasattr(signal, "SIGALRM") else ()  # Windows has no alarm
     before = [signal.signal(number, interrupt) for number in caught]
     try:
         yield
