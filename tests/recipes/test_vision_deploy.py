@@ -117,7 +117,8 @@ def test_a_winner_is_judged_by_running_its_int8_file(tmp_path: Path) -> None:
     file = (tmp_path / "network.tflite").read_bytes()
     named = [int(predict(file, image[None])[0].argmax()) for image in signed(held.images)]
     assert found["top1_int8"] == np.mean(np.array(named) == held.labels.numpy())
-    assert json.loads((tmp_path / "compiled.json").read_text())["chip"] == "ethos-u55-128"
+    stored = json.loads((tmp_path / "compiled.json").read_text())
+    assert (stored["chip"], stored["classes"]) == ("ethos-u55-128", list(held.classes))
     assert b"ethos-u" in (tmp_path / "network_vela.tflite").read_bytes()
 
 

@@ -81,7 +81,8 @@ def _insistent_interrupt() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, _AGAIN)
         raise KeyboardInterrupt
 
-    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM) if hasattr(signal, "SIGALRM") else ()  # Windows has no alarm
+    # Windows has no alarm.
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM) if hasattr(signal, "SIGALRM") else ()
     before = [signal.signal(number, interrupt) for number in caught]
     try:
         yield

@@ -129,6 +129,7 @@ def data_of(training: Labelled, validation: Labelled, device: str = "cpu") -> Da
         lambda _candidate: signed(spread(training.images)),
         device,
         digest_of(training, validation),
+        training.classes,
     )
 
 

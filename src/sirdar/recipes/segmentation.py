@@ -100,6 +100,7 @@ def data_of(training: Masked, validation: Masked, device: str = "cpu") -> Data:
         lambda candidate: resized(spread(training.images), size_of(candidate)),
         device,
         digest_of(training, validation),
+        training.classes,
     )
 
 

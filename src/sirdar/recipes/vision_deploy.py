@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, final
@@ -25,7 +26,12 @@ TOLERANCE = 1e-3  # of onnxruntime against torch, relative to the largest output
 
 
 def deliver(
-    product: Product, candidate: Candidate, network: nn.Module, calibration: Tensor, folder: Path
+    product: Product,
+    candidate: Candidate,
+    network: nn.Module,
+    calibration: Tensor,
+    folder: Path,
+    classes: Sequence[str] = (),
 ) -> dict[str, float]:
     """Writes a trained network in every form.
 
@@ -36,6 +42,7 @@ def deliver(
         calibration: images [image, 3, height, width] in -1..1 that look like what it will see; they decide the scales.
         folder: gets `network.safetensors`, `network.onnx`, `network.tflite`, what Vela makes of it as
             `network_vela.tflite`, and `compiled.json`.
+        classes: names of the outputs, for `compiled.json` and the weights' metadata.
 
     Returns:
         Vela's estimates (latency_s, cycles, sram_bytes, weight_bytes) and "int8_error", the largest difference of an
@@ -48,7 +55,7 @@ def deliver(
     from sirdar.deploy.compiled import compile_tflite, vela_file
     from sirdar.deploy.tflite import predict, save, write
 
-    facts = {"product": product.name, "choices": candidate.as_dict()}
+    facts = {"product": product.name, "choices": candidate.as_dict(), "classes": list(classes)}
     save_network(folder / "network.safetensors", network, facts)
     write_onnx(network, calibration[:1], folder / "network.onnx")
     file = write(network, calibration[:1], [calibration])
@@ -91,7 +98,7 @@ def deliver_winner(
     checkpoint = None if unfinished is None else unfinished / f"{_training(product, data, candidate, seed)}.safetensors"
     network, _ = ProductTask(aimed, data).trained(candidate, seed, checkpoint=checkpoint)
     score = data.score(candidate, network)
-    found = deliver(aimed, candidate, network.cpu(), data.calibration(candidate), folder)
+    found = deliver(aimed, candidate, network.cpu(), data.calibration(candidate), folder, data.classes)
     int8 = Int8Network((folder / "network.tflite").read_bytes())
     return found | {product.metric: score, f"{product.metric}_int8": data.score(candidate, int8.eval())}
 

@@ -76,6 +76,7 @@ class Data:
         calibration: training images as a candidate reads them, on the CPU; they decide the scales of an int8 file.
         device: where both run, "cpu" or "cuda".
         digest: of the images and of what is known of them, by `digest_of`; a stored search of others is refused.
+        classes: what the outputs stand for, in their order; none where there is one kind of thing.
     """
 
     task: Callable[[Candidate], Task]
@@ -83,6 +84,7 @@ class Data:
     calibration: Callable[[Candidate], Tensor]
     device: str = "cpu"
     digest: str = ""
+    classes: tuple[str, ...] = ()
 
 
 @final
