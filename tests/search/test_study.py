@@ -310,6 +310,16 @@ def test_progress_begins_at_once_and_rises_to_one() -> None:
     assert told[-1][1] == f"best score {study.best.measures['score']:.4g}"
 
 
+def test_looking_for_what_keeps_to_a_limit_is_told() -> None:
+    told: list[tuple[float, str]] = []
+    options = Options(cost=toy_cost, progress=lambda done, word: told.append((done, word)))
+    with pytest.raises(ArgumentError, match="nearest"):
+        search(TOY, ToyTask(), limits={"latency_s": 1e-9}, trials=4, options=options)
+    assert {done for done, _ in told} == {0.0}
+    assert told[0][1] == "1 priced, none yet within the limits"
+    assert told[-1][1] == f"{TOY.size} priced, none yet within the limits"
+
+
 def test_a_wish_that_is_made_twice_is_trained_once() -> None:
     task, wish = ToyTask(), TOY.largest()
     search(TOY, task, trials=3, options=Options(cost=toy_cost, enqueue=(wish, wish)))

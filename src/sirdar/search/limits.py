@@ -2,7 +2,7 @@
 """Whether any candidate keeps to the limits, and if not, what could be had."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import ROUND_CEILING, Context
 
 import numpy as np
@@ -16,8 +16,17 @@ _SAMPLES = 24
 _PRICED = 1000  # candidates that are priced before a limit is called impossible; in a space no larger, all are
 
 
-def feasible_candidate(space: SearchSpace, priced: Priced, objectives: Objectives, seed: int) -> Candidate:
+def feasible_candidate(
+    space: SearchSpace, priced: Priced, objectives: Objectives, seed: int, tell: Callable[[int], None] | None = None
+) -> Candidate:
     """A candidate within the limits, found by going downhill from the cheapest of a sample, and from others of it.
+
+    Args:
+        space: of candidates.
+        priced: their costs.
+        objectives: with the limits.
+        seed: of the sample.
+        tell: called with the number of candidates priced in vain so far: a compiler takes minutes for hundreds.
 
     Raises:
         ArgumentError: a limit is on what the costs do not tell, or none was found; the sentence names the nearest value
@@ -26,12 +35,19 @@ def feasible_candidate(space: SearchSpace, priced: Priced, objectives: Objective
     if not objectives.limits:
         return space.smallest()
     _require_known(objectives, priced.measures(space.smallest()))
+
+    def excess(candidate: Candidate) -> float:
+        found = objectives.excess(priced.measures(candidate))
+        if tell is not None and found > 0:
+            tell(len(priced))
+        return found
+
     best, least = space.smallest(), math.inf
-    for candidate in _ways(space, priced, objectives, np.random.default_rng((seed, 7919))):
-        excess = objectives.excess(priced.measures(candidate))
-        if excess == 0:
+    for candidate in _ways(space, priced, excess, np.random.default_rng((seed, 7919))):
+        beyond = excess(candidate)
+        if beyond == 0:
             return candidate
-        best, least = (candidate, excess) if excess < least else (best, least)
+        best, least = (candidate, beyond) if beyond < least else (best, least)
     raise ArgumentError(_refusal(space, priced, objectives, best))
 
 
@@ -42,14 +58,12 @@ def _require_known(objectives: Objectives, known: Mapping[str, float]) -> None:
             raise ArgumentError(msg)
 
 
-def _ways(space: SearchSpace, priced: Priced, objectives: Objectives, rng: np.random.Generator) -> Iterator[Candidate]:
+def _ways(
+    space: SearchSpace, priced: Priced, excess: Callable[[Candidate], float], rng: np.random.Generator
+) -> Iterator[Candidate]:
     """A sample, what lies downhill of each of it until many are priced, and all of a small space."""
     sample = [space.smallest(), space.largest(), *(space.sample(rng) for _ in range(_SAMPLES))]
     yield from sample
-
-    def excess(candidate: Candidate) -> float:
-        return objectives.excess(priced.measures(candidate))
-
     begin = len(priced)
     for start in sorted(dict.fromkeys(sample), key=excess):
         present: Candidate | None = start

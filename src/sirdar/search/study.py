@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Options:
         enqueue: candidates to try first; those beyond the limits are not trained, and count for nothing.
         conditions: by name what trials depend on that a search does not see, such as the data; a storage whose trials
             were made under others, or with another seed, strategy, chip, objectives or limits, is refused.
-        progress: called with the share of trials done and a word about the best.
+        progress: called with the share of trials done and a word about the best, or about what was priced before.
     """
 
     estimator: Estimator | None = None
@@ -285,7 +286,8 @@ def search(
     priced = Priced(pricing)
     name = chip.name if isinstance(chip, Chip) else chip or ""
     chosen = strategy_of(strategy, space, task, trials, seed) if isinstance(strategy, str) else strategy
-    fallback = feasible_candidate(space, priced, objectives, seed)
+    tell = None if rest.progress is None else partial(_tell_priced, rest.progress)
+    fallback = feasible_candidate(space, priced, objectives, seed, tell)
     with _ledger(space, objectives, _conditions(objectives, chosen.name, name, seed, rest), rest) as ledger:
         run = _Search(space, task, objectives, priced, chosen, ledger, seed, rest, begin)
         try:
@@ -327,6 +329,10 @@ def strategy_of(name: str, space: SearchSpace, task: Task, trials: int, seed: in
     from sirdar.search import strategies  # it imports torch for some of them
 
     return strategies.named(name, space, task, trials, seed)
+
+
+def _tell_priced(progress: Callable[[float, str], None], count: int) -> None:
+    progress(0.0, f"{count} priced, none yet within the limits")
 
 
 def _conditions(objectives: Objectives, strategy: str, chip: str, seed: int, options: Options) -> dict[str, str]:
