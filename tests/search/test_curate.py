@@ -3,6 +3,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from sirdar.chips import Chip, NullEstimator, OperatorCost, Roofline, Tiled, load
@@ -40,11 +41,20 @@ def test_the_grain_of_a_staircase_is_found(size: int) -> None:
     assert measure_granule([float(math.ceil(n / size)) for n in range(1, 97)]).size == size
 
 
-def test_a_slope_has_no_grain_and_noise_does_not_hide_one() -> None:
+def test_a_slope_has_no_grain_and_does_not_hide_one() -> None:
     assert measure_granule([float(n) for n in range(1, 97)]).size == 1
     assert measure_granule([1.0] * 96).size == 1
     sloping = [math.ceil(n / 8) + 0.02 * n for n in range(1, 97)]
     assert measure_granule(sloping).size == 8
+
+
+@pytest.mark.parametrize("size", [1, 16, 32, 128])
+@pytest.mark.parametrize("seed", range(5))
+def test_timings_that_vary_by_three_per_cent_show_the_grain(size: int, seed: int) -> None:
+    noise = 1 + 0.03 * np.random.default_rng(seed).standard_normal(288)
+    stairs = np.array([math.ceil(n / size) for n in range(1, 289)])
+    assert measure_granule((noise * stairs).tolist()).size == size
+    assert measure_granule((noise * 1e-3).tolist()).size == 1
 
 
 def test_granules_come_from_the_estimator() -> None:
