@@ -102,7 +102,7 @@ def test_plan_without_a_network_writes_every_file(
         (["--chip", "nothing.toml"], "nothing.toml cannot be read as TOML"),
         (["--volume", "0"], "volume must be a positive integer, got 0"),
         (["--batch=-1"], "batch must be a positive integer, got -1"),
-        (["nothing"], "nothing: not a saved forecaster"),
+        (["nothing"], "nothing: is no folder of a saved forecaster\n"),
     ],
 )
 def test_chips_refuses_what_it_does_not_know(

@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +13,13 @@ import pytest
 
 from sirdar.errors import ArgumentError, DataError
 from sirdar.forecasting import ladder
+from sirdar.forecasting.models.ensemble import Ensemble
+from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.mqcnn import MQCNN
+from sirdar.forecasting.models.mqtransformer import MQTransformer
+from sirdar.forecasting.models.textbook import Textbook
 from sirdar.inventory import InventoryProblem
-from sirdar.recipes import files
+from sirdar.recipes import files, migrate
 from sirdar.recipes.plan import Plan, Settings, compare_chips, example_network, plan
 from sirdar.recipes.plan_report import report_of
 from sirdar.recipes.write import write_plan
@@ -108,13 +113,33 @@ def test_the_files_are_whole_and_the_same_for_the_same_seed(table: Path, tmp_pat
 
 def test_the_network_is_trained_traced_and_saved(neural: Plan, tmp_path: Path) -> None:
     assert neural.chips is not None
-    assert neural.network is not None
     assert {row.chip for row in neural.chips.options} >= {"inferentia2", "trainium1", "h100", "graviton3", "this-cpu"}
     with files.output_folder(tmp_path / "out") as scratch:
         summary = write_plan(neural, scratch, quiet)
     assert summary["chips"][0]["price_usd"] > 0
     ranking = compare_chips(example_network(tmp_path / "out" / "model"), chips=("t4",), volume=1000, batch=64)
     assert ranking.options[0].chip == "t4"
+
+
+def test_the_winner_is_what_is_saved_though_a_network_that_lost_is_priced(neural: Plan, tmp_path: Path) -> None:
+    theta = ladder.build("theta", 4).fit(neural.panel)
+    done = replace(neural, winner=theta, forecast=theta.predict(neural.panel))
+    write_plan(done, tmp_path, quiet)
+    again = Textbook.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.predict(neural.panel).values, done.forecast.values)
+    with pytest.raises(DataError, match="holds a 'textbook' forecaster, which is no network"):
+        example_network(tmp_path / "model")
+
+
+@pytest.mark.parametrize("kind", [FeedForward, MQTransformer])
+def test_every_kind_of_network_is_priced_and_found_in_an_ensemble(kind: type, neural: Plan, tmp_path: Path) -> None:
+    network = kind(4, steps=1)
+    members = {"theta": ladder.build("theta", 4), "network": network}
+    Ensemble(members).fit(neural.panel).save(tmp_path / "model")
+    found = example_network(tmp_path / "model")
+    assert isinstance(found, kind)
+    assert compare_chips(found, chips=("t4",), volume=10, batch=2).options[0].latency_s > 0
+    assert migrate.open_model(str(tmp_path / "model"))[1] is not None
 
 
 def test_the_report_tells_the_products_that_tell_something(neural: Plan) -> None:

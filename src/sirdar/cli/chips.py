@@ -12,7 +12,7 @@ from sirdar.cli import options
 
 def chips(
     model: Annotated[
-        Path | None, typer.Argument(help="A trained MQ-CNN (model/ of plan or forecast); a default one if omitted.")
+        Path | None, typer.Argument(help="A trained network (model/ of plan or forecast); a default MQ-CNN if omitted.")
     ] = None,
     chip: Annotated[
         list[str] | None, typer.Option(help="Name or TOML file of a chip, repeated; all if omitted.")

@@ -13,14 +13,9 @@ from sirdar.chips.analytic import fits
 from sirdar.deploy import loading
 from sirdar.deploy.compiled import Vela, compile_tflite
 from sirdar.deploy.tflite.graph import from_graph
-from sirdar.errors import ArgumentError, DataError, UnsupportedError, require_positive_integer
-from sirdar.forecasting import storage
-from sirdar.forecasting.models.feedforward import FeedForward
-from sirdar.forecasting.models.mqcnn import MQCNN
-from sirdar.forecasting.models.mqrnn import MQRNN
-from sirdar.forecasting.models.mqtransformer import MQTransformer
+from sirdar.errors import ArgumentError, UnsupportedError, require_positive_integer
 from sirdar.numerics.formats import element_named
-from sirdar.recipes.forecaster import ShapedMQCNN
+from sirdar.recipes.networks import saved_network
 from sirdar.report.chips import ChipsReport, chips_page
 from sirdar.workload.graph import Graph
 from sirdar.workload.order import scheduled
@@ -101,17 +96,7 @@ def _resized(model: str, example: tuple[Tensor, ...], batch: int) -> tuple[Tenso
 
 
 def _saved(path: Path, batch: int | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    kind = storage.model_of(path)
-    if kind is None:
-        msg = f"{path}: is no folder of a saved forecaster; otherwise give {loading.FORMS}"
-        raise ArgumentError(msg)
-    rungs = (MQCNN, MQRNN, MQTransformer, ShapedMQCNN)
-    networks: dict[str, Any] = {forecaster.MODEL: forecaster for forecaster in rungs}
-    networks["feed-forward"] = FeedForward
-    if isinstance(kind, str) and kind in networks:
-        return networks[kind].load(path).inference(batch or _SERIES)
-    msg = f"{path}: holds a {kind!r} forecaster, which is no network"
-    raise DataError(msg)
+    return saved_network(path, f"; otherwise give {loading.FORMS}").inference(batch or _SERIES)
 
 
 def estimate(graph: Graph, chip_name: str, dtype: str) -> Estimate:

@@ -15,13 +15,9 @@ from sirdar.deploy.artefacts import Artefact, write_all
 from sirdar.deploy.capture import Example
 from sirdar.deploy.migrate import Migration, migrate
 from sirdar.deploy.opening import opened
-from sirdar.errors import ArgumentError, DataError
-from sirdar.forecasting import storage
-from sirdar.forecasting.models.mqcnn import MQCNN
-from sirdar.forecasting.models.mqrnn import MQRNN
-from sirdar.forecasting.models.mqtransformer import MQTransformer
+from sirdar.errors import DataError
 from sirdar.recipes.files import write_json
-from sirdar.recipes.forecaster import ShapedMQCNN
+from sirdar.recipes.networks import saved_network
 from sirdar.report import page
 from sirdar.report.migrate import migration_page
 from sirdar.tensors import read_tensors
@@ -110,7 +106,8 @@ def open_model(spec: str) -> tuple[nn.Module | ExportedProgram, Example | None]:
     if path.name == _CAMERA or (path / _CAMERA).exists():
         return _camera(path if path.name == _CAMERA else path / _CAMERA)
     if path.is_dir():
-        return _saved(path)
+        otherwise = f" or camera network; otherwise give {loading.FORMS}"
+        return saved_network(path, otherwise).inference(_SERIES)
     return loading.load(spec)
 
 
@@ -161,16 +158,3 @@ def _camera(path: Path) -> tuple[nn.Module, Example]:
 
 def _differs(found: Tensor | None, wanted: Tensor) -> bool:
     return found is not None and found.ndim > 0 and found.shape[1:] == wanted.shape[1:] and found.shape != wanted.shape
-
-
-def _saved(path: Path) -> tuple[nn.Module, Example]:
-    """The network of a saved forecaster, with inputs of 64 series."""
-    kind = storage.model_of(path)
-    if kind is None:
-        msg = f"{path}: is no folder of a saved forecaster or camera network; otherwise give {loading.FORMS}"
-        raise ArgumentError(msg)
-    for forecaster in (MQCNN, MQRNN, MQTransformer, ShapedMQCNN):
-        if kind == forecaster.MODEL:
-            return forecaster.load(path).inference(_SERIES)
-    msg = f"{path}: holds a {kind!r} forecaster, which is no network"
-    raise DataError(msg)

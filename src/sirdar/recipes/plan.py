@@ -12,17 +12,16 @@ import numpy as np
 
 from sirdar.chips import Ranking, advise, load
 from sirdar.errors import ArgumentError, require_positive_integer
-from sirdar.forecasting import ladder, storage
+from sirdar.forecasting import ladder
 from sirdar.forecasting.backtest import Backtest, backtest
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.ensemble import Ensemble
-from sirdar.forecasting.models.ladder import Ladder
 from sirdar.forecasting.models.mqcnn import MQCNN
-from sirdar.forecasting.neural import NeuralForecaster
 from sirdar.forecasting.panel import Panel
 from sirdar.inventory import InventoryProblem, OrderPlan, ProjectedInventory, Stock
 from sirdar.predictive import Forecast
 from sirdar.recipes.demand import Demand
+from sirdar.recipes.networks import Network, network_in, saved_network
 from sirdar.recipes.stock import assumed_stock, read_stock
 from sirdar.workload.trace import trace
 
@@ -87,7 +86,7 @@ class Plan:
     forecast: Forecast
     orders: Orders
     chips: Ranking | None  # None when no network took part
-    network: MQCNN | None
+    winner: Forecaster  # trained on all history
     seconds: dict[str, float]
 
 
@@ -140,7 +139,7 @@ def place_orders(settings: Settings, forecast: Forecast) -> Orders:
 
 
 def compare_chips(
-    network: NeuralForecaster,
+    network: Network,
     *,
     chips: tuple[str, ...] | None = None,
     volume: int = NIGHTLY_SERIES,
@@ -186,28 +185,20 @@ def plan(settings: Settings, progress: Progress) -> Plan:
     with timed("chips"):
         network = _network(settings, winner, panel)
         chips = compare_chips(network) if network is not None else None
-    return Plan(settings, panel, evaluation, forecast, orders, chips, network, seconds)
+    return Plan(settings, panel, evaluation, forecast, orders, chips, winner, seconds)
 
 
-def _network(settings: Settings, winner: Forecaster, panel: Panel) -> MQCNN | None:
-    """The trained network, if one took part: the winner, a member of it, or else one of the same shape."""
-    ensemble = winner.ensemble if isinstance(winner, Ladder) else winner
-    for model in (winner, *(ensemble.members.values() if isinstance(ensemble, Ensemble) else ())):
-        if isinstance(model, MQCNN):
-            return model
-    if "mq-cnn" not in settings.models:
-        return None
-    return _untrained(settings.horizon, settings.seed, panel)
+def _network(settings: Settings, winner: Forecaster, panel: Panel) -> Network | None:
+    """The network that was trained, or else, where the backtest had an MQ-CNN, one of its shape."""
+    found = network_in(winner)
+    return (
+        _untrained(settings.horizon, settings.seed, panel) if found is None and "mq-cnn" in settings.models else found
+    )
 
 
-def example_network(folder: Path | None, seed: int = 0) -> NeuralForecaster:
-    """An MQ-CNN that was saved, as it comes or as a search shaped it, or one of default size for the bundled panel."""
-    if folder is None:
-        return _untrained(Settings.horizon, seed, read(Settings()))
-    from sirdar.recipes.forecaster import ShapedMQCNN  # it imports the search, which no plan needs
-
-    kind = ShapedMQCNN if storage.model_of(folder) == ShapedMQCNN.MODEL else MQCNN
-    return kind.load(folder)
+def example_network(folder: Path | None, seed: int = 0) -> Network:
+    """The network in a saved forecaster, or an MQ-CNN of default size for the bundled panel."""
+    return _untrained(Settings.horizon, seed, read(Settings())) if folder is None else saved_network(folder)
 
 
 def _untrained(horizon: int, seed: int, panel: Panel) -> MQCNN:

@@ -18,8 +18,7 @@ def write_plan(plan: Plan, folder: Path, progress: Progress) -> dict[str, Any]:
     files.write_forecast(plan.forecast, folder / "forecast.parquet")
     files.orders_frame(plan.orders).write_parquet(folder / "orders.parquet")
     files.write_json(files.leaderboard(plan.backtest), folder / "leaderboard.json")
-    if plan.network is not None:
-        plan.network.save(folder / "model")
+    plan.winner.save(folder / "model")
     (folder / "report.html").write_text(plan_page(report_of(plan)), encoding="utf-8")
     seconds = plan.seconds | {"write": time.perf_counter() - begin}
     run = run_facts(plan, seconds)
