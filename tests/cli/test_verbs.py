@@ -11,6 +11,8 @@ import pytest
 from sirdar import cli
 from sirdar.cli import options
 from sirdar.forecasting import ladder
+from sirdar.forecasting.models.textbook import Textbook
+from sirdar.forecasting.panel import Panel
 
 LEVELS = [f"q0.{place}" for place in range(1, 10)]
 
@@ -68,6 +70,11 @@ def test_forecast_then_order(
     assert table["unique_id"].unique(maintain_order=True).to_list() == ["000", "001", "002", "003"]
     assert str(table["ds"].min()) == "2025-01-05"  # the Sunday after the last one
 
+    again = ["forecast", demand, *COLUMNS, "--trained", tmp_path / "first" / "model", "--out", tmp_path / "third"]
+    assert "4 series, 4 steps, 9 levels" in run(again, monkeypatch, capsys)
+    assert (tmp_path / "third" / "forecast.parquet").read_bytes() == files[0].read_bytes()
+    assert not (tmp_path / "third" / "model").exists()
+
     stock = tmp_path / "stock.csv"
     stock.write_text("unique_id,on_hand\n000,1000\n001,0\n")
     order = ["order", files[0], "--inventory", stock, "--out", tmp_path / "orders"]
@@ -93,6 +100,38 @@ def test_plan_without_a_network_writes_every_file(
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written >= {"forecast.parquet", "orders.parquet", "leaderboard.json", "run.json", "report.html"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([".", "--horizon", "3"], ".: is no folder of a saved forecaster"),
+        (
+            ["model", "--horizon", "3"],
+            "the model in model forecasts 4 steps; with --trained leave --model and --horizon",
+        ),
+        (
+            ["model", "--model", "tsb"],
+            "the model in model forecasts 4 steps; with --trained leave --model and --horizon",
+        ),
+    ],
+)
+def test_a_trained_model_has_its_own_horizon(
+    arguments: list[str],
+    sentence: str,
+    demand: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Textbook(4, "tsb").fit(Panel.read(demand, id="sku", time="week", target="units")).save("model")
+    monkeypatch.setattr(sys, "argv", ["sirdar", "forecast", str(demand), *map(str, COLUMNS), "--trained", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,13 @@ from sirdar.cli import options
 def forecast(  # noqa: PLR0913 - one argument per option
     source: options.Input = None,
     out: options.Out = Path("forecast"),
-    model: Annotated[str, typer.Option(help=f"The rung, one of: {options.RUNGS}.")] = "mq-cnn",
-    horizon: options.Horizon = 6,
+    model: Annotated[str | None, typer.Option(help=f"The rung, one of: {options.RUNGS}; mq-cnn if omitted.")] = None,
+    trained: Annotated[
+        Path | None, typer.Option(help="A model/ of plan, forecast or search: it forecasts without training.")
+    ] = None,
+    horizon: Annotated[
+        int | None, typer.Option(help="Steps to forecast; 6, or those of the trained model, if omitted.")
+    ] = None,
     freq: options.Freq = None,
     column: options.Columns = None,
     gaps: options.Gaps = None,
@@ -23,29 +28,42 @@ def forecast(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Train one rung on all history and write forecast.parquet and the trained model (model/).
 
-    Example: sirdar forecast demand.parquet --model mq-cnn --horizon 8 --out next
+    With --trained a model that was kept forecasts the table as it is now, in seconds.
+
+    Examples:
+        sirdar forecast demand.parquet --model mq-cnn --horizon 8 --out monday
+
+        sirdar forecast demand.parquet --trained monday/model --out tuesday
     """
     from sirdar.recipes import files
     from sirdar.recipes.plan import Settings, read, train
+    from sirdar.recipes.saved import saved_forecaster
 
+    kept = None if trained is None else saved_forecaster(trained)
+    if kept is not None and (model is not None or horizon not in {None, kept.horizon}):
+        msg = f"the model in {trained} forecasts {kept.horizon} steps; with --trained leave --model and --horizon out"
+        raise typer.BadParameter(msg)
+    name = model or "mq-cnn"
+    wanted = Settings.horizon if horizon is None else horizon
     settings = Settings(
         source,
         options.roles(column, freq, gaps),
-        horizon,
-        models=(model,),
+        wanted if kept is None else kept.horizon,
+        models=(name,),
         problem=options.smallest_problem(),
         seed=seed,
     )
     with files.output_folder(out) as scratch:
         with options.progress_bar() as progress:
             panel = read(settings)
-            trained = train(settings, model, panel, lambda text, done: progress(f"train: {text}", done))
-            made = trained.predict(panel)
+            forecaster = kept or train(settings, name, panel, lambda text, done: progress(f"train: {text}", done))
+            made = forecaster.predict(panel)
         files.write_forecast(made, scratch / "forecast.parquet")
-        trained.save(scratch / "model")
+        if kept is None:
+            forecaster.save(scratch / "model")
     facts = {
         "out": str(out),
-        "model": model,
+        "model": name if trained is None else str(trained),
         "series": len(made.ids),
         "horizon": made.horizon,
         "levels": list(made.levels),
@@ -54,5 +72,5 @@ def forecast(  # noqa: PLR0913 - one argument per option
         options.print_json(facts)
         return
     sys.stdout.write(
-        f"{facts['series']} series, {horizon} steps, {len(made.levels)} levels -> {out / 'forecast.parquet'}\n"
+        f"{facts['series']} series, {made.horizon} steps, {len(made.levels)} levels -> {out / 'forecast.parquet'}\n"
     )

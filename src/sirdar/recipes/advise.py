@@ -15,7 +15,7 @@ from sirdar.deploy.compiled import Vela, compile_tflite
 from sirdar.deploy.tflite.graph import from_graph
 from sirdar.errors import ArgumentError, UnsupportedError, require_positive_integer
 from sirdar.numerics.formats import element_named
-from sirdar.recipes.networks import saved_network
+from sirdar.recipes.saved import saved_network
 from sirdar.report.chips import ChipsReport, chips_page
 from sirdar.workload.graph import Graph
 from sirdar.workload.order import scheduled

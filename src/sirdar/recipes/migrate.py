@@ -17,7 +17,7 @@ from sirdar.deploy.migrate import Migration, migrate
 from sirdar.deploy.opening import opened
 from sirdar.errors import DataError
 from sirdar.recipes.files import write_json
-from sirdar.recipes.networks import saved_network
+from sirdar.recipes.saved import saved_network
 from sirdar.report import page
 from sirdar.report.migrate import migration_page
 from sirdar.tensors import read_tensors

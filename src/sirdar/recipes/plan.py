@@ -21,7 +21,7 @@ from sirdar.forecasting.panel import Panel
 from sirdar.inventory import InventoryProblem, OrderPlan, ProjectedInventory, Stock
 from sirdar.predictive import Forecast
 from sirdar.recipes.demand import Demand
-from sirdar.recipes.networks import Network, network_in, saved_network
+from sirdar.recipes.saved import Network, network_in, saved_network
 from sirdar.recipes.stock import assumed_stock, read_stock
 from sirdar.workload.trace import trace
 
