@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from sirdar.allocator import keep_freed_memory
 from sirdar.errors import ArgumentError, require_positive_integer, require_seed
 from sirdar.forecasting.checkpoint import Checkpoint
 from sirdar.numerics.adamw import AdamW
@@ -134,6 +135,7 @@ class Run:
 
 def train(network: nn.Module, run: Run, options: Training) -> None:
     """AdamW under a one-cycle learning rate, from the last checkpoint if there is one."""
+    keep_freed_memory()
     if options.precision in {"bf16-sr", "bf16-nearest"}:
         network.to(torch.bfloat16)
     optimiser = _optimiser(network, run.seed, options)

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from sirdar.allocator import keep_freed_memory
 from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.numerics.adamw import AdamW
 from sirdar.vision.checkpoint import Checkpoint
@@ -133,6 +134,7 @@ def train(
         DataError: the checkpoint is of another network or schedule.
     """
     require_positive_integer(watch_every, "watch_every")
+    keep_freed_memory()
     if schedule.precision in _NARROW:
         for weight in network.parameters():
             weight.data = weight.data.to(torch.bfloat16) if weight.ndim > 1 else weight.data
