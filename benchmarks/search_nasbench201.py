@@ -10,15 +10,15 @@ accuracy enters them. Cells that compute the same are scored once. Their combina
 kept in --cache, since 6,466 networks take half an hour of one core; --seconds ends a part of it, to be gone on with.
 
 The latency limit is kept with an estimator learned from 200 measured networks; only the result is looked up in the
-measurements, and compared with the front at its own true latency, over ten limits and 50 seeds, which are 500 runs too:
-the mean of ten seeds was .194 and, with other untrained networks, .207. There, cells that compute the same share the
-mean of their accuracies. 200 cells are trained of 1,000 that zero-shot scores keep: with 60 of 300, as before, the best of the
-validation accuracies was often not among them. The ten best of a search are trained once more, for 12 epochs on
-CIFAR-100, and the sum of both validation accuracies chooses one; what was chosen without it stands beside it. This was
-taken after a trial, not stored, in which the sum regretted less than CIFAR-10's alone by the 200-epoch validation
-accuracy of the staged cells; test gaps of it were seen on the way. The only 200-epoch accuracy of all cells is that of
-test images, so which of the ten a full training would have picked can only be told with them: this is a figure of its
-own, which sees test images.
+measurements, and compared with the front at its own true latency, over ten limits and 50 seeds, which are 500 runs
+too: the mean of ten seeds was .194 and, with other untrained networks, .207. There, cells that compute the same share
+the mean of their accuracies. 200 cells are trained of 1,000 that zero-shot scores keep: with 60 of 300, as before, the
+best of the validation accuracies was often not among them. The ten best of a search are trained once more, for 12
+epochs on CIFAR-100, and the sum of both validation accuracies chooses one; what was chosen without it stands beside
+it. This was taken after a trial, not stored, in which the sum regretted less than CIFAR-10's alone by the 200-epoch
+validation accuracy of the staged cells; test gaps of it were seen on the way. The only 200-epoch accuracy of all cells
+is that of test images, so which of the ten a full training would have picked can only be told with them: this is a
+figure of its own, which sees test images.
 """
 
 import argparse
