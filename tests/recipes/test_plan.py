@@ -73,7 +73,7 @@ def test_every_product_gets_a_forecast_and_an_order(table: Path) -> None:
     assert done.forecast.values.shape == (PRODUCTS, 4, 9)
     assert list(done.forecast.ids) == list(done.orders.plan.ids) == [f"p{i:02}" for i in range(PRODUCTS)]
     assert (done.orders.plan.quantity >= 0).all()
-    assert done.chips is None  # no network took part
+    assert done.chips is done.priced is None  # no network took part
     assert set(done.seconds) == {"read", "backtest", "forecast", "order", "chips"}
 
 
@@ -117,6 +117,8 @@ def test_the_network_is_trained_traced_and_saved(neural: Plan, tmp_path: Path) -
     with files.output_folder(tmp_path / "out") as scratch:
         summary = write_plan(neural, scratch, quiet)
     assert summary["chips"][0]["price_usd"] > 0
+    assert summary["chips_for"] == "mq-cnn"
+    assert "series with mq-cnn in batches" in (tmp_path / "out" / "report.html").read_text()
     ranking = compare_chips(example_network(tmp_path / "out" / "model"), chips=("t4",), volume=1000, batch=64)
     assert ranking.options[0].chip == "t4"
 

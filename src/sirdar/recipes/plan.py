@@ -86,6 +86,7 @@ class Plan:
     forecast: Forecast
     orders: Orders
     chips: Ranking | None  # None when no network took part
+    priced: str | None  # the rung whose network the chips are compared for
     winner: Forecaster  # trained on all history
     seconds: dict[str, float]
 
@@ -185,15 +186,16 @@ def plan(settings: Settings, progress: Progress) -> Plan:
     with timed("chips"):
         network = _network(settings, winner, panel)
         chips = compare_chips(network) if network is not None else None
-    return Plan(settings, panel, evaluation, forecast, orders, chips, winner, seconds)
+    priced = ladder.kind_of(network) if network is not None else None
+    return Plan(settings, panel, evaluation, forecast, orders, chips, priced, winner, seconds)
 
 
 def _network(settings: Settings, winner: Forecaster, panel: Panel) -> Network | None:
     """The network that was trained, or else, where the backtest had an MQ-CNN, one of its shape."""
     found = network_in(winner)
-    return (
-        _untrained(settings.horizon, settings.seed, panel) if found is None and "mq-cnn" in settings.models else found
-    )
+    if found is None and "mq-cnn" in settings.models:
+        return _untrained(settings.horizon, settings.seed, panel)
+    return found
 
 
 def example_network(folder: Path | None, seed: int = 0) -> Network:

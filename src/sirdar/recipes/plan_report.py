@@ -54,7 +54,7 @@ def report_of(plan: Plan) -> PlanReport:
         order_assumptions=_order_assumptions(plan, period),
         chips=[_chip(row, plan) for row in plan.chips.options] if plan.chips else [],
         chip_assumptions=plan.chips.assumptions if plan.chips else [],
-        workload=f"forecasting {NIGHTLY_SERIES:,} series with MQ-CNN in batches of {BATCH:,}",
+        workload=f"forecasting {NIGHTLY_SERIES:,} series with {plan.priced} in batches of {BATCH:,}",
         quality=[(name, value if isinstance(value, str) else number(value)) for name, value in facts.items()],
         quality_notes=panel.notes,
         run=[(step, duration(seconds)) for step, seconds in plan.seconds.items()] + [("seed", str(settings.seed))],

@@ -50,6 +50,7 @@ def run_facts(plan: Plan, seconds: dict[str, float]) -> dict[str, Any]:
         "order_totals": files.order_totals(plan.orders),
         "stock": plan.orders.note,
         "chips": plan.chips.to_rows() if plan.chips else [],
+        "chips_for": plan.priced,
         "chip_assumptions": list(plan.chips.assumptions) if plan.chips else [],
         "seconds": seconds,
         "seconds_total": sum(seconds.values()),
