@@ -14,9 +14,11 @@ from sirdar.cli import main
 from sirdar.cli.search import _facts_of
 from sirdar.recipes.demand import Demand
 from sirdar.search.objectives import Objective
+from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.search.study import Options, Study
 from sirdar.search.study import search as run
 from sirdar.testing.search import TOY, ToyTask, toy_cost
+from sirdar.units import Cost
 
 
 @pytest.fixture
@@ -79,6 +81,32 @@ def test_a_search_is_shown_and_stored(
     assert sirdar(monkeypatch, *words, "--json") == 0
     again = json.loads(capsys.readouterr().out)
     assert [t["candidate"] for t in again["trials"]] == [t["candidate"] for t in stored["trials"]]
+
+
+def test_a_curated_space_is_told_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = SearchSpace("wide", (Choice("a.channels", (1, 2, 3, 4)), Choice("b.channels", (2, 4))))
+
+    def stepped(candidate: Candidate) -> Cost:
+        widths = [int(value) for _, value in candidate.values]
+        return Cost(latency_s=1e-3 * sum((width + 1) // 2 for width in widths), macs=float(sum(widths)))
+
+    def search_product(*rest: object, options: Options, **settings: object) -> Study:
+        del rest, settings
+        return run(space, ToyTask(), trials=4, options=replace(options, cost=stepped))
+
+    recipe = ModuleType("sirdar.recipes.forecaster")
+    recipe.search_product = search_product  # type: ignore[attr-defined]
+    recipe.deliver_winner = lambda *_: {}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sirdar.recipes.forecaster", recipe)
+    out = tmp_path / "out"
+    assert sirdar(monkeypatch, "search", "forecaster", "--curate", "--out", str(out)) == 0
+    assert "8 candidates became 4: 50.0% vanished" in capsys.readouterr().out
+    page = (out / "report.html").read_text()
+    assert "8 candidates became 4: 50.0% vanished" in page
+    assert "Whole space" in page
+    assert "Curated" in page
 
 
 def test_a_recipe_chooses_the_chip_that_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Granules of staircases that are known, and what curation leaves of spaces counted by hand."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from sirdar.chips import Chip, NullEstimator, OperatorCost, Roofline, Tiled, load
 from sirdar.errors import ArgumentError
-from sirdar.search.curate import PROBES, curate, granules, landscape, measure_granule, probe
+from sirdar.search.curate import PROBES, curate, curate_priced, curated, granules, landscape, measure_granule, probe
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.units import Cost
 from sirdar.workload.graph import Graph
@@ -110,6 +111,46 @@ def test_curation_makes_the_landscape_monotone() -> None:
     assert len(before.points) == 60
 
 
+def test_widths_that_save_nothing_where_they_stand_vanish() -> None:
+    found = curate_priced(SPACE, price)
+    assert found.space["first.channels"].options == (16, 32)  # 8 and 12 cost what 16 does, and 24 what 32 does
+    assert found.space["second.channels"].options == (48, 64)
+    assert found.space["first.kernel"].options == (3, 5)
+    assert found.dropped == {"first.channels": (8, 12, 24), "second.channels": (40, 56)}
+    assert (found.before, found.space.size) == (40, 8)
+
+
+def test_a_slope_is_thinned_to_steps_that_count_and_what_costs_nothing_is_left_alone() -> None:
+    space = SearchSpace("slope", (Choice("a.channels", tuple(range(1, 101))), Choice("b.channels", (8, 16, 24))))
+    found = curate_priced(space, lambda candidate: Cost(latency_s=float(candidate["a.channels"])))
+    kept = found.space["a.channels"].options
+    assert kept[0] == 1
+    assert kept[-1] == 100
+    steps = [float(wide) - float(narrow) for narrow, wide in itertools.pairwise(kept)]
+    assert all(9.9 < step < 11 for step in steps[1:])  # a tenth of 99; the cheapest stays whatever it saves
+    assert found.space["b.channels"].options == (8, 16, 24)
+
+
+def test_a_choice_that_is_seldom_there_is_priced_where_it_is() -> None:
+    space = SearchSpace(
+        "bent", (Choice("kind", ("plain", "ibn")), Choice("inner.channels", (8, 12, 16), "kind", ("ibn",)))
+    )
+
+    def inner(candidate: Candidate) -> Cost:
+        return Cost(latency_s=1e-3 * (1 + math.ceil(float(candidate.get("inner.channels", 0)) / 8)))
+
+    assert curate_priced(space, inner).space["inner.channels"].options == (8, 16)
+
+
+def test_a_curated_space_is_drawn_before_and_after() -> None:
+    found = curated(SPACE, price, sample=30)
+    assert found.after.monotone == 1.0 > found.before.monotone
+    stored = found.to_dict()
+    assert stored["size"] == {"before": 40, "after": 8}
+    assert stored["dropped"] == {"first.channels": [8, 12, 24], "second.channels": [40, 56]}
+    assert len(stored["landscape"]["before"]["points"]) == 30
+
+
 def test_a_step_may_bring_a_choice_that_the_largest_candidate_lacks() -> None:
     space = SearchSpace("bent", (Choice("depth", (1, 2, 3)), Choice("kernel", (3, 5), "depth", (2,))))
     found = landscape(space, lambda candidate: Cost(latency_s=float(candidate["depth"]), macs=1.0), 20)  # type: ignore[arg-type]
@@ -126,5 +167,7 @@ def test_wrong_arguments_are_refused() -> None:
         curate(SPACE, {"first.chanels": 8})
     with pytest.raises(ArgumentError, match="no numeric choice that ends with .width"):
         curate(SPACE, 8, endings=(".width",))
+    with pytest.raises(ArgumentError, match="no numeric choice that ends with .depth"):
+        curate_priced(SPACE, price, endings=(".depth",))
     with pytest.raises(ArgumentError, match="probe 'conv' is not known"):
         probe("conv", 3)

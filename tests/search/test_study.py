@@ -2,9 +2,11 @@
 """Whole searches on a task whose optimum is known, killed ones, and impossible ones."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import sirdar.search
 from sirdar.errors import ArgumentError, DataError, OutputError, UnsupportedError
 from sirdar.search.ledger import OptunaLedger
 from sirdar.search.objectives import Objective
-from sirdar.search.space import Candidate
+from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.search.stopping import MedianStopping
 from sirdar.search.study import Options, Study, read_study, search
 from sirdar.search.task import Report, Trial
@@ -48,6 +50,43 @@ def test_without_limits_latency_is_an_objective() -> None:
     assert len(study.pareto()) >= 1
     assert study.spent.grams_co2 is not None
     assert json.loads(json.dumps(study.to_dict()))["best"] == study.best.number
+
+
+WIDE = SearchSpace("wide", (Choice("a.channels", (1, 2, 3, 4)), Choice("b.channels", (2, 4))))
+
+
+def stepped(candidate: Candidate) -> Cost:
+    """Two channels at once."""
+    halves = [math.ceil(int(value) / 2) for _, value in candidate.values]
+    return Cost(latency_s=1e-3 * sum(halves), macs=float(sum(int(value) for _, value in candidate.values)))
+
+
+def test_a_curated_search_trains_only_what_is_left_and_goes_on(tmp_path: Path) -> None:
+    task, storage, words = ToyTask(dies_after=1), tmp_path / "study.sqlite", list[str]()
+    options = Options(
+        cost=stepped, curate=True, storage=storage, progress=lambda share, word: words.append(f"{share:g} {word}")
+    )
+    with pytest.raises(KeyboardInterrupt):
+        search(WIDE, task, trials=4, options=options)
+    study = search(WIDE, ToyTask(), trials=4, options=options)
+    assert {trial.candidate["a.channels"] for trial in study.trials} == {2, 4}
+    assert study.space.size == 4
+    assert words[0] == "0 curating, 0 priced"
+    assert study.curated is not None
+    assert study.curated.curation.dropped == {"a.channels": (1, 3)}
+    assert study.priced == WIDE.size  # what curation priced is on the list
+    stored = json.loads(json.dumps(study.to_dict()))
+    assert stored["curated"]["size"] == {"before": 8, "after": 4}
+    path = tmp_path / "study.json"
+    path.write_text(json.dumps(stored))
+    assert read_study(path)[0] == study.space
+    whole = search(WIDE, ToyTask(), trials=8, options=replace(options, curate=False))
+    assert len(whole.trials) == WIDE.size  # both stand in one storage
+
+
+def test_curation_needs_prices() -> None:
+    with pytest.raises(ArgumentError, match=r"curation needs a chip, or options\.cost"):
+        search(WIDE, ToyTask(), options=Options(curate=True))
 
 
 def test_the_package_can_be_called() -> None:

@@ -2,6 +2,7 @@
 """`sirdar search`: the network that fits a chip."""
 
 import json
+import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import typer
 from sirdar.cli import options
 
 if TYPE_CHECKING:
-    from sirdar.report.search import SearchReport
+    from sirdar.report.search import Scenery, SearchReport
     from sirdar.search.spent import Spent
     from sirdar.search.study import Study
 
@@ -53,6 +54,13 @@ def search(  # noqa: PLR0913 - one argument per option
         str,
         typer.Option(help=f"{', '.join(_TRAINED)}; for images also zero-shot or hybrid."),
     ] = "evolution",
+    curate: Annotated[
+        bool,
+        typer.Option(
+            help="Leave out the widths that cost hardly less latency than a wider one, priced where they stand; the "
+            "report draws work against latency before and after."
+        ),
+    ] = False,
     trials: Annotated[int, typer.Option(help="Candidates to train, those found in the storage included.")] = 12,
     storage: Annotated[
         str | None,
@@ -90,6 +98,8 @@ def search(  # noqa: PLR0913 - one argument per option
         sirdar search forecaster demand.csv --column id=sku --column time=week --column target=units --horizon 8
 
         sirdar search classification photos --chip ethos-u55-256 --limit memory_bytes=200000 --strategy hybrid
+
+        sirdar search detection photos --chip ethos-u85-512 --curate --out searched
     """
     from sirdar.chips import grams_co2
     from sirdar.errors import ArgumentError, nearest, require_positive_integer
@@ -114,7 +124,12 @@ def search(  # noqa: PLR0913 - one argument per option
     with ExitStack() as stack:
         scratch = stack.enter_context(output_folder(out)) if out else None
         bar = stack.enter_context(options.progress_bar())
-        told = Options(storage=storage, region=region, progress=lambda done, word: bar(f"Searching: {word}", done))
+        told = Options(
+            storage=storage,
+            region=region,
+            curate=curate,
+            progress=lambda done, word: bar(f"Searching: {word}", done),
+        )
         study = recipe.search_product(
             data, chip, limits(limit), strategy=strategy, trials=trials, seed=seed, options=told
         )
@@ -180,6 +195,7 @@ def report_of(study: "Study", product: str, winner: Mapping[str, float | int] | 
     spent = study.spent
     facts = [
         ("Candidates in the space", str(study.space.size)),
+        *([] if study.curated is None else [("Curation", study.curated.curation.sentence())]),
         ("Priced, trained", f"{study.priced}, {len(judged)}"),
         ("Strategy", study.strategy),
         *((f"Limit of {name}", f"{limit:g}") for name, limit in study.objectives.limits),
@@ -197,10 +213,23 @@ def report_of(study: "Study", product: str, winner: Mapping[str, float | int] | 
         higher_is_better=wanted.goal == "maximise",
         cost="seconds",
         points=points,
+        sceneries=_sceneries(study),
         rules=[str(rule) for rule in rules],
         facts=facts,
         notes=["Latency is an estimate unless the recipe says that it was measured."],
     )
+
+
+def _sceneries(study: "Study") -> "list[Scenery]":
+    """The landscape before and after curation, where there was one."""
+    from sirdar.report.search import Scenery
+
+    if study.curated is None:
+        return []
+    found = study.curated
+    views = {"Whole space": (found.before, found.curation.before), "Curated": (found.after, found.curation.space.size)}
+    drawn = [Scenery(name, view.points, view.monotone, size) for name, (view, size) in views.items()]
+    return [scene for scene in drawn if math.isfinite(scene.monotone)]  # some prices do not tell the work
 
 
 def _front(study: "Study") -> Sequence[Any]:
@@ -314,6 +343,8 @@ def _show(study: "Study", winner: Mapping[str, float | int]) -> None:
         [str(t.number), str(t.candidate), f"{t.measures[name]:.5g}", f"{t.measures['latency_s']:.4g}"]
         for t in _front(study)
     ]
+    if study.curated is not None:
+        sys.stdout.write(f"{study.curated.curation.sentence()}\n")
     options.print_table("The front, best score first", ["trial", "candidate", name, "latency_s"], rows)
     for fact, value in _facts_of(study, winner):
         sys.stdout.write(f"{fact} is {value}\n")

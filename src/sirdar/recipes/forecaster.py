@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sirdar.errors import DataError, require_positive_integer
+from sirdar.errors import ArgumentError, DataError, require_positive_integer
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
 from sirdar.forecasting.decoding import Decoder, joined, monotone, steps_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
@@ -323,9 +323,12 @@ def search_product(
         options: storage, region and progress; the cost, the name and the conditions are the product's.
 
     Raises:
-        ArgumentError: no candidate keeps to the limits.
+        ArgumentError: no candidate keeps to the limits, or "this-cpu" is to be curated for.
     """
     chip = chip or "trainium1"
+    if chip == HOST and options is not None and options.curate:
+        msg = f"{HOST} is timed and never twice the same: curation needs a chip that an estimator prices"
+        raise ArgumentError(msg)
     task, space = ForecasterTask(data.read(), data.horizon), mqcnn()
     cost = pricing(task, chip)
     start = baseline(space, task.length)

@@ -180,7 +180,8 @@ def _front(report: SearchReport) -> Section:
     figure = Figure(
         title, [plot], kicker="Score against cost", caption="Joined: what no other candidate beats in both."
     )
-    key = [("accent", "on the front"), ("warm", "where the search began")]
+    begun = any(point.start for point in report.points)
+    key = [("accent", "on the front"), *([("warm", "where the search began")] if begun else [])]
     ranked = sorted((point for point in report.points if point.front or point.start), key=lambda point: point.cost)
     rows = [
         Row(

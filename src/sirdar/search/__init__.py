@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sirdar.search.curate import Curation as Curation
     from sirdar.search.curate import Granule as Granule
     from sirdar.search.curate import Landscape as Landscape
+    from sirdar.search.curate import curate_priced as curate_priced
     from sirdar.search.curate import granules as granules
     from sirdar.search.curate import landscape as landscape
     from sirdar.search.expert import Rule as Rule
@@ -71,6 +72,7 @@ _HOME = {
     "View": "multishot",
     "ZeroShot": "hybrid",
     "apply_rules": "expert",
+    "curate_priced": "curate",
     "find_rules": "expert",
     "granules": "curate",
     "landscape": "curate",

@@ -4,11 +4,14 @@
 A chip works in wholes: 17 channels may cost as much as 32. How many it takes at once is measured, per kind of operator,
 from the estimator, and never assumed: some operators have no such grain, and some estimators do not know of it. What is
 left of a space is smaller, and latency in it follows the work more closely, which makes it easier to search.
+
+`curate` keeps the multiples of a grain. `curate_priced` needs none and asks what each width costs where it stands: it
+sees the channels that go in as well, and leaves a layer alone that waits for memory and not for multipliers.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,8 @@ from sirdar.search.space import Candidate, Choice, SearchSpace, Value
 from sirdar.search.task import Pricing
 from sirdar.workload.graph import Graph, Operator, TensorSpec
 
+WIDTHS = (".channels", ".width", ".deep", "multiplier")
+"""What names of choices that make layers wider end with."""
 PROBES = ("standard", "pointwise", "depthwise", "dense")
 _EXCESS = 0.5  # of the rise of latency that must come at the edges of the grain beyond what a slope has there
 _WIDEST = 288  # the arrays of the catalogue take up to 128 channels at once, and two steps tell a grain from a bend
@@ -210,10 +215,7 @@ def curate(
     Raises:
         ArgumentError: no choice ends so, a granule is below 1, or one is for a choice that is none of these.
     """
-    picked = [choice for choice in space.choices if choice.name.endswith(tuple(endings)) and choice.numeric]
-    if not picked:
-        msg = f"space {space.name!r} has no numeric choice that ends with {' or '.join(endings)}"
-        raise ArgumentError(msg)
+    picked = _ending(space, endings)
     names = [choice.name for choice in picked]
     unknown = [] if isinstance(size, int) else [name for name in size if name not in names]
     if unknown:
@@ -227,18 +229,93 @@ def curate(
             raise ArgumentError(msg)
         fill = {option: _fill(option, grain) for option in choice.options}
         kept[choice.name] = [option for option in choice.options if fill[option] == max(fill.values())]
-    gone = {c.name: tuple(o for o in c.options if o not in kept[c.name]) for c in picked}
-    rest, before = space.restrict(kept, f"{space.name}, curated"), space.size
+    found = _restricted(space, kept)
     if multipliers and all(choice.name != "multiplier" for choice in space.choices):
-        rest = SearchSpace(rest.name, (Choice("multiplier", tuple(multipliers)), *rest.choices))
-        before *= len(multipliers)
-    return Curation(rest, before, {name: options for name, options in gone.items() if options})
+        rest = SearchSpace(found.space.name, (Choice("multiplier", tuple(multipliers)), *found.space.choices))
+        return replace(found, space=rest, before=found.before * len(multipliers))
+    return found
+
+
+def _restricted(space: SearchSpace, kept: Mapping[str, list[Value]]) -> Curation:
+    dropped = {name: tuple(option for option in space[name].options if option not in kept[name]) for name in kept}
+    rest = space.restrict(kept, f"{space.name}, curated")
+    return Curation(rest, space.size, {name: options for name, options in dropped.items() if options})
+
+
+def _ending(space: SearchSpace, endings: Sequence[str]) -> list[Choice]:
+    picked = [choice for choice in space.choices if choice.name.endswith(tuple(endings)) and choice.numeric]
+    if not picked:
+        msg = f"space {space.name!r} has no numeric choice that ends with {' or '.join(endings)}"
+        raise ArgumentError(msg)
+    return picked
 
 
 def _fill(option: Value, grain: int) -> float:
     """Share of the multipliers that work."""
     channels = float(option)
     return channels / (grain * math.ceil(channels / grain)) if channels > 0 else 0.0
+
+
+def curate_priced(
+    space: SearchSpace,
+    pricing: Pricing,
+    *,
+    saving: float = 0.1,
+    sample: int = 4,
+    seed: int = 0,
+    endings: Sequence[str] = WIDTHS,
+) -> Curation:
+    """The space without the widths that cost hardly less than a wider one, priced where they stand.
+
+    All options of a choice are priced in the same few candidates. From the widest down one is kept where it is cheaper
+    than the last that was kept by a share of what the choice spans; the cheapest always is, so that what could keep to
+    a limit still can. A choice that costs nothing stays whole.
+
+    Args:
+        space: to curate.
+        pricing: gives latency; it must tell the same again.
+        saving: share, in 0..1, of the mean latency between a choice's cheapest and dearest option.
+        sample: candidates that a choice is priced in.
+        seed: of the sample.
+        endings: what names of the choices that are curated end with.
+
+    Raises:
+        ArgumentError: no choice ends so.
+    """
+    rng = np.random.default_rng(seed)
+    kept = {}
+    for choice in _ending(space, endings):
+        rising = sorted(choice.options, key=float)
+        latency = np.zeros(len(rising))
+        for around in _having(space, choice.name, sample, rng):
+            widths = (space.candidate({**around, choice.name: option}) for option in rising)
+            latency += [float(pricing(candidate).latency_s) for candidate in widths]
+        kept[choice.name] = [rising[place] for place in _worth(latency, saving)]
+    return _restricted(space, kept)
+
+
+def _having(space: SearchSpace, name: str, sample: int, rng: np.random.Generator) -> Iterable[dict[str, Value]]:
+    """Candidates in which a choice is there, as values for all choices."""
+    usual = {choice.name: choice.options[-1] for choice in space.choices}
+    found = 0
+    for _ in range(100 * sample):
+        values = space.sample(rng).as_dict()
+        if name in values and found < sample:
+            found += 1
+            yield usual | values
+
+
+def _worth(latency_s: Float64[np.ndarray, " option"], saving: float) -> list[int]:
+    """Places of the options that save something, in their order."""
+    least, most = float(latency_s.min()), float(latency_s.max())
+    if most <= least * (1 + 1e-9):
+        return list(range(len(latency_s)))
+    kept = [len(latency_s) - 1]
+    for place in range(len(latency_s) - 2, -1, -1):
+        if latency_s[place] < latency_s[kept[-1]] - saving * (most - least):
+            kept.append(place)
+    cheapest = int(np.flatnonzero(latency_s <= least + 1e-9 * most)[-1])
+    return sorted({*kept, cheapest})
 
 
 @dataclass(frozen=True)
@@ -280,6 +357,42 @@ def landscape(space: SearchSpace, pricing: Pricing, sample: int = 100, seed: int
     varied = all(len({*column.tolist()}) > 1 for column in table.T)
     rho = float(np.corrcoef(rankdata(table, axis=0).T)[0, 1]) if varied else math.nan
     return Landscape(tuple(points), float(np.mean(rises)) if rises else math.nan, rho)
+
+
+@dataclass(frozen=True)
+class Curated:
+    """A space before and after curation, drawn.
+
+    Args:
+        curation: what is left, and what is gone.
+        before: landscape of the whole space.
+        after: of what is left.
+    """
+
+    curation: Curation
+    before: Landscape
+    after: Landscape
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries and lists that JSON can hold."""
+        sizes = {"before": self.curation.before, "after": self.curation.space.size}
+        views = {"before": asdict(self.before), "after": asdict(self.after)}
+        dropped = {name: list(options) for name, options in self.curation.dropped.items()}
+        return {"size": sizes, "dropped": dropped, "landscape": views}
+
+
+def curated(space: SearchSpace, pricing: Pricing, seed: int = 0, sample: int = 30) -> Curated:
+    """Curates a space by `curate_priced`, and samples the landscape of both.
+
+    Args:
+        space: to curate.
+        pricing: gives latency and multiply-accumulates; it must tell the same again.
+        seed: of the samples.
+        sample: candidates of a landscape.
+    """
+    found = curate_priced(space, pricing, seed=seed)
+    views = (landscape(part, pricing, sample, seed) for part in (space, found.space))
+    return Curated(found, *views)
 
 
 def _larger(space: SearchSpace, candidate: Candidate) -> Iterable[Candidate]:

@@ -20,17 +20,20 @@ class Priced:
 
     def __init__(self, pricing: Pricing | None) -> None:
         self.pricing = pricing
-        self._known: dict[Candidate, dict[str, float]] = {}
+        self._known: dict[Candidate, Cost] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def measures(self, candidate: Candidate) -> dict[str, float]:
-        """The parts of the cost by name; a copy."""
+    def cost(self, candidate: Candidate) -> Cost:
+        """What it costs."""
         if candidate not in self._known:
-            cost = Cost() if self.pricing is None else self.pricing(candidate)
-            self._known[candidate] = measures_of(cost)
-        return dict(self._known[candidate])
+            self._known[candidate] = Cost() if self.pricing is None else self.pricing(candidate)
+        return self._known[candidate]
+
+    def measures(self, candidate: Candidate) -> dict[str, float]:
+        """The known parts of the cost by name."""
+        return measures_of(self.cost(candidate))
 
 
 def estimated(task: Task, chip: str | Chip, estimator: Estimator | None = None, dtype: str = "bf16") -> Pricing:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sirdar.chips import Chip, Estimator
 from sirdar.errors import ArgumentError, DataError, SirdarError, require_positive_integer
@@ -25,6 +25,10 @@ from sirdar.search.space import Candidate, SearchSpace
 from sirdar.search.spent import Spent, bill, cpu_seconds
 from sirdar.search.stopping import Stopping
 from sirdar.search.task import Pricing, State, Stopped, Task, Trial
+from sirdar.units import Cost
+
+if TYPE_CHECKING:
+    from sirdar.search.curate import Curated
 
 _WISH = "enqueued"
 _BEYOND = "it does not keep to the limits"
@@ -51,6 +55,7 @@ class Options:
         enqueue: candidates to try first; those beyond the limits are not trained, and count for nothing.
         conditions: by name what trials depend on that a search does not see, such as the data; a storage whose trials
             were made under others, or with another seed, strategy, chip, objectives or limits, is refused.
+        curate: leave out the widths that cost hardly less than a wider one; see `sirdar.search.curate.curate_priced`.
         progress: called with the share of trials done and a word about the best, or about what was priced before.
     """
 
@@ -65,6 +70,7 @@ class Options:
     gpu: str | None = None
     enqueue: tuple[Candidate, ...] = ()
     conditions: Mapping[str, str] = field(default_factory=dict)
+    curate: bool = False
     progress: Callable[[float, str], None] | None = None
 
 
@@ -80,6 +86,7 @@ class Study:
         priced: candidates whose cost was asked for.
         strategy: its name.
         chip: its name; empty for none.
+        curated: the space before and after curation; None where it was searched whole.
     """
 
     space: SearchSpace
@@ -89,6 +96,7 @@ class Study:
     priced: int = 0
     strategy: str = ""
     chip: str = ""
+    curated: "Curated | None" = None
 
     @property
     def best(self) -> Trial:
@@ -120,6 +128,7 @@ class Study:
             "trials": [trial_to_dict(trial) for trial in self.trials],
             "priced": self.priced,
             "spent": asdict(self.spent),
+            **({} if self.curated is None else {"curated": self.curated.to_dict()}),
         }
 
 
@@ -273,8 +282,9 @@ def search(
     pricing = rest.cost
     if pricing is None and chip is not None:
         pricing = estimated(task, chip, rest.estimator, rest.dtype)
-    if pricing is None and limits:
-        msg = f"limits {', '.join(limits)} need a chip, or options.cost, to know what candidates cost"
+    if pricing is None and (limits or rest.curate):
+        asking = f"limits {', '.join(limits)} need" if limits else "curation needs"
+        msg = f"{asking} a chip, or options.cost, to know what candidates cost"
         raise ArgumentError(msg)
     objectives = objectives_of(
         task.metric,
@@ -285,6 +295,11 @@ def search(
     )
     priced = Priced(pricing)
     name = chip.name if isinstance(chip, Chip) else chip or ""
+    found = None
+    if rest.curate:
+        found = _curated(space, priced, seed, rest.progress)
+        space = found.curation.space
+        rest = replace(rest, name=rest.name and f"{rest.name}, curated")
     chosen = strategy_of(strategy, space, task, trials, seed) if isinstance(strategy, str) else strategy
     tell = None if rest.progress is None else partial(_tell_priced, rest.progress)
     fallback = feasible_candidate(space, priced, objectives, seed, tell)
@@ -295,7 +310,7 @@ def search(
         finally:
             total = run.spend()
     spent = bill(total["cpu_s"], total["gpu_s"], rest.gpu, rest.region)
-    return Study(space, objectives, tuple(run.trials), spent, len(priced), chosen.name, name)
+    return Study(space, objectives, tuple(run.trials), spent, len(priced), chosen.name, name, found)
 
 
 def read_study(path: Path) -> tuple[SearchSpace, Objectives, tuple[Trial, ...]]:
@@ -329,6 +344,17 @@ def strategy_of(name: str, space: SearchSpace, task: Task, trials: int, seed: in
     from sirdar.search import strategies  # it imports torch for some of them
 
     return strategies.named(name, space, task, trials, seed)
+
+
+def _curated(space: SearchSpace, priced: Priced, seed: int, progress: Callable[[float, str], None] | None) -> "Curated":
+    from sirdar.search.curate import curated
+
+    def cost(candidate: Candidate) -> Cost:
+        if progress is not None:
+            progress(0.0, f"curating, {len(priced)} priced")
+        return priced.cost(candidate)
+
+    return curated(space, cost, seed)
 
 
 def _tell_priced(progress: Callable[[float, str], None], count: int) -> None:
