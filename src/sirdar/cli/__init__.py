@@ -26,6 +26,9 @@ _VERBS = (
     "rules",
 )
 _BAD_INPUT, _INTERRUPTED = 2, 130
+# Turns that an idle thread waits awake for the next task: some microseconds. With OpenMP's own 300,000, threads that
+# share their cores with other work wait for many times what they compute.
+_SPINS = "5000"
 _AGAIN = 5.0  # seconds after which Ctrl-C is repeated if nobody heard it
 # The root of the parser's errors: Click's ClickException, which newer releases of Typer carry inside themselves.
 _PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
@@ -47,6 +50,8 @@ def app() -> typer.Typer:
 
 def main() -> None:
     """Runs the command line: bad input ends with one sentence and exit code 2, Ctrl-C and SIGTERM with 130."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)  # read once, as torch or LightGBM load OpenMP
     try:
         with _insistent_interrupt():
             code = app()(sys.argv[1:] or ["--help"], standalone_mode=False) or 0

@@ -37,7 +37,7 @@ class QuantileForest:
         feature_share: features that each tree may split on.
         points: most targets that a leaf's sketch keeps, up to 255.
         seed: of the draws; the same seed gives the same forest on any number of threads.
-        threads: all cores when None.
+        threads: all cores that OMP_NUM_THREADS allows when None.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class QuantileForest:
             "seed": self.seed,
             "deterministic": True,
             "force_col_wise": True,
-            "num_threads": self.threads or os.cpu_count() or 1,
+            "num_threads": self.threads or _cores(),
             "verbosity": -1,
         }
         tell = [] if progress is None else [lambda env: progress((env.iteration + 1) / self.trees)]
@@ -173,7 +173,7 @@ class QuantileForest:
                 leaf[:, chunk] = _leaves(few, rows[chunk], self.features, len(leaf)).T
 
             self._each(part, len(code))
-            with ThreadPoolExecutor(self.threads or os.cpu_count() or 1) as pool:
+            with ThreadPoolExecutor(self.threads or _cores()) as pool:
                 job = [
                     pool.submit(kernels.sketch, leaf[i], order, code, sizes[t], self.points) for i, t in enumerate(some)
                 ]
@@ -200,8 +200,15 @@ class QuantileForest:
 
     def _each(self, part: Callable[[int], None], rows: int) -> None:
         """Runs `part` at the beginning of every chunk, on all threads: the loops release Python's lock."""
-        with ThreadPoolExecutor(self.threads or os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(self.threads or _cores()) as pool:
             list(pool.map(part, range(0, rows, _CHUNK)))
+
+
+def _cores() -> int:
+    """Those that this process may use, or as many as OMP_NUM_THREADS allows."""
+    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    return min(free, max(1, int(allowed))) if allowed.isdigit() else free
 
 
 def _single(rows: Any) -> Any:  # noqa: ANN401

@@ -40,7 +40,7 @@ class SparseQuantileForest:
         trees: of the forest.
         leaves: most leaves of a tree; when None 512, and more as the rows, up to those of a million.
         seed: of the draws; the same seed gives the same forecast on any number of threads.
-        threads: all cores when None.
+        threads: see `forest.QuantileForest`.
         progress: called with the share of training done.
     """
 
