@@ -28,6 +28,7 @@ from sirdar.forecasting.panel import Panel
 NAME = "forecasting/competitions"
 MEMBERS = "mq-cnn x 3"  # the mean of three networks
 MODELS = ("seasonal-naive", "auto-ets", "theta", "ces", "tsb", "mq-cnn", MEMBERS, "ladder")
+RUNGS = ("seasonal-naive", "auto-ets", "theta", "ces", "tsb", "adida", "mq-cnn")  # of the ladder
 KEPT = ("mase", "wql", "sql", "coverage_80", "seconds", "cpu_seconds", "peak_memory_bytes")
 
 
@@ -58,9 +59,7 @@ def main() -> None:
         store(NAME, claim, "python benchmarks/forecasting_competitions.py --data DIR", measured, _bars(measured))
 
 
-def score(
-    task: Task, model: str, panel: Panel, rungs: tuple[str, ...] | None, checkpoint: Path | None
-) -> dict[str, Any]:
+def score(task: Task, model: str, panel: Panel, rungs: tuple[str, ...], checkpoint: Path | None) -> dict[str, Any]:
     """The scores of one model on the panel's last window."""
     if model == ladder.NAIVE:
         forecaster = Textbook(task.horizon, model, season=task.season)
@@ -81,12 +80,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds competitions/")
     parser.add_argument("--tasks", type=names, default=tuple(TASKS), help=f"of {', '.join(TASKS)}")
     parser.add_argument("--models", type=names, default=MODELS, help="rungs, comma-separated")
-    parser.add_argument("--rungs", type=names, help="rungs of the ladder, comma-separated; its own default if omitted")
+    parser.add_argument("--rungs", type=names, default=RUNGS, help="rungs of the ladder, comma-separated")
     parser.add_argument("--checkpoint", type=Path, help="folder that keeps the ladder's validation forecasts")
     parser.add_argument("--rehearse", action="store_true", help="score the window before the last; store nothing")
     parser.add_argument("--one", nargs=2, metavar=("TASK", "MODEL"), help="score one model here and print it as JSON")
     options = parser.parse_args()
-    ladder.check_names([*(set(options.models) - {MEMBERS}), *(options.rungs or ())])
+    ladder.check_names([*(set(options.models) - {MEMBERS}), *options.rungs])
     return options
 
 
