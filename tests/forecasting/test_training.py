@@ -83,8 +83,8 @@ def test_steps_grow_with_the_root_of_the_observations(observed: int, steps: int)
 
 @pytest.mark.parametrize(("observed", "steps"), [(1, 25), (937, 25), (3_750, 100), (15_000, 400), (400_000, 400)])
 def test_steps_fall_with_few_observations_where_asked(observed: int, steps: int) -> None:
-    assert training.steps_for(None, np.arange(400_000) < observed, 400, few=15_000) == steps
-    assert training.steps_for(7, np.arange(400_000) < observed, 400, few=15_000) == 7
+    assert training.steps_for(None, np.arange(400_000) < observed, 400, few=15_000, least=25) == steps
+    assert training.steps_for(7, np.arange(400_000) < observed, 400, few=15_000, least=25) == 7
 
 
 def test_training_lowers_the_loss_and_reports_progress() -> None:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 _LONGEST_WINDOW = 256
 _STEPS = 400  # of a training on little data
-_FEW = 15_000  # observations: of fewer a network learns every one by heart in so many steps, and is too sure of the next
+# Fewer observations than these are learned by heart in so many steps, and forecasts are too sure; and the least steps.
+_FEW, _LEAST = 15_000, 25
 _CHUNK = 128  # series forecast at a time: more no longer fit the caches, and take twice as long
 
 
@@ -116,7 +117,7 @@ class NeuralForecaster(ABC):
         channels = Windows(panel, encoding, length, self.horizon).channels()
         setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel), panel.whole)
         self.learned = Learned(self._network(setting), encoding, panel.frequency, setting)
-        self._train(panel, training.steps_for(self.steps, panel.observed, _STEPS, _FEW))
+        self._train(panel, training.steps_for(self.steps, panel.observed, _STEPS, _FEW, _LEAST))
         return self
 
     def update(self: Rung, panel: Panel, steps: int | None = None) -> Rung:
@@ -136,7 +137,7 @@ class NeuralForecaster(ABC):
             panel.require_counts()
         setting = replace(learned.setting, whole=learned.setting.whole and panel.whole)
         self.learned = replace(learned, setting=setting)
-        usual = max(1, training.steps_for(self.steps, panel.observed, _STEPS, _FEW) // 4)
+        usual = max(1, training.steps_for(self.steps, panel.observed, _STEPS, _FEW, _LEAST) // 4)
         self._train(panel, usual if steps is None else require_positive_integer(steps, "steps"))
         return self
 

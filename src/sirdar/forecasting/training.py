@@ -91,16 +91,16 @@ def quantile_loss(
     return (loss * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
-def steps_for(asked: int | None, observed: Bool[np.ndarray, " step"], usual: int, few: int = 0) -> int:
+def steps_for(asked: int | None, observed: Bool[np.ndarray, " step"], usual: int, few: int = 0, least: int = 1) -> int:
     """Steps (or rows) as asked for; when None, `usual` up to 400,000 observations, then as the root of their number.
 
-    Below `few` observations they fall with their number, to no less than a sixteenth.
+    Below `few` observations they fall with their number, down to `least`.
     """
     if asked is not None:
         return asked
     count = int(observed.sum())
     if count < few:
-        return max(round(usual * count / few), usual // 16)
+        return max(round(usual * count / few), least)
     return round(usual * math.sqrt(max(1.0, count / _LITTLE)))
 
 
