@@ -71,7 +71,7 @@ def main() -> None:
 def drawn(panel: Panel, size: int, horizon: int) -> Panel:
     """So many series at random, of those with more than two horizons of history."""
     long = np.flatnonzero(panel.observations() > 3 * horizon)
-    return panel.select(np.sort(np.random.default_rng((size, 1)).choice(long, size, replace=False)))
+    return panel.select(np.sort(np.random.default_rng((size, 2)).choice(long, size, replace=False)))
 
 
 def scored(panel: Panel, task: Task) -> dict[str, dict[str, float]]:

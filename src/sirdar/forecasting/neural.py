@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
 _LONGEST_WINDOW = 256
 _STEPS = 400  # of a training on little data
-# Fewer observations than these are learned by heart in so many steps, and forecasts are too sure; and the least steps.
-_FEW, _LEAST = 15_000, 25
+_FEW, _LEAST = 20_000, 25  # observations of which fewer are trained on in fewer steps, and how few steps
 _CHUNK = 128  # series forecast at a time: more no longer fit the caches, and take twice as long
 
 
@@ -117,7 +116,7 @@ class NeuralForecaster(ABC):
         channels = Windows(panel, encoding, length, self.horizon).channels()
         setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel), panel.whole)
         self.learned = Learned(self._network(setting), encoding, panel.frequency, setting)
-        self._train(panel, training.steps_for(self.steps, panel.observed, _STEPS, _FEW, _LEAST))
+        self._train(panel, training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST))
         return self
 
     def update(self: Rung, panel: Panel, steps: int | None = None) -> Rung:
@@ -137,7 +136,7 @@ class NeuralForecaster(ABC):
             panel.require_counts()
         setting = replace(learned.setting, whole=learned.setting.whole and panel.whole)
         self.learned = replace(learned, setting=setting)
-        usual = max(1, training.steps_for(self.steps, panel.observed, _STEPS, _FEW, _LEAST) // 4)
+        usual = max(1, training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST) // 4)
         self._train(panel, usual if steps is None else require_positive_integer(steps, "steps"))
         return self
 

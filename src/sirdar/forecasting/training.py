@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sirdar.allocator import keep_freed_memory
@@ -91,16 +91,29 @@ def quantile_loss(
     return (loss * weight).sum() / weight.sum().clamp(min=1e-6)
 
 
-def steps_for(asked: int | None, observed: Bool[np.ndarray, " step"], usual: int, few: int = 0, least: int = 1) -> int:
+def steps_for(
+    asked: int | None, observations: Int[np.ndarray, " series"], usual: int, few: int = 0, least: int = 1
+) -> int:
     """Steps (or rows) as asked for; when None, `usual` up to 400,000 observations, then as the root of their number.
 
-    Below `few` observations they fall with their number, down to `least`.
+    Where there are few they fall with their number, down to `least`: in too many steps a network learns each by heart
+    and is too sure of the next.
+
+    Args:
+        asked: by the caller.
+        observations: of each series.
+        usual: steps.
+        few: observations of series of a hundred, below which steps fall; fewer of longer ones, as the root of their
+            length: there is more in them to learn.
+        least: steps.
     """
     if asked is not None:
         return asked
-    count = int(observed.sum())
-    if count < few:
-        return max(round(usual * count / few), least)
+    count = int(observations.sum())
+    length = count / max(1, int((observations > 0).sum()))
+    enough = few * math.sqrt(100 / max(1.0, length))
+    if count < enough:
+        return max(round(usual * count / enough), least)
     return round(usual * math.sqrt(max(1.0, count / _LITTLE)))
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sirdar.forecasting.attribution import Attribution
 
 _STEPS = 1000  # of a training on little data
-_FEW, _LEAST = 10_000, 200  # observations of which fewer are learned by heart in so many steps; least steps
+_FEW, _LEAST = 10_000, 200  # observations of which fewer are trained on in fewer steps, and how few steps
 _CHUNK = 1024  # series forecast at a time: bounds memory
 _TRIED = 4096  # pairs that say how far each feature spreads
 _FRESH = 0.03  # of all pairs: a series that is about to begin
@@ -134,7 +134,7 @@ class FeedForward:
     Args:
         horizon: steps to forecast.
         levels: quantile levels.
-        steps: optimiser steps; when None 1,000, fewer for less than 10,000 observations and more for more than 400,000.
+        steps: optimiser steps; when None 1,000, fewer for less than some 10,000 observations and more for over 400,000.
         width: of the layers over each step.
         seed: of initial weights, dropout and batches; the same seed gives the same forecast.
         training: batch, learning rate, early stopping, precision and checkpoints.
@@ -169,7 +169,7 @@ class FeedForward:
         network = self._network(examples.shared.shape[-1], examples.ahead.shape[-1], counts=panel.counts)
         network.measure(examples)
         self.learned = _Learned(network, features, panel.counts, panel.whole)
-        self._train(panel, training.steps_for(self.steps, panel.observed, _STEPS, _FEW, _LEAST))
+        self._train(panel, training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST))
         return self
 
     def update(self, panel: Panel, steps: int | None = None) -> "FeedForward":
@@ -189,7 +189,7 @@ class FeedForward:
         if learned.counts:
             panel.require_counts()
         self.learned = replace(learned, whole=learned.whole and panel.whole)
-        usual = max(1, training.steps_for(self.steps, panel.observed, _STEPS, _FEW, _LEAST) // 4)
+        usual = max(1, training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST) // 4)
         self._train(panel, usual if steps is None else require_positive_integer(steps, "steps"))
         return self
 

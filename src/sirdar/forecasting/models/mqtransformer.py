@@ -331,8 +331,8 @@ class MQTransformer(NeuralForecaster):
     Args:
         horizon: steps to forecast.
         levels: quantile levels.
-        steps: optimiser steps of each member; when None 400, fewer for less than 15,000 observations and more for
-            more than 400,000.
+        steps: optimiser steps of each member; when None 400, fewer for less than some 20,000 observations and
+            more for over 400,000.
         width: channels of the encoder, a multiple of 4.
         seed: of initial weights, dropout and batches; the same seed gives the same forecast.
         members: networks whose quantiles are averaged.

@@ -72,7 +72,7 @@ class SparseQuantileForest:
         panel.require_observed()
         self.counts, self.whole = panel.counts, panel.whole
         self.features = Features.fit(panel)
-        drawn = self.rows or min(steps_for(None, panel.observed, _ROWS), _MOST_ROWS)
+        drawn = self.rows or min(steps_for(None, panel.observations(), _ROWS), _MOST_ROWS)
         if self.leaves is None:
             self.forest.leaves = max(_LEAVES, _LEAVES * min(drawn, _MOST_ROWS) // _ROWS)
         rows = self.features.rows(panel, *self._sampled(panel, drawn))
