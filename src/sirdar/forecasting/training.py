@@ -103,15 +103,15 @@ def steps_for(
         asked: by the caller.
         observations: of each series.
         usual: steps.
-        few: observations of series of a hundred, below which steps fall; fewer of longer ones, as the root of their
-            length: there is more in them to learn.
+        few: observations below which steps fall; of series of more than a hundred fewer, as the root of their length:
+            there is more in them to learn.
         least: steps.
     """
     if asked is not None:
         return asked
     count = int(observations.sum())
     length = count / max(1, int((observations > 0).sum()))
-    enough = few * math.sqrt(100 / max(1.0, length))
+    enough = few * math.sqrt(100 / max(100.0, length))
     if count < enough:
         return max(round(usual * count / enough), least)
     return round(usual * math.sqrt(max(1.0, count / _LITTLE)))
