@@ -113,7 +113,7 @@ def steps_for(
     length = count / max(1, int((observations > 0).sum()))
     enough = few * math.sqrt(100 / max(100.0, length))
     if count < enough:
-        return max(round(usual * count / enough), least)
+        return min(usual, max(round(usual * count / enough), least))
     return round(usual * math.sqrt(max(1.0, count / _LITTLE)))
 
 
