@@ -2,9 +2,10 @@
 """Claim: on a few series MQ-CNN's own number of steps forecasts better than the 400 of large panels.
 
 Panels of 5, 20 and 80 series drawn at random from competition tables, final window, quantiles 0.1 to 0.9, one seed. In
-400 steps a network learns so few observations by heart. How the steps fall was chosen on earlier windows, on panels of
-other series of these tables, and on sets of series that no table here holds. Theta and AutoETS stand beside it; ratios
-are geometric means over panels. Data under --data: `competitions/`.
+400 steps a network learns so few observations by heart. How the steps fall was chosen on earlier windows of other draws
+from these tables, which may share series with these, and on tables that are not here. A first draw, scored before, had
+shown five hourly series trained too short; since then long series keep their steps, and these panels were drawn anew.
+Theta and AutoETS stand beside it; ratios are geometric means over panels. Data under --data: `competitions/`.
 """
 
 import argparse

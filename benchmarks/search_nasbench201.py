@@ -10,16 +10,17 @@ accuracy enters them. Cells that compute the same are scored once. Their combina
 kept in --cache, since 6,466 networks take half an hour of one core; --seconds ends a part of it, to be gone on with.
 
 The latency limit is kept with an estimator learned from 200 measured networks; only the result is looked up in the
-measurements, and compared with the front at its own true latency, over ten limits and 50 seeds, which are 500 runs
-too; ten seeds, as before, were so few that their mean met the bar by luck. There, cells that compute the same share
-the mean of their accuracies. 300 cells are trained of 1,000 that zero-shot scores keep, as many as it takes to find
-what training all within the limit would find, by validation accuracy; with 200, as before, the chosen stood behind
-that by an eighth of a point. The ten best of a search are trained once more, for 12
-epochs on CIFAR-100, and the sum of both validation accuracies chooses one; what was chosen without it stands beside
-it. This was taken after a trial, not stored, in which the sum regretted less than CIFAR-10's alone by the 200-epoch
-validation accuracy of the staged cells; test gaps of it were seen on the way. The only 200-epoch accuracy of all cells
-is that of test images, so which of the ten a full training would have picked can only be told with them: this is a
-figure of its own, which sees test images.
+measurements, and compared with the front at its own true latency, over ten limits and 50 seeds, which are 500 runs too;
+ten seeds, as before, were so few that their mean met the bar by luck. There, cells that compute the same share the mean
+of their accuracies. 300 cells are trained of 1,000 that zero-shot scores keep: in a trial, not stored, that was about
+as many as it took to choose as if all within the limit were trained, by validation accuracy alone; 200, as before, were
+not enough. The ten best of a search are trained once more, for 12 epochs on CIFAR-100, and the sum of both validation
+accuracies chooses one; what was chosen without it stands beside it. Points for a network's work in that sum, which the
+staged cells spoke for, ended farther from the front when scored, and were given up. The sum itself was taken after a
+trial, not stored, in which the sum regretted less than CIFAR-10's alone by the 200-epoch validation accuracy of the
+staged cells; test gaps of it were seen on the way. The only 200-epoch accuracy of all cells is that of test images, so
+which of the ten a full training would have picked can only be told with them: this is a figure of its own, which sees
+test images.
 """
 
 import argparse

@@ -196,7 +196,7 @@ def test_ctrl_c_and_a_batch_system_end_cleanly(number: signal.Signals, tmp_path:
 @pytest.mark.parametrize(
     ("given", "spins"), [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "")]
 )
-def test_idle_threads_spin_for_microseconds_unless_told_otherwise(given: dict[str, str], spins: str) -> None:
+def test_idle_threads_soon_sleep_unless_told_otherwise(given: dict[str, str], spins: str) -> None:
     clean = {name: value for name, value in os.environ.items() if name not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
     script = "import atexit, os; atexit.register(lambda: print('spins', os.environ.get('GOMP_SPINCOUNT', '')))\n"
     script += "from sirdar.cli import main; main()"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The quantile forest against LightGBM, quantile-forest and plain numpy; sketches, storage, threads."""
 
+import os
 import warnings
 
 import lightgbm
@@ -13,7 +14,7 @@ from scipy import sparse
 
 from sirdar.errors import ArgumentError
 from sirdar.forecasting import forest_kernels as kernels
-from sirdar.forecasting.forest import QuantileForest, _codes, _rounded_down
+from sirdar.forecasting.forest import QuantileForest, _codes, _cores, _rounded_down
 
 LEVELS = (0.05, 0.3, 0.5, 0.9)
 
@@ -114,6 +115,17 @@ def test_it_is_as_good_as_quantile_forest() -> None:
 
     expected = np.asarray(peer.predict(table[score], quantiles=list(LEVELS)))
     assert loss(mine.quantiles(table[score], LEVELS)) < 1.03 * loss(expected)
+
+
+@pytest.mark.parametrize(("allowed", "most"), [("1", 1), ("0", 1), ("1000000", None), ("4,2", None), ("", None)])
+def test_threads_are_bounded_by_the_cores_and_by_the_environment(
+    allowed: str, most: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    every = _cores()
+    assert 1 <= every <= (os.cpu_count() or 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+    assert _cores() == (every if most is None else most)
 
 
 def test_threads_and_storage_change_nothing() -> None:

@@ -87,6 +87,11 @@ def test_this_processor_is_measured(task: ForecasterTask) -> None:
             search(SPACE, task, limits={name: 1e-9}, options=Options(cost=lambda _candidate: cost))
 
 
+def test_this_processor_is_not_curated_for() -> None:
+    with pytest.raises(ArgumentError, match="this-cpu is timed and never twice the same"):
+        recipe.search_product(Demand(), "this-cpu", options=Options(curate=True))
+
+
 def test_a_panel_without_covariates_is_priced_by_the_compiler(task: ForecasterTask) -> None:
     pytest.importorskip("ethosu")
     small, large = (pricing(task, "ethos-u85-512")(candidate) for candidate in (SPACE.smallest(), SPACE.largest()))

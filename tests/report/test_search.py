@@ -41,6 +41,11 @@ def test_the_page_says_what_was_found(page: str) -> None:
         assert part in text, part
 
 
+def test_a_start_is_in_the_key_only_where_one_is_drawn(page: str) -> None:
+    assert "where the search began" in page
+    assert "where the search began" not in search_page(SearchReport("A", "b", "wql", False, "seconds", POINTS[1:]))
+
+
 def test_no_name_can_leave_its_place(page: str) -> None:
     assert "<img src=x" not in page
     assert "</script><img" not in page

@@ -26,8 +26,8 @@ _VERBS = (
     "rules",
 )
 _BAD_INPUT, _INTERRUPTED = 2, 130
-# Turns that an idle thread waits awake for the next task: some microseconds. With OpenMP's own 300,000, threads that
-# share their cores with other work wait for many times what they compute.
+# Turns that an idle thread waits awake for the next task. With OpenMP's own 300,000, threads that share their cores
+# with other work wait for many times what they compute.
 _SPINS = "5000"
 _AGAIN = 5.0  # seconds after which Ctrl-C is repeated if nobody heard it
 # The root of the parser's errors: Click's ClickException, which newer releases of Typer carry inside themselves.

@@ -12,6 +12,7 @@ sees the channels that go in as well, and leaves a layer alone that waits for me
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -297,12 +298,8 @@ def curate_priced(
 def _having(space: SearchSpace, name: str, sample: int, rng: np.random.Generator) -> Iterable[dict[str, Value]]:
     """Candidates in which a choice is there, as values for all choices."""
     usual = {choice.name: choice.options[-1] for choice in space.choices}
-    found = 0
-    for _ in range(100 * sample):
-        values = space.sample(rng).as_dict()
-        if name in values and found < sample:
-            found += 1
-            yield usual | values
+    drawn = (space.sample(rng).as_dict() for _ in range(100 * sample))
+    return islice((usual | values for values in drawn if name in values), sample)
 
 
 def _worth(latency_s: Float64[np.ndarray, " option"], saving: float) -> list[int]:
