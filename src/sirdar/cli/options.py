@@ -52,6 +52,7 @@ Columns = Annotated[
     typer.Option(
         "--column",
         help="ROLE=NAME, repeated. Roles: id, time, target, price, promotion, in_stock, static, past, future. "
+        "Static, promotion, past and future may be text. "
         "By default id=unique_id, time=ds, target=y.",
     ),
 ]

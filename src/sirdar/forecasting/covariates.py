@@ -87,8 +87,9 @@ class Encoding:
             "static": ((*self.static, *self.categories), panel.static),
         }
         for role, (learned, columns) in roles.items():
-            for name, *_ in learned:
-                if name not in columns:
+            for name, *how in learned:
+                text, equals, _ = name.partition("=")
+                if name not in columns and not (text in panel.texts and (equals or not how[-1])):
                     msg = f"the network learned with the {role} covariate {name!r}, which this panel does not have"
                     raise ArgumentError(msg)
 

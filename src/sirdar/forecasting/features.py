@@ -301,7 +301,7 @@ class Features:
         """Covariates known ahead: at the target, and their change since the origin."""
         at, change = [np.zeros((*step.shape, 0))], [np.zeros((*step.shape, 0))]
         for name, centre, spread in self.encoding.known:
-            column = panel.future[name]
+            column = panel.covariate(name)
             latest = _held(_before(panel, column, series, now, _PRICE_WINDOW))[:, -1:]
             after = _at(panel, column, series, now[:, None] + np.arange(int(step.max(initial=1))))
             held = np.take_along_axis(_held(np.concatenate([latest, after], axis=1)), step, axis=1)
@@ -315,7 +315,7 @@ class Features:
         """Covariates seen only afterwards: means over the last steps, 0 being the panel's mean."""
         parts = [np.zeros((len(series), 0))]
         for name, centre, spread in self.encoding.past:
-            seen = _before(panel, panel.past[name], series, now, max(_RECENT))
+            seen = _before(panel, panel.covariate(name), series, now, max(_RECENT))
             known = np.isfinite(seen)
             scaled = self.encoding.scaled(name, seen, centre, spread)
             parts += [(_mean(np.where(known, scaled, np.nan)[:, -steps:]))[:, None] for steps in _RECENT]

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from sirdar.errors import ArgumentError
+from sirdar.errors import ArgumentError, nearest
 from sirdar.predictive import Frequency
 
 
@@ -20,8 +20,8 @@ class Roles(TypedDict, total=False):
     promotion: str  # likewise
     in_stock: str  # 0 or false: sales of that step were limited by stock, so they are masked
     static: Sequence[str]  # one value per series, text or number
-    past: Sequence[str]  # seen only afterwards
-    future: Sequence[str]  # known ahead: plans, holidays
+    past: Sequence[str]  # seen only afterwards; number or text
+    future: Sequence[str]  # known ahead: plans, holidays; number or text
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,6 +43,7 @@ class Panel:
         future: per-step covariates that are known ahead.
         price: the name of the covariate that is the price, if any.
         in_stock: false where sales were limited by stock; None when always in stock.
+        texts: covariates that were text; each of their values is a covariate of 0 and 1, "event=Easter".
         notes: what reading did to the table, as sentences.
         native: narwhals backend of the caller's frame.
     """
@@ -58,6 +59,7 @@ class Panel:
     future: dict[str, np.ndarray] = field(default_factory=dict)
     price: str | None = None
     in_stock: Bool[np.ndarray, " steps"] | None = None
+    texts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     native: Any = field(default=None, repr=False, compare=False)
 
@@ -85,7 +87,8 @@ class Panel:
             gaps: what a step without a row means: "missing" (not observed) or "zero" (nothing sold; for tables that
                 list sales only). A period in which no series has a row is not observed either way, and with "zero" all
                 series run to the panel's last period.
-            **roles: covariate columns, see `Roles`.
+            **roles: covariate columns, see `Roles`. A promotion, past or future column of which no value reads as a
+                number is text: each of its values becomes a covariate of its own, 1 where the column holds it.
 
         Raises:
             DataError: names the file, column, row or value and what to do.
@@ -147,6 +150,21 @@ class Panel:
         if not self.counts:
             msg = "the network learned that demand is never negative, but in this panel it is; fit it anew"
             raise ArgumentError(msg)
+
+    def covariate(self, name: str) -> Float32[np.ndarray, " steps"]:
+        """A past or future covariate; 0 throughout for a value that a text of this panel never takes.
+
+        Raises:
+            ArgumentError: the panel has no such covariate.
+        """
+        for columns in (self.future, self.past):
+            if name in columns:
+                return columns[name]
+        if name.partition("=")[0] in self.texts:
+            return np.zeros(len(self.target), dtype=np.float32)
+        known = [*self.future, *self.past]
+        msg = f"the panel has no covariate {name!r}; it has {', '.join(known) or 'none'}.{nearest(name, known)}"
+        raise ArgumentError(msg)
 
     def cut(self, steps: int) -> "Panel":
         """The panel as it stood `steps` earlier: those targets turn into the future, known covariates stay."""

@@ -21,6 +21,7 @@ from sirdar.forecasting.tables import (
     require_columns,
 )
 from sirdar.forecasting.tables import load_table as load_table
+from sirdar.forecasting.texts import by_value
 from sirdar.predictive import Frequency
 
 _NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"  # "007" is a code
@@ -52,6 +53,15 @@ def read_panel(
     require_freq(freq)
     columns = _columns(names, roles)
     tables, where, native = read_tables(source)
+    for table in tables:
+        require_columns(table, [*names, *columns.averaged, *columns.summed, *columns.static])
+    words = [name for role in ("promotion", "past", "future") for name in _named(roles, role)]
+    tables, texts, rare = by_value(tables, words, where)
+    averaged, summed = (
+        tuple(part for name in given for part in texts.get(name, (name,)))
+        for given in (columns.averaged, columns.summed)
+    )
+    columns = columns._replace(averaged=averaged, summed=summed)
     frame = _checked(tables, columns, where)
     # Covariates are known ahead when the table goes on after the last demand.
     planned = frame["time"].max() != frame.filter(pl.col("target").is_not_null())["time"].max()
@@ -66,12 +76,12 @@ def read_panel(
     frame, notes = resample(frame, calendar, where, covariates, regular=regular)
     fields = _arrays(frame, columns, zero=not regular, where=where)
     fields["static"] = _static(frame, columns, where, text=all(table.text for table in tables))
-    notes += _ended(fields, calendar.wanted)
-    _assign_roles(fields, roles, planned=planned)
+    notes += [*rare, *_ended(fields, calendar.wanted)]
+    _assign_roles(fields, roles, texts, planned=planned)
     if fields["in_stock"] is not None and not (np.isfinite(fields["target"]) & fields["in_stock"]).any():
         msg = f"{where}column {roles.get('in_stock')!r} says that nothing was ever in stock; 1 or true means in stock"
         raise DataError(msg)
-    return fields | {"frequency": calendar.wanted, "notes": tuple(notes), "native": native}
+    return fields | {"frequency": calendar.wanted, "texts": tuple(texts), "notes": tuple(notes), "native": native}
 
 
 def _columns(names: tuple[str, str, str], roles: Roles) -> Columns:
@@ -106,10 +116,6 @@ def _checked(tables: list[Table], columns: Columns, where: str) -> pl.DataFrame:
 
     From here on covariates go by marked names, so that one called "id" or "period" does no harm.
     """
-    for table in tables:
-        require_columns(
-            table, [columns.key, columns.time, columns.target, *columns.averaged, *columns.summed, *columns.static]
-        )
     if not any(table.frame.height for table in tables):
         msg = f"{where}the table has no rows"
         raise DataError(msg)
@@ -251,20 +257,23 @@ def _static(frame: pl.DataFrame, columns: Columns, where: str, *, text: bool) ->
     return result
 
 
-def _assign_roles(fields: dict[str, Any], roles: Roles, *, planned: bool) -> None:
-    """Sorts the numeric covariates into past, future and in_stock.
+def _assign_roles(fields: dict[str, Any], roles: Roles, texts: dict[str, tuple[str, ...]], *, planned: bool) -> None:
+    """Sorts the numeric covariates into past, future and in_stock; those of `texts` by the columns of their values.
 
     Prices and promotions hold until the next is known. They are known ahead only when the table has rows after the last
     demand: a price that was computed from sales exists only because something sold, so a backtest must not see it.
     """
     numeric: dict[str, np.ndarray] = fields.pop("numeric")
-    fields["future"] = {name: numeric[name] for name in _named(roles, "future")}
-    fields["past"] = {name: numeric[name] for name in _named(roles, "past")}
+
+    def columns(role: str) -> list[str]:
+        return [part for name in _named(roles, role) for part in texts.get(name, (name,))]
+
+    fields["future"] = {name: numeric[name] for name in columns("future")}
+    fields["past"] = {name: numeric[name] for name in columns("past")}
     planned = planned and bool((np.diff(fields["indptr"]) > fields["history"]).any())
     fields["price"] = roles.get("price")
-    for name in (roles.get("price"), roles.get("promotion")):
-        if name is not None:
-            fields["future" if planned else "past"][name] = hold(numeric[name], fields["indptr"])
+    for name in (*columns("price"), *columns("promotion")):
+        fields["future" if planned else "past"][name] = hold(numeric[name], fields["indptr"])
     stock = roles.get("in_stock")
     # Partly out of stock is out of stock: the step's sales understate demand. Unknown counts as in stock.
     fields["in_stock"] = None if stock is None else np.nan_to_num(numeric[stock], nan=1.0) >= 1.0

@@ -27,6 +27,7 @@ _PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _LONGEST_FLOAT32 = float(np.finfo(np.float32).max)
 _NO_NUMBERS = (pl.Date, pl.Datetime, pl.Time, pl.Duration, pl.Binary, pl.Object)
 _NO_IDS = (pl.Binary, pl.Object)
+_LIKE_A_NUMBER = r"^\W*\d[\d.,\s]*\W*$"  # "1,5" or "10 %", which is better refused than taken as a word
 _SHOWN = 20  # column names in a message
 _UNREADABLE = (
     pl.exceptions.PolarsError,
@@ -281,10 +282,25 @@ def plain_numbers(column: pl.Series, where: str) -> pl.Series:
     return values.fill_nan(None)
 
 
-def _parsed_numbers(column: pl.Series, where: str) -> pl.Series:
+def plain_text(column: pl.Series) -> pl.Series | None:
+    """A column of words, null where there is none; None when it is of another kind, or a value looks like a number."""
+    if column.dtype in (pl.Categorical, pl.Enum):
+        column = column.cast(pl.String)
+    if column.dtype != pl.String:
+        return None if column.null_count() < len(column) else column.cast(pl.String)
+    text, values = _numbers(column)
+    return None if values.is_not_null().any() or text.str.contains(_LIKE_A_NUMBER).any() else text
+
+
+def _numbers(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """The texts of a column, null where there is none, and those that are numbers, null where it is none."""
     text = column.str.strip_chars().replace(["", "NA", "NaN", "nan", "null"], None)
     flags = text.str.to_lowercase().replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
-    values = text.cast(pl.Float64, strict=False).fill_null(flags)
+    return text, text.cast(pl.Float64, strict=False).fill_null(flags)
+
+
+def _parsed_numbers(column: pl.Series, where: str) -> pl.Series:
+    text, values = _numbers(column)
     bad = values.is_null() & text.is_not_null()
     if bad.any():
         row = first_row(bad)

@@ -85,7 +85,7 @@ class Windows:
 
     def _past(self, rows: np.ndarray, back: np.ndarray | int) -> np.ndarray:
         channels = [
-            self.encoding.scaled(name, self._gather(self.panel.past[name], rows, back, 0), centre, spread)
+            self.encoding.scaled(name, self._gather(self.panel.covariate(name), rows, back, 0), centre, spread)
             for name, centre, spread in self.encoding.past
         ]
         return _stack(channels, (len(rows), self.length))
@@ -96,7 +96,7 @@ class Windows:
         calendar = calendar_features(self.panel.frequency, periods, yearly=self.encoding.yearly)
         channels = [
             self.encoding.scaled(
-                name, _held(self._gather(self.panel.future[name], rows, back, self.horizon)), centre, spread
+                name, _held(self._gather(self.panel.covariate(name), rows, back, self.horizon)), centre, spread
             )
             for name, centre, spread in self.encoding.known
         ]

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from sirdar.errors import ArgumentError, nearest
 from sirdar.forecasting.panel import Panel
 
 
@@ -46,13 +45,9 @@ def known_column(panel: Panel, name: str, length: int, ahead: int) -> Float32[np
     Raises:
         ArgumentError: the panel has no such per-step covariate.
     """
-    if name in panel.future:
-        return panel.tail(panel.future[name], length, ahead=ahead)
-    if name in panel.past:
-        return panel.tail(np.where(panel.in_history, panel.past[name], np.float32(np.nan)), length, ahead=ahead)
-    known = [*panel.future, *panel.past]
-    msg = f"the panel has no covariate {name!r}; it has {', '.join(known) or 'none'}.{nearest(name, known)}"
-    raise ArgumentError(msg)
+    column = panel.covariate(name)
+    seen = column if name not in panel.past else np.where(panel.in_history, column, np.float32(np.nan))
+    return panel.tail(seen, length, ahead=ahead)
 
 
 def held(values: Float32[np.ndarray, "series time"]) -> Float32[np.ndarray, "series time"]:
