@@ -151,7 +151,7 @@ class Panel:
             msg = "the network learned that demand is never negative, but in this panel it is; fit it anew"
             raise ArgumentError(msg)
 
-    def covariate(self, name: str) -> Float32[np.ndarray, " steps"]:
+    def covariate(self, name: str) -> np.ndarray:
         """A past or future covariate; 0 throughout for a value that a text of this panel never takes.
 
         Raises:
