@@ -20,6 +20,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     freq: options.Freq = None,
     column: options.Columns = None,
     gaps: options.Gaps = None,
+    holidays: options.Holidays = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -34,7 +35,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
 
     settings = Settings(
         source,
-        options.roles(column, freq, gaps),
+        options.roles(column, freq, gaps, holidays),
         horizon,
         windows,
         options.names(models, Settings.models),

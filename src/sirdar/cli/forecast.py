@@ -23,6 +23,7 @@ def forecast(  # noqa: PLR0913 - one argument per option
     freq: options.Freq = None,
     column: options.Columns = None,
     gaps: options.Gaps = None,
+    holidays: options.Holidays = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -47,7 +48,7 @@ def forecast(  # noqa: PLR0913 - one argument per option
     wanted = Settings.horizon if horizon is None else horizon
     settings = Settings(
         source,
-        options.roles(column, freq, gaps),
+        options.roles(column, freq, gaps, holidays),
         wanted if kept is None else kept.horizon,
         models=(name,),
         problem=options.smallest_problem(),

@@ -59,12 +59,17 @@ Columns = Annotated[
 Gaps = Annotated[
     str | None, typer.Option(help="A step without a row: 'missing' (not observed) or 'zero' (nothing sold).")
 ]
+Holidays = Annotated[
+    str | None, typer.Option(help="Country whose public holidays SQRF and the networks are told, such as US or DE-BY.")
+]
 
 _SINGLE = ("id", "time", "target", "price", "promotion", "in_stock")
 _SEVERAL = ("static", "past", "future")
 
 
-def roles(columns: Sequence[str] | None, freq: str | None, gaps: str | None) -> dict[str, Any]:
+def roles(
+    columns: Sequence[str] | None, freq: str | None, gaps: str | None, holidays: str | None = None
+) -> dict[str, Any]:
     """Arguments of `Panel.read` from the options."""
     result: dict[str, Any] = {}
     for item in columns or ():
@@ -83,6 +88,8 @@ def roles(columns: Sequence[str] | None, freq: str | None, gaps: str | None) -> 
         result["freq"] = freq
     if gaps is not None:
         result["gaps"] = gaps
+    if holidays is not None:
+        result["holidays"] = holidays
     return result
 
 

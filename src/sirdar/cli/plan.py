@@ -21,6 +21,7 @@ def plan(  # noqa: PLR0913 - one argument per option
     freq: options.Freq = None,
     column: options.Columns = None,
     gaps: options.Gaps = None,
+    holidays: options.Holidays = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -42,7 +43,7 @@ def plan(  # noqa: PLR0913 - one argument per option
 
     settings = Settings(
         source,
-        options.roles(column, freq, gaps),
+        options.roles(column, freq, gaps, holidays),
         horizon,
         windows,
         options.names(models, Settings.models),

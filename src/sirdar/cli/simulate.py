@@ -41,6 +41,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
     freq: options.Freq = None,
     column: options.Columns = None,
     gaps: options.Gaps = None,
+    holidays: options.Holidays = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -64,7 +65,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
 
     problem = options.problem(holding_cost, lost_sale_cost, lead_time, review_period)
     problem = options.traded(problem, (price, unit_cost, order_cost), (minimum, case_pack))
-    settings = Settings(policy, source, options.roles(column, freq, gaps), window, problem, model, seed)
+    settings = Settings(policy, source, options.roles(column, freq, gaps, holidays), window, problem, model, seed)
     with ExitStack() as stack:
         scratch = stack.enter_context(files.output_folder(out)) if out else None
         with options.progress_bar() as progress:

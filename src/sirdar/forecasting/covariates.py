@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from sirdar.errors import ArgumentError
+from sirdar.forecasting.holidays import holiday_features, holiday_names
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive import Frequency
 
@@ -47,6 +48,8 @@ class Encoding:
         static: likewise for numeric statics.
         categories: the values of each text static that more than one series shares.
         logged: names that are taken as logarithms, being positive and skewed.
+        country: whose holidays the calendar includes; empty for none.
+        holidays: those that fell into some periods of the history.
     """
 
     yearly: bool
@@ -55,6 +58,8 @@ class Encoding:
     static: tuple[tuple[str, float, float], ...] = ()
     categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
     logged: tuple[str, ...] = ()
+    country: str = ""
+    holidays: tuple[str, ...] = ()
 
     @classmethod
     def fit(cls, panel: Panel) -> "Encoding":
@@ -65,6 +70,7 @@ class Encoding:
         numeric = {name: column for name, column in panel.static.items() if column.dtype != object}
         logged = tuple(name for name, column in {**columns, **numeric}.items() if _skewed(column))
         longest = int(panel.history.max())
+        span = int(panel.start.min()), int(panel.end.max()) - 1
         return cls(
             yearly=longest >= SEASONS_BEFORE_CALENDAR * panel.frequency.per_year,
             past=tuple(_moments(name, column, name in logged) for name, column in past.items()),
@@ -77,7 +83,14 @@ class Encoding:
                 _shared(name, c) for name, c in panel.static.items() if c.dtype == object and _shared(name, c)[1]
             ),
             logged=logged,
+            country=panel.holidays or "",
+            holidays=holiday_names(panel.frequency, *span, panel.holidays) if panel.holidays else (),
         )
+
+    def calendar(self, frequency: Frequency, periods: np.ndarray) -> Float32[np.ndarray, "... channel"]:
+        """`calendar_features`, then the holidays."""
+        waves = calendar_features(frequency, periods, yearly=self.yearly)
+        return np.concatenate([waves, holiday_features(frequency, periods, self.country, self.holidays)], axis=-1)
 
     def require(self, panel: Panel) -> None:
         """Raises ArgumentError when a covariate that was learned from is absent, or has another role."""

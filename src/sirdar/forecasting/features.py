@@ -15,6 +15,7 @@ from scipy import sparse
 
 from sirdar.errors import ArgumentError
 from sirdar.forecasting.covariates import Encoding, calendar_features
+from sirdar.forecasting.holidays import holiday_features
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.words import Words
 
@@ -270,7 +271,8 @@ class Features:
             ordinals.append((days - days.astype("datetime64[M]")).astype(np.int64) + 1)
         if self.encoding.yearly and panel.frequency.per_year > 1:
             ordinals.append((days - days.astype("datetime64[Y]")).astype(np.int64) / 366)
-        return np.concatenate([waves, *(part[..., None].astype(np.float32) for part in ordinals)], axis=-1)
+        holidays = holiday_features(panel.frequency, periods, self.encoding.country, self.encoding.holidays)
+        return np.concatenate([waves, *(part[..., None].astype(np.float32) for part in ordinals), holidays], axis=-1)
 
     def _calendar_names(self) -> list[str]:
         yearly = self.encoding.yearly and self.unit != "Y"
@@ -279,7 +281,8 @@ class Features:
         ordinals = {"h": ["hour", "weekday"], "D": ["weekday", "day of month"], "W": ["day of month"]}.get(
             self.unit, []
         )
-        return [f"wave {number}" for number in range(waves)] + ordinals + (["place in year"] if yearly else [])
+        names = [f"wave {number}" for number in range(waves)] + ordinals + (["place in year"] if yearly else [])
+        return names + list(self.encoding.holidays)
 
     def _price(self, source: "Source", series: np.ndarray, now: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Logarithms of the price at the target over the usual one, the one at the origin, and the line's."""

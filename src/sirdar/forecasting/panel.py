@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from sirdar.errors import ArgumentError, nearest
+from sirdar.forecasting.holidays import require_country
 from sirdar.predictive import Frequency
 
 
@@ -44,6 +45,7 @@ class Panel:
         price: the name of the covariate that is the price, if any.
         in_stock: false where sales were limited by stock; None when always in stock.
         texts: covariates that were text; each of their values is a covariate of 0 and 1, "event=Easter".
+        holidays: country whose public holidays are a part of the calendar, such as "US" or "DE-BY"; None for none.
         notes: what reading did to the table, as sentences.
         native: narwhals backend of the caller's frame.
     """
@@ -60,6 +62,7 @@ class Panel:
     price: str | None = None
     in_stock: Bool[np.ndarray, " steps"] | None = None
     texts: tuple[str, ...] = ()
+    holidays: str | None = None
     notes: tuple[str, ...] = ()
     native: Any = field(default=None, repr=False, compare=False)
 
@@ -73,6 +76,7 @@ class Panel:
         target: str = "y",
         freq: str | None = None,
         gaps: str = "missing",
+        holidays: str | None = None,
         **roles: Unpack[Roles],
     ) -> "Panel":
         """Reads a long table: one row per series and time.
@@ -87,6 +91,8 @@ class Panel:
             gaps: what a step without a row means: "missing" (not observed) or "zero" (nothing sold; for tables that
                 list sales only). A period in which no series has a row is not observed either way, and with "zero" all
                 series run to the panel's last period.
+            holidays: code of a country, or of a part of one ("US", "DE-BY"), whose public holidays the networks and
+                SQRF are told, past and future.
             **roles: covariate columns, see `Roles`. A promotion, past or future column of which no value reads as a
                 number is text: each of its values becomes a covariate of its own, 1 where the column holds it.
 
@@ -95,7 +101,8 @@ class Panel:
         """
         from sirdar.forecasting.reading import read_panel  # reading builds panels, so it imports this module
 
-        return cls(**read_panel(source, (id, time, target), freq=freq, gaps=gaps, roles=roles))
+        country = require_country(holidays)
+        return cls(**read_panel(source, (id, time, target), freq=freq, gaps=gaps, roles=roles), holidays=country)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -122,4 +122,6 @@ def as_encoding(stored: dict[str, Any]) -> Encoding:
         static=moments(stored["static"]),
         categories=tuple((str(name), tuple(map(str, values))) for name, values in stored["categories"]),
         logged=tuple(map(str, stored["logged"])),
+        country=str(stored.get("country", "")),  # not in folders of earlier versions
+        holidays=tuple(map(str, stored.get("holidays", ()))),
     )

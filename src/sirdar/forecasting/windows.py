@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sirdar.forecasting.covariates import Encoding, calendar_features
+from sirdar.forecasting.covariates import Encoding
 from sirdar.forecasting.panel import Panel
 
 
@@ -93,7 +93,7 @@ class Windows:
     def _known(self, rows: np.ndarray, back: np.ndarray | int) -> np.ndarray:
         shape = (len(rows), self.length + self.horizon)
         periods = (self.panel.end[rows] - back)[:, None] + np.arange(-self.length, self.horizon)
-        calendar = calendar_features(self.panel.frequency, periods, yearly=self.encoding.yearly)
+        calendar = self.encoding.calendar(self.panel.frequency, periods)
         channels = [
             self.encoding.scaled(
                 name, _held(self._gather(self.panel.covariate(name), rows, back, self.horizon)), centre, spread

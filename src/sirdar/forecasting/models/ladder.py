@@ -271,7 +271,7 @@ def _told(error: Exception) -> str:
 
 def _key(past: Panel, arguments: tuple[object, ...]) -> str:
     """Equal for equal panels, as far as a rung may see them, and equal arguments."""
-    digest = hashlib.sha256(json.dumps([*arguments, past.frequency.unit, past.ids, past.price]).encode())
+    digest = hashlib.sha256(json.dumps([*arguments, past.frequency.unit, past.ids, past.price, past.holidays]).encode())
     digest.update(np.where(past.observed, past.target, np.float32(np.nan)).tobytes())
     digest.update(past.start.tobytes() + past.history.tobytes())
     for name, column in sorted({**past.static, **past.past, **past.future}.items()):

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Public holidays of a country as a part of the calendar, dated by the `holidays` library."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import holidays
+import numpy as np
+from jaxtyping import Float32
+
+from sirdar.errors import ArgumentError, nearest
+from sirdar.predictive import Frequency
+
+_BLOCK = 1024  # periods whose holidays are looked up at once
+
+
+def require_country(country: str | None) -> str | None:
+    """The country, known to have holidays: "US", or with a part of it "US-CA".
+
+    Raises:
+        ArgumentError: there is no such country or part.
+    """
+    if country is None:
+        return None
+    known = holidays.list_supported_countries()
+    code, dash, part = country.partition("-")
+    if code not in known:
+        told = f"holidays must be the code of a country, such as 'US' or 'DE-BY', got {country!r}."
+        msg = told + nearest(code, known)
+        raise ArgumentError(msg)
+    if dash and part not in known[code]:
+        parts = ", ".join(known[code]) or "none"
+        msg = f"holidays: {code} has no part {part!r}; its parts are {parts}.{nearest(part, known[code])}"
+        raise ArgumentError(msg)
+    return country
+
+
+def holiday_names(frequency: Frequency, first: int, last: int, country: str) -> tuple[str, ...]:
+    """The holidays of some of the periods from `first` to `last`, but not of all of them.
+
+    A day off in place of a holiday, "Christmas Day (observed)", is one only where steps are days or hours.
+    """
+    begins = frequency.begins(np.arange(first, last + 2)).astype("datetime64[D]")
+    found: dict[str, set[int]] = {}
+    for day, names in _days(country, int(str(begins[0])[:4]), int(str(begins[-1])[:4])).items():
+        for name in names:
+            if name.endswith("(observed)") and frequency.unit not in {"h", "D"}:
+                continue
+            found.setdefault(name, set()).update(p for p in _periods_of(day, frequency) if first <= p <= last)
+    return tuple(sorted(name for name, periods in found.items() if 0 < len(periods) < last + 1 - first))
+
+
+def holiday_features(
+    frequency: Frequency, periods: np.ndarray, country: str, names: Sequence[str]
+) -> Float32[np.ndarray, "... name"]:
+    """1 where a period holds a day of the holiday, else 0."""
+    if not names or not periods.size:
+        return np.zeros((*periods.shape, len(names)), dtype=np.float32)
+    first, last = int(periods.min()) // _BLOCK, int(periods.max()) // _BLOCK
+    table = np.concatenate([_block(frequency, block, country, tuple(names)) for block in range(first, last + 1)])
+    return table[periods - first * _BLOCK]
+
+
+@lru_cache(maxsize=256)
+def _block(frequency: Frequency, block: int, country: str, names: tuple[str, ...]) -> np.ndarray:
+    first = block * _BLOCK
+    years = frequency.begins(np.array([first, first + _BLOCK])).astype("datetime64[Y]").astype(np.int64) + 1970
+    table = np.zeros((_BLOCK, len(names)), dtype=np.float32)
+    for day, found in _days(country, int(years[0]), int(years[1])).items():
+        columns = [names.index(name) for name in found if name in names]
+        rows = [period - first for period in _periods_of(day, frequency) if first <= period < first + _BLOCK]
+        table[np.ix_(rows, columns)] = 1.0
+    return table
+
+
+def _periods_of(day: np.datetime64, frequency: Frequency) -> range:
+    """The periods that hold some of the day."""
+    begin = day.astype("datetime64[h]")
+    first, last = frequency.periods(np.array([begin, begin + np.timedelta64(23, "h")]))
+    return range(int(first), int(last) + 1)
+
+
+@lru_cache(maxsize=64)
+def _days(country: str, first: int, last: int) -> dict[np.datetime64, list[str]]:
+    """The holidays of some years by day; several may fall on one."""
+    code, _, part = country.partition("-")
+    found = holidays.country_holidays(code, subdiv=part or None, years=range(first, last + 1))
+    return {np.datetime64(day): found.get_list(day) for day in sorted(found)}
