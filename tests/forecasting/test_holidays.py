@@ -132,3 +132,7 @@ def test_networks_learn_what_a_holiday_does(rung: type[MQCNN | FeedForward], clo
         week = np.median(forecaster.predict(replace(closed, holidays=None)).values[:, :, 4], axis=0)  # 1 to 7 July
         assert week[3] < 0.6 * np.median(week)  # the fourth
         assert np.delete(week, 3).min() > 0.8 * np.median(week)
+    if rung is MQCNN:  # the day itself is the holiday's, and that it is no other one
+        moved = model.explain(closed, closed.ids[0]).parts
+        most = min(moved, key=lambda part: part[2])
+        assert most[:2] == ("Independence Day", "2024-07-04T00:00:00")

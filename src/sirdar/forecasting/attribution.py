@@ -105,13 +105,13 @@ def _named(
     encoding, length = windows.encoding, windows.length
     end = int(panel.end[panel.ids.index(series)])
     labels = panel.frequency.labels(np.arange(end - length, end + windows.horizon)).astype("datetime64[s]").astype(str)
-    calendar = shares["known"].shape[1] - len(encoding.known)
+    waves = shares["known"].shape[1] - len(encoding.holidays) - len(encoding.known)
     parts: list[tuple[str, str | None, float]] = [
         ("demand", label, float(x)) for label, x in zip(labels, shares["demand"], strict=False)
     ]
     for column, (name, *_) in enumerate(encoding.past):
         parts += [(name, label, float(x)) for label, x in zip(labels, shares["past"][:, column], strict=False)]
-    known = ["calendar"] * calendar + [name for name, *_ in encoding.known]
+    known = ["calendar"] * waves + [*encoding.holidays, *(name for name, *_ in encoding.known)]
     for column, name in enumerate(known):
         parts += [(name, label, float(x)) for label, x in zip(labels, shares["known"][:, column], strict=True)]
     statics = [name for name, *_ in encoding.static] + [name for name, values in encoding.categories for _ in values]
