@@ -61,6 +61,34 @@ def test_a_step_of_any_length_tells_whether_it_holds_the_day() -> None:
     assert holiday_names(years, 30, 49, "US") == ()
 
 
+def test_the_days_beside_a_holiday() -> None:
+    """Good Friday and Easter Monday of 2024 are 29 March and 1 April, and 25 and 26 December have none between."""
+    days = Frequency("D")
+    beside = ["day before a holiday", "day after a holiday"]
+    for first, last, before, after in (
+        ("2024-03-20", "2024-04-10", ["2024-03-28", "2024-03-31"], ["2024-03-30", "2024-04-02"]),
+        ("2023-12-20", "2024-01-05", ["2023-12-24", "2023-12-31"], ["2023-12-27", "2024-01-02"]),
+    ):
+        periods = periods_of(days, first, last)
+        found = holiday_features(days, periods, "DE", beside)
+        assert [days.written(days.labels(periods[column == 1])) for column in found.T] == [before, after]
+    assert not set(beside) & set(holiday_names(Frequency("W"), 2700, 2800, "DE"))
+
+
+def test_names_are_the_same_in_every_year_and_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGUAGE", "de")
+    days = Frequency("D")
+    first, last = (int(period) for period in periods_of(days, "2022-01-01", "2027-12-31")[[0, -1]])
+    names = holiday_names(days, first, last, "EG")  # those to come are estimated
+    assert "Eid al-Adha" in names
+    assert not [name for name in names if "estimated" in name]
+    assert "Second Day of Christmas" in holiday_names(days, first, last, "DE")
+    assert [name for name in holiday_names(days, first, last, "CN") if name.startswith("Day off")] == ["Day off"]
+    weeks = holiday_names(Frequency("W"), 2740, 2940, "CN")  # in which a day in another's place tells nothing
+    assert not [name for name in weeks if "off" in name or "observed" in name]
+    holiday_names(Frequency("Y"), 30, 70, "IN")  # of which the library knows some years
+
+
 def test_periods_of_any_shape_and_far_apart() -> None:
     days = Frequency("D")
     periods = periods_of(days, "2019-01-01", "2025-12-31")
@@ -99,6 +127,8 @@ def test_the_calendar_has_them_after_its_waves() -> None:
         "Thanksgiving Day",
         "Veterans Day",
         "Veterans Day (observed)",
+        "day after a holiday",
+        "day before a holiday",
     )
     assert encoding.holidays == named
     periods = panel.start[0] + np.arange(100).reshape(2, 50)

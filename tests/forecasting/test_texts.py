@@ -17,6 +17,7 @@ from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.sqrf import SparseQuantileForest
 from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.windows import Windows
 from sirdar.testing.forecasters import panel_of
 
 
@@ -42,11 +43,12 @@ def test_every_value_of_a_text_is_a_covariate(kind: str, tmp_path: Path) -> None
     assert panel.texts == ("weather", "event")
     assert {name: column.tolist() for name, column in panel.future.items()} == {
         "event=fair": [1, 0, 0, 1, 0, 0, 0],
+        "event=once": [0, 0, 0, 0, 0, 0, 1],
         "event=sale": [0, 0, 1, 0, 0, 1, 0],
     }
     assert sorted(panel.past) == ["weather=dry", "weather=wet"]
     assert panel.past["weather=dry"].tolist() == [0, 1, 0, 1, 0, 1, 0]
-    assert panel.notes == ("1 of the 3 values of 'event' are rare and count as none",)
+    assert panel.notes == ()
 
 
 def test_a_promotion_may_be_text_and_is_known_where_it_is_planned() -> None:
@@ -74,7 +76,7 @@ def test_the_commonest_values_are_told_apart() -> None:
 def test_what_looks_like_a_number_is_not_a_word(value: str) -> None:
     frame = days([value, *["fair"] * 5], 6)
     if value == "EUR 3":  # a word and a number: a size, a code
-        assert list(Panel.read(frame, future=["event"]).future) == ["event=fair"]
+        assert list(Panel.read(frame, future=["event"]).future) == ["event=EUR 3", "event=fair"]
         return
     with pytest.raises(DataError, match=r"column 'event', row 1: '.*' is not a number"):
         Panel.read(frame, future=["event"])
@@ -100,20 +102,55 @@ def test_files_of_one_table_agree_on_what_is_text(tmp_path: Path) -> None:
         Panel.read(tmp_path, future=["event"])
 
 
-def test_a_value_that_a_later_panel_never_takes_is_zero_there() -> None:
-    learned = Encoding.fit(Panel.read(days(["fair", None, "sale"] * 4, 12), future=["event"]))
-    for events in (["sale", None] * 6, [None] * 12):  # none at all: such a column is of no kind
-        later = Panel.read(days(events, 12), future=["event"])
+@pytest.mark.parametrize("text", ["event", "a=b"])
+def test_a_value_that_a_later_panel_never_takes_is_zero_there(text: str) -> None:
+    def read(events: Sequence[str | None], **roles: list[str]) -> Panel:
+        return Panel.read(days(events, 12).rename({"event": text}), **roles)
+
+    learned = Encoding.fit(read(["fair", None, "sale"] * 4, future=[text]))
+    nothing = days([None] * 12, 12).with_columns(pl.lit(float("nan")).alias(text))  # a column of no kind
+    for later in (read(["sale", None] * 6, future=[text]), Panel.read(nothing, future=[text])):
         learned.require(later)
-        assert later.covariate("event=fair").tolist() == [0] * 12
-    with pytest.raises(ArgumentError, match="future covariate 'event=fair', which this panel does not have"):
-        learned.require(Panel.read(days([None] * 12, 12)))
+        assert later.covariate(f"{text}=fair").tolist() == [0] * 12
+    for other in (read([None] * 12), read(["sale", None] * 6, past=[text])):  # seen afterwards is not known ahead
+        with pytest.raises(ArgumentError, match=f"future covariate '{text}=fair', which this panel does not have"):
+            learned.require(other)
     # A column that held nothing while learning may hold words later; one of numbers may not.
-    none = Encoding.fit(Panel.read(days([None] * 12, 12), future=["event"]))
-    none.require(Panel.read(days(["sale", None] * 6, 12), future=["event"]))
+    Encoding.fit(read([None] * 12, future=[text])).require(read(["sale", None] * 6, future=[text]))
+
+
+def test_a_column_of_numbers_may_not_become_text() -> None:
     numbers = Encoding.fit(Panel.read(days(["1", "2"] * 6, 12), future=["event"]))
     with pytest.raises(ArgumentError, match="future covariate 'event', which this panel does not have"):
         numbers.require(Panel.read(days(["sale", None] * 6, 12), future=["event"]))
+
+
+def test_nothing_is_learned_of_a_value_that_history_holds_once() -> None:
+    later = days(["fair", "fair", "once", None, "plan", "plan"], 4)
+    assert [name for name, *_ in Encoding.fit(Panel.read(later, future=["event"])).known] == ["event=fair"]
+    # Nor is anything of what is seen after the cut: a backtest does not change with the future.
+    panel = Panel.read(days(["wet", "wet", "dry", "dry", "snow", "snow"], 6), past=["event"])
+    assert [name for name, *_ in Encoding.fit(panel.cut(2)).past] == ["event=dry", "event=wet"]
+
+
+def test_an_event_does_not_last_where_rows_are_absent() -> None:
+    frame = pl.concat(
+        [days([None, "fair", None, None, None], 2), days(["fair"], 1).with_columns(unique_id=pl.lit("b"))]
+    )
+    frame = frame.filter(~((pl.col("unique_id") == "a") & (pl.col("ds") == dt.date(2024, 1, 3))))
+    for roles in ({"future": ["event"]}, {"promotion": "event"}):
+        panel = Panel.read(frame, **roles)
+        assert panel.future["event=fair"].tolist() == [0, 1, 0, 0, 0, 1]
+    encoding = Encoding(yearly=False, known=(("event=fair", 0.0, 1.0),))
+    known = Windows(panel, encoding, 2, 3).inputs(np.array([0, 1])).known[..., -1]
+    assert known.tolist() == [[0, 1, 0, 0, 0], [0, 1, 0, 0, 0]]  # "b" has no row after the first
+
+
+def test_promotions_by_the_name_of_their_column(fairs: Panel) -> None:
+    both = AddOns(10).fit(fairs).predict(fairs).values
+    np.testing.assert_array_equal(AddOns(10, promotions=["event"]).fit(fairs).predict(fairs).values, both)
+    with pytest.raises(ArgumentError, match=r"no covariate 'event=fare'; it has .* Did you mean 'event=fair'\?"):
+        AddOns(10, promotions=["event=fare"]).fit(fairs)
 
 
 @pytest.fixture(scope="module")

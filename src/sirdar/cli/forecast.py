@@ -44,6 +44,9 @@ def forecast(  # noqa: PLR0913 - one argument per option
     if kept is not None and (model is not None or horizon not in {None, kept.horizon}):
         msg = f"the model in {trained} forecasts {kept.horizon} steps; with --trained leave --model and --horizon out"
         raise typer.BadParameter(msg)
+    if kept is not None and holidays is not None:
+        msg = f"the model in {trained} knows whose holidays it learned; with --trained leave --holidays out"
+        raise typer.BadParameter(msg)
     name = model or "mq-cnn"
     wanted = Settings.horizon if horizon is None else horizon
     settings = Settings(

@@ -66,7 +66,8 @@ class Encoding:
         """Centres and spreads over the panel's history."""
         # Of a panel that was cut, past covariates after the cut are not known yet.
         past = {name: np.where(panel.in_history, column, np.float32(np.nan)) for name, column in panel.past.items()}
-        columns = {**past, **panel.future}
+        past, future = ({name: c for name, c in role.items() if _told(panel, name, c)} for role in (past, panel.future))
+        columns = {**past, **future}
         numeric = {name: column for name, column in panel.static.items() if column.dtype != object}
         logged = tuple(name for name, column in {**columns, **numeric}.items() if _skewed(column))
         longest = int(panel.history.max())
@@ -76,7 +77,7 @@ class Encoding:
             past=tuple(_moments(name, column, name in logged) for name, column in past.items()),
             known=tuple(
                 _moments(name, column if _varies(column[panel.in_history]) else column[:0], name in logged)
-                for name, column in panel.future.items()
+                for name, column in future.items()
             ),
             static=tuple(_moments(name, column, name in logged) for name, column in numeric.items()),
             categories=tuple(
@@ -100,9 +101,10 @@ class Encoding:
             "static": ((*self.static, *self.categories), panel.static),
         }
         for role, (learned, columns) in roles.items():
-            for name, *how in learned:
-                text, equals, _ = name.partition("=")
-                if name not in columns and not (text in panel.texts and (equals or not how[-1])):
+            for name, *_ in learned:
+                text = panel.text_of(name)
+                others = [] if text is None else [other for other in columns if f"{other}=".startswith(f"{text}=")]
+                if name not in columns and not others:  # one that never takes a value has others, or is empty
                     msg = f"the network learned with the {role} covariate {name!r}, which this panel does not have"
                     raise ArgumentError(msg)
 
@@ -121,6 +123,13 @@ class Encoding:
         for name, values in self.categories:
             channels.append((panel.static[name][:, None] == np.asarray(values, dtype=object)[None]).astype(np.float32))
         return np.concatenate([np.zeros((len(panel), 0)), *channels], axis=1).astype(np.float32)
+
+
+def _told(panel: Panel, name: str, column: np.ndarray) -> bool:
+    """Whether it is no text's, or a value that history holds more than once: of others nothing is learned."""
+    if name in panel.texts:
+        return False  # without any value
+    return panel.text_of(name) is None or bool(np.count_nonzero(column[panel.in_history] > 0) > 1)
 
 
 def _skewed(column: np.ndarray) -> bool:

@@ -236,7 +236,7 @@ class Features:
         names = ["step"]
         for cycle in self.shape[2]:
             names += [f"{what} of cycle {cycle}" for what in ("last", "mean of 4", "mean of 8", "index")]
-        names += [*self._calendar_names(), *(_PRICES if self.prices else ())]
+        names += [*self._calendar_names(), *self.encoding.holidays, *(_PRICES if self.prices else ())]
         return names + [f"{name} at step" for name in known] + [f"{name} change" for name in known]
 
     @property
@@ -281,8 +281,7 @@ class Features:
         ordinals = {"h": ["hour", "weekday"], "D": ["weekday", "day of month"], "W": ["day of month"]}.get(
             self.unit, []
         )
-        names = [f"wave {number}" for number in range(waves)] + ordinals + (["place in year"] if yearly else [])
-        return names + list(self.encoding.holidays)
+        return [f"wave {number}" for number in range(waves)] + ordinals + (["place in year"] if yearly else [])
 
     def _price(self, source: "Source", series: np.ndarray, now: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Logarithms of the price at the target over the usual one, the one at the origin, and the line's."""
@@ -305,9 +304,11 @@ class Features:
         at, change = [np.zeros((*step.shape, 0))], [np.zeros((*step.shape, 0))]
         for name, centre, spread in self.encoding.known:
             column = panel.covariate(name)
-            latest = _held(_before(panel, column, series, now, _PRICE_WINDOW))[:, -1:]
+            # A plan holds until it is changed; an event does not.
+            filled = _held if panel.text_of(name) is None else np.nan_to_num
+            latest = filled(_before(panel, column, series, now, _PRICE_WINDOW))[:, -1:]
             after = _at(panel, column, series, now[:, None] + np.arange(int(step.max(initial=1))))
-            held = np.take_along_axis(_held(np.concatenate([latest, after], axis=1)), step, axis=1)
+            held = np.take_along_axis(filled(np.concatenate([latest, after], axis=1)), step, axis=1)
             value = self.encoding.scaled(name, held, centre, spread)
             before = self.encoding.scaled(name, latest, centre, spread)
             at.append(value[..., None])
@@ -342,7 +343,8 @@ class Features:
         if not self._lines:
             return []
         lags, windows, cycles = self.shape
-        first = len(self._history_names(lags, windows)) + 1 + 4 * len(cycles) + len(self._calendar_names())
+        calendar = len(self._calendar_names()) + len(self.encoding.holidays)
+        first = len(self._history_names(lags, windows)) + 1 + 4 * len(cycles) + calendar
         return list(range(first, first + 2))
 
     def _line(self, panel: Panel) -> Int64[np.ndarray, " series"]:

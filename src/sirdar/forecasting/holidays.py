@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Public holidays of a country as a part of the calendar, dated by the `holidays` library."""
 
+import re
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -12,6 +14,8 @@ from sirdar.errors import ArgumentError, nearest
 from sirdar.predictive import Frequency
 
 _BLOCK = 1024  # periods whose holidays are looked up at once
+_SUBSTITUTE = re.compile(r"\((observed|in lieu)\)|^(substitute|alternative) holiday|^day off", re.IGNORECASE)
+_BESIDE = {"day before a holiday": -1, "day after a holiday": 1}  # where it is none itself
 
 
 def require_country(country: str | None) -> str | None:
@@ -22,6 +26,9 @@ def require_country(country: str | None) -> str | None:
     """
     if country is None:
         return None
+    if not isinstance(country, str):
+        msg = f"holidays must be the code of a country, such as 'US' or 'DE-BY', got {country!r}"
+        raise ArgumentError(msg)
     known = holidays.list_supported_countries()
     code, dash, part = country.partition("-")
     if code not in known:
@@ -38,13 +45,14 @@ def require_country(country: str | None) -> str | None:
 def holiday_names(frequency: Frequency, first: int, last: int, country: str) -> tuple[str, ...]:
     """The holidays of some of the periods from `first` to `last`, but not of all of them.
 
-    A day off in place of a holiday, "Christmas Day (observed)", is one only where steps are days or hours.
+    Where steps are days or hours, a day off in place of a holiday, "Christmas Day (observed)", is one too, and the days
+    before and after holidays count as such.
     """
     begins = frequency.begins(np.arange(first, last + 2)).astype("datetime64[D]")
     found: dict[str, set[int]] = {}
     for day, names in _days(country, int(str(begins[0])[:4]), int(str(begins[-1])[:4])).items():
         for name in names:
-            if name.endswith("(observed)") and frequency.unit not in {"h", "D"}:
+            if frequency.unit not in {"h", "D"} and (name in _BESIDE or _SUBSTITUTE.search(name)):
                 continue
             found.setdefault(name, set()).update(p for p in _periods_of(day, frequency) if first <= p <= last)
     return tuple(sorted(name for name, periods in found.items() if 0 < len(periods) < last + 1 - first))
@@ -82,7 +90,22 @@ def _periods_of(day: np.datetime64, frequency: Frequency) -> range:
 
 @lru_cache(maxsize=64)
 def _days(country: str, first: int, last: int) -> dict[np.datetime64, list[str]]:
-    """The holidays of some years by day; several may fall on one."""
+    """The holidays of some years by day, and of the days beside them; several may fall on one."""
     code, _, part = country.partition("-")
-    found = holidays.country_holidays(code, subdiv=part or None, years=range(first, last + 1))
-    return {np.datetime64(day): found.get_list(day) for day in sorted(found)}
+    years = range(first - 1, last + 2)
+    with warnings.catch_warnings():  # that it knows not all of these years
+        warnings.simplefilter("ignore")
+        found = holidays.country_holidays(code, subdiv=part or None, years=years, language="en_US")
+    days = {np.datetime64(day): list(dict.fromkeys(map(_plain, found.get_list(day)))) for day in sorted(found)}
+    beside: dict[np.datetime64, list[str]] = {}
+    for day in days:
+        for name, step in _BESIDE.items():
+            if day + step not in days:
+                beside.setdefault(day + step, []).append(name)
+    return days | beside
+
+
+def _plain(name: str) -> str:
+    """A holiday's name without what is said of one year's alone: that it is estimated, or which day it replaces."""
+    name = name.removesuffix(" (estimated)").replace(", estimated)", ")")
+    return name.partition(" (substituted from ")[0]

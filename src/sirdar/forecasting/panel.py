@@ -158,20 +158,27 @@ class Panel:
             msg = "the network learned that demand is never negative, but in this panel it is; fit it anew"
             raise ArgumentError(msg)
 
+    def text_of(self, name: str) -> str | None:
+        """The covariate of text of which this may be a value: "event" for "event=Easter"."""
+        return next((text for text in self.texts if name.startswith(f"{text}=")), None)
+
     def covariate(self, name: str) -> np.ndarray:
         """A past or future covariate; 0 throughout for a value that a text of this panel never takes.
 
         Raises:
             ArgumentError: the panel has no such covariate.
         """
-        for columns in (self.future, self.past):
-            if name in columns:
-                return columns[name]
-        if name.partition("=")[0] in self.texts:
-            return np.zeros(len(self.target), dtype=np.float32)
+        if self.text_of(name) is None:
+            self.require_covariate(name)
+        columns = self.future if name in self.future else self.past
+        return columns[name] if name in columns else np.zeros(len(self.target), dtype=np.float32)
+
+    def require_covariate(self, name: str) -> None:
+        """Raises ArgumentError when the panel has no such past or future covariate."""
         known = [*self.future, *self.past]
-        msg = f"the panel has no covariate {name!r}; it has {', '.join(known) or 'none'}.{nearest(name, known)}"
-        raise ArgumentError(msg)
+        if name not in known:
+            msg = f"the panel has no covariate {name!r}; it has {', '.join(known) or 'none'}.{nearest(name, known)}"
+            raise ArgumentError(msg)
 
     def cut(self, steps: int) -> "Panel":
         """The panel as it stood `steps` earlier: those targets turn into the future, known covariates stay."""

@@ -62,7 +62,7 @@ def read_panel(
         for given in (columns.averaged, columns.summed)
     )
     columns = columns._replace(averaged=averaged, summed=summed)
-    frame = _checked(tables, columns, where)
+    frame = _checked(tables, columns, where, {part for parts in texts.values() for part in parts})
     # Covariates are known ahead when the table goes on after the last demand.
     planned = frame["time"].max() != frame.filter(pl.col("target").is_not_null())["time"].max()
     regular = gaps == "missing"
@@ -111,8 +111,10 @@ def _named(roles: Roles, role: str, *, single: bool = False) -> tuple[str, ...]:
     return tuple(several)
 
 
-def _checked(tables: list[Table], columns: Columns, where: str) -> pl.DataFrame:
+def _checked(tables: list[Table], columns: Columns, where: str, words: set[str]) -> pl.DataFrame:
     """One table with columns id (Enum), time (Datetime), target and covariates (Float64), checked row by row, in order.
+
+    Those of `words`, the values of texts, stay Boolean: there may be many.
 
     From here on covariates go by marked names, so that one called "id" or "period" does no harm.
     """
@@ -126,7 +128,14 @@ def _checked(tables: list[Table], columns: Columns, where: str) -> pl.DataFrame:
                 plain_ids(frame[columns.key], at).alias("id"),
                 plain_times(frame[columns.time], at).alias("time"),
                 plain_numbers(frame[columns.target], at).alias("target"),
-                *[plain_numbers(frame[name], at).alias(covariate(name)) for name in numbers],
+                *[
+                    (
+                        frame[name]
+                        if name in words and frame[name].dtype == pl.Boolean
+                        else plain_numbers(frame[name], at)
+                    ).alias(covariate(name))
+                    for name in numbers
+                ],
                 *[_plain_static(frame[name], at).alias(covariate(name)) for name in columns.static],
             ]
         )
@@ -260,10 +269,13 @@ def _static(frame: pl.DataFrame, columns: Columns, where: str, *, text: bool) ->
 def _assign_roles(fields: dict[str, Any], roles: Roles, texts: dict[str, tuple[str, ...]], *, planned: bool) -> None:
     """Sorts the numeric covariates into past, future and in_stock; those of `texts` by the columns of their values.
 
-    Prices and promotions hold until the next is known. They are known ahead only when the table has rows after the last
-    demand: a price that was computed from sales exists only because something sold, so a backtest must not see it.
+    Prices, and promotions in numbers, hold until the next is known. They are known ahead only when the table has rows
+    after the last demand: a price that was computed from sales exists only because something sold, so a backtest must
+    not see it.
     """
     numeric: dict[str, np.ndarray] = fields.pop("numeric")
+    words = {part for name, parts in texts.items() for part in parts if part != name}
+    numeric |= {part: np.nan_to_num(numeric[part]) for part in words}  # no row, no event
 
     def columns(role: str) -> list[str]:
         return [part for name in _named(roles, role) for part in texts.get(name, (name,))]
@@ -273,7 +285,8 @@ def _assign_roles(fields: dict[str, Any], roles: Roles, texts: dict[str, tuple[s
     planned = planned and bool((np.diff(fields["indptr"]) > fields["history"]).any())
     fields["price"] = roles.get("price")
     for name in (*columns("price"), *columns("promotion")):
-        fields["future" if planned else "past"][name] = hold(numeric[name], fields["indptr"])
+        column = numeric[name] if name in words else hold(numeric[name], fields["indptr"])
+        fields["future" if planned else "past"][name] = column
     stock = roles.get("in_stock")
     # Partly out of stock is out of stock: the step's sales understate demand. Unknown counts as in stock.
     fields["in_stock"] = None if stock is None else np.nan_to_num(numeric[stock], nan=1.0) >= 1.0

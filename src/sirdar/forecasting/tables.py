@@ -287,7 +287,8 @@ def plain_text(column: pl.Series) -> pl.Series | None:
     if column.dtype in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)
     if column.dtype != pl.String:
-        return None if column.null_count() < len(column) else column.cast(pl.String)
+        empty = column.null_count() if not column.dtype.is_float() else column.fill_nan(None).null_count()
+        return None if empty < len(column) else pl.Series(column.name, [None] * len(column), dtype=pl.String)
     text, values = _numbers(column)
     return None if values.is_not_null().any() or text.str.contains(_LIKE_A_NUMBER).any() else text
 

@@ -9,7 +9,6 @@ from sirdar.errors import DataError
 from sirdar.forecasting.tables import Table, plain_text
 
 _MOST = 32  # values of one column that are told apart, the commonest
-_ROWS = 2  # that a value must have, or nothing is learned of it
 
 
 def by_value(
@@ -58,7 +57,7 @@ def by_value(
 def _commonest(text: pl.Series, name: str) -> tuple[list[str], list[str]]:
     """The values told apart, in order, and what is said of the others."""
     counts = text.rename("value").value_counts().sort("count", "value", descending=[True, False])
-    kept = counts.filter(pl.col("count") >= _ROWS)["value"].head(_MOST).sort().to_list()
+    kept = counts["value"].head(_MOST).sort().to_list()
     left = len(counts) - len(kept)
     if not left:
         return kept, []

@@ -94,12 +94,12 @@ class Windows:
         shape = (len(rows), self.length + self.horizon)
         periods = (self.panel.end[rows] - back)[:, None] + np.arange(-self.length, self.horizon)
         calendar = self.encoding.calendar(self.panel.frequency, periods)
-        channels = [
-            self.encoding.scaled(
-                name, _held(self._gather(self.panel.covariate(name), rows, back, self.horizon)), centre, spread
-            )
-            for name, centre, spread in self.encoding.known
-        ]
+        channels = []
+        for name, centre, spread in self.encoding.known:
+            column = self._gather(self.panel.covariate(name), rows, back, self.horizon)
+            # A plan holds until it is changed; an event does not.
+            column = _held(column) if self.panel.text_of(name) is None else np.nan_to_num(column)
+            channels.append(self.encoding.scaled(name, column, centre, spread))
         return np.concatenate([calendar, _stack(channels, shape)], axis=-1)
 
 

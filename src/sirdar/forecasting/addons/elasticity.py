@@ -78,6 +78,8 @@ class PriceElasticity:
         if not panel.counts:
             msg = "price effects are multiplicative and need demand that is never negative, but this panel has some"
             raise DataError(msg)
+        for name in self.promotions:
+            panel.require_covariate(name)  # a value of a text that a later panel never takes is 0 there
         history = History.of(panel)
         demand = history.demand.astype(np.float64)
         demand = demand if season is None else demand / np.maximum(season, 0.05)

@@ -219,18 +219,19 @@ class AddOns:
         return _Effects(season, price.fit(panel, None if season is None else season.effect(panel, longest(panel))))
 
     def _flags(self, panel: Panel) -> tuple[str, ...]:
-        """Covariates known ahead that are always 0 or 1, where none were named."""
+        """The promotions; where none were named, what is known ahead and always 0 or 1, or the value of a text."""
         if self.promotions is not None:
-            return self.promotions
+            parts = [[*panel.future, *panel.past] if name in panel.texts else [] for name in self.promotions]
+            values = [
+                [part for part in several if part.startswith(f"{name}=")] or [name]
+                for name, several in zip(self.promotions, parts, strict=True)
+            ]
+            return tuple(part for several in values for part in several)
         flags = []
         for name, column in panel.future.items():
             values = column[np.isfinite(column)]
-            if (
-                name != panel.price
-                and len(values)
-                and bool(np.isin(values, (0, 1)).all())
-                and values.min() < values.max()
-            ):
+            flag = panel.text_of(name) is not None or bool(np.isin(values, (0, 1)).all())
+            if name != panel.price and len(values) and flag and values.min() < values.max():
                 flags.append(name)
         return tuple(flags)
 
