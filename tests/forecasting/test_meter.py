@@ -37,4 +37,5 @@ def test_memory_that_was_freed_still_counts_within_its_piece() -> None:
         np.ones(40_000_000).sum()  # 320 MB
     with small.running():
         pass
-    assert large.peak_bytes - small.peak_bytes > 200_000_000 or small.peak_bytes == large.peak_bytes
+    never_falls = small.peak_bytes >= large.peak_bytes  # where the system does not let a process reset the mark
+    assert large.peak_bytes - small.peak_bytes > 200_000_000 or never_falls
