@@ -221,12 +221,9 @@ class AddOns:
     def _flags(self, panel: Panel) -> tuple[str, ...]:
         """The promotions; where none were named, what is known ahead and always 0 or 1, or the value of a text."""
         if self.promotions is not None:
-            parts = [[*panel.future, *panel.past] if name in panel.texts else [] for name in self.promotions]
-            values = [
-                [part for part in several if part.startswith(f"{name}=")] or [name]
-                for name, several in zip(self.promotions, parts, strict=True)
-            ]
-            return tuple(part for several in values for part in several)
+            known = [*panel.future, *panel.past]
+            values = {name: [part for part in known if panel.text_of(part) == name] for name in self.promotions}
+            return tuple(part for name in self.promotions for part in values[name] or [name])
         flags = []
         for name, column in panel.future.items():
             values = column[np.isfinite(column)]
