@@ -114,9 +114,10 @@ def test_plan_without_a_network_writes_every_file(
             ["model", "--model", "tsb"],
             "the model in model forecasts 4 steps; with --trained leave --model and --horizon",
         ),
+        (["model", "--holidays", "US"], "the model in model knows whose holidays it learned; with --trained leave"),
     ],
 )
-def test_a_trained_model_has_its_own_horizon(
+def test_a_trained_model_has_its_own_horizon_and_holidays(
     arguments: list[str],
     sentence: str,
     demand: Path,
@@ -132,6 +133,20 @@ def test_a_trained_model_has_its_own_horizon(
     assert stop.value.code == 2
     assert sentence in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_forecast_knows_events_by_name_and_the_holidays_of_a_country(
+    demand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = pl.read_csv(demand).with_columns(event=pl.when(pl.col("units") == 3).then(pl.lit("fair")))
+    events.write_csv(tmp_path / "events.csv")
+    told = [*COLUMNS, "--column", "future=event", "--holidays", "DE-BY"]
+    arguments = ["forecast", tmp_path / "events.csv", *told, "--horizon", "4", "--out", tmp_path / "out", "--json"]
+    run(arguments, monkeypatch, capsys)
+    encoding = json.loads((tmp_path / "out" / "model" / "config.json").read_text())["encoding"]
+    assert [name for name, *_ in encoding["known"]] == ["event=fair"]
+    assert encoding["country"] == "DE-BY"
+    assert "Corpus Christi" in encoding["holidays"]  # of the parts of Germany that keep it
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,17 @@ def calendar_features(frequency: Frequency, periods: np.ndarray, *, yearly: bool
     return np.stack(waves, axis=-1).astype(np.float32)
 
 
+def held(values: np.ndarray) -> np.ndarray:
+    """Unknown steps take the last known value of their row: a plan holds until it is changed."""
+    index = np.where(np.isfinite(values), np.arange(values.shape[1]), 0)
+    return np.take_along_axis(values, np.maximum.accumulate(index, axis=1), axis=1)
+
+
+def carried(panel: Panel, name: str, values: np.ndarray) -> np.ndarray:
+    """Steps of a covariate known ahead, each row its own: `held`, but an event that no row tells of is none."""
+    return held(values) if panel.text_of(name) is None else np.nan_to_num(values)
+
+
 @dataclass(frozen=True)
 class Encoding:
     """How a panel's covariates become channels; fitted once, stored with the network as JSON.
@@ -103,8 +114,9 @@ class Encoding:
         for role, (learned, columns) in roles.items():
             for name, *_ in learned:
                 text = panel.text_of(name)
-                others = [] if text is None else [other for other in columns if f"{other}=".startswith(f"{text}=")]
-                if name not in columns and not others:  # one that never takes a value has others, or is empty
+                # A text that never takes the value has others in this role, or, without any value, itself.
+                others = [other for other in columns if text is not None and text in {other, panel.text_of(other)}]
+                if name not in columns and not others:
                     msg = f"the network learned with the {role} covariate {name!r}, which this panel does not have"
                     raise ArgumentError(msg)
 

@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 from scipy import sparse
 
 from sirdar.errors import ArgumentError
-from sirdar.forecasting.covariates import Encoding, calendar_features
+from sirdar.forecasting.covariates import Encoding, calendar_features, carried, held
 from sirdar.forecasting.holidays import holiday_features
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.words import Words
@@ -257,7 +257,7 @@ class Features:
         return np.concatenate(parts, axis=2)
 
     def _calendar(self, panel: Panel, period: np.ndarray, step: np.ndarray) -> np.ndarray:
-        """Waves, and ordinals, which trees split more easily."""
+        """Waves; ordinals, which trees split more easily; holidays."""
         periods = period[:, None] + step - 1
         waves = calendar_features(panel.frequency, periods, yearly=self.encoding.yearly)
         begins = panel.frequency.begins(periods)
@@ -288,12 +288,12 @@ class Features:
         if not self.prices:
             return np.zeros((*step.shape, 0))
         panel, column = source.panel, source.price
-        seen = _held(_before(panel, column, series, now, _PRICE_WINDOW))
+        seen = held(_before(panel, column, series, now, _PRICE_WINDOW))
         usual, latest = _mean(seen), seen[:, -1]
         then = latest[:, None]
         if panel.price in panel.future:
             after = _at(panel, column, series, now[:, None] + np.arange(int(step.max(initial=1))))
-            after = _held(np.concatenate([latest[:, None], after], axis=1))
+            after = held(np.concatenate([latest[:, None], after], axis=1))
             then = np.take_along_axis(after, step, axis=1)
         line = np.array(self.prices)[source.line[series]]
         parts = [then - usual[:, None], then - latest[:, None], then - line[:, None]]
@@ -304,11 +304,9 @@ class Features:
         at, change = [np.zeros((*step.shape, 0))], [np.zeros((*step.shape, 0))]
         for name, centre, spread in self.encoding.known:
             column = panel.covariate(name)
-            # A plan holds until it is changed; an event does not.
-            filled = _held if panel.text_of(name) is None else np.nan_to_num
-            latest = filled(_before(panel, column, series, now, _PRICE_WINDOW))[:, -1:]
+            latest = carried(panel, name, _before(panel, column, series, now, _PRICE_WINDOW))[:, -1:]
             after = _at(panel, column, series, now[:, None] + np.arange(int(step.max(initial=1))))
-            held = np.take_along_axis(filled(np.concatenate([latest, after], axis=1)), step, axis=1)
+            held = np.take_along_axis(carried(panel, name, np.concatenate([latest, after], axis=1)), step, axis=1)
             value = self.encoding.scaled(name, held, centre, spread)
             before = self.encoding.scaled(name, latest, centre, spread)
             at.append(value[..., None])
@@ -486,12 +484,6 @@ def _at(panel: Panel, column: np.ndarray, series: np.ndarray, place: np.ndarray)
 
 def _before(panel: Panel, column: np.ndarray, series: np.ndarray, now: np.ndarray, steps: int) -> np.ndarray:
     return _at(panel, column, series, now[:, None] + np.arange(-steps, 0))
-
-
-def _held(values: np.ndarray) -> np.ndarray:
-    """Unknown steps take the last known value of their row: a plan holds until it is changed."""
-    index = np.where(np.isfinite(values), np.arange(values.shape[1]), 0)
-    return np.take_along_axis(values, np.maximum.accumulate(index, axis=1), axis=1)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -26,11 +26,8 @@ def require_country(country: str | None) -> str | None:
     """
     if country is None:
         return None
-    if not isinstance(country, str):
-        msg = f"holidays must be the code of a country, such as 'US' or 'DE-BY', got {country!r}"
-        raise ArgumentError(msg)
     known = holidays.list_supported_countries()
-    code, dash, part = country.partition("-")
+    code, dash, part = str(country).partition("-")
     if code not in known:
         told = f"holidays must be the code of a country, such as 'US' or 'DE-BY', got {country!r}."
         msg = told + nearest(code, known)
@@ -48,9 +45,8 @@ def holiday_names(frequency: Frequency, first: int, last: int, country: str) -> 
     Where steps are days or hours, a day off in place of a holiday, "Christmas Day (observed)", is one too, and the days
     before and after holidays count as such.
     """
-    begins = frequency.begins(np.arange(first, last + 2)).astype("datetime64[D]")
     found: dict[str, set[int]] = {}
-    for day, names in _days(country, int(str(begins[0])[:4]), int(str(begins[-1])[:4])).items():
+    for day, names in _days(country, *_years(frequency, first, last)).items():
         for name in names:
             if frequency.unit not in {"h", "D"} and (name in _BESIDE or _SUBSTITUTE.search(name)):
                 continue
@@ -72,13 +68,18 @@ def holiday_features(
 @lru_cache(maxsize=256)
 def _block(frequency: Frequency, block: int, country: str, names: tuple[str, ...]) -> np.ndarray:
     first = block * _BLOCK
-    years = frequency.begins(np.array([first, first + _BLOCK])).astype("datetime64[Y]").astype(np.int64) + 1970
     table = np.zeros((_BLOCK, len(names)), dtype=np.float32)
-    for day, found in _days(country, int(years[0]), int(years[1])).items():
+    for day, found in _days(country, *_years(frequency, first, first + _BLOCK)).items():
         columns = [names.index(name) for name in found if name in names]
         rows = [period - first for period in _periods_of(day, frequency) if first <= period < first + _BLOCK]
         table[np.ix_(rows, columns)] = 1.0
     return table
+
+
+def _years(frequency: Frequency, first: int, last: int) -> tuple[int, int]:
+    """Those in which the first period begins and the last one ends."""
+    years = frequency.begins(np.array([first, last + 1])).astype("datetime64[Y]").astype(np.int64) + 1970
+    return int(years[0]), int(years[1])
 
 
 def _periods_of(day: np.datetime64, frequency: Frequency) -> range:

@@ -261,9 +261,8 @@ class NeuralForecaster(ABC):
     def _key(self, panel: Panel, steps: int) -> str:
         """Names a training by its data and arguments, and by the weights it begins with."""
         digest = hashlib.sha256()
-        encoding = self._fitted().encoding
-        holidays = [encoding.country, encoding.holidays]
-        facts = [self.MODEL, self._arguments(), asdict(replace(self.training, checkpoint=None)), steps, holidays]
+        told = asdict(self._fitted().encoding)
+        facts = [self.MODEL, self._arguments(), asdict(replace(self.training, checkpoint=None)), told, steps]
         digest.update(json.dumps([*facts, torch.__version__], default=str).encode())
         columns = [*panel.past.values(), *panel.future.values(), *panel.static.values()]
         for column in (panel.indptr, panel.history, panel.start, np.where(panel.observed, panel.target, -1), *columns):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sirdar.forecasting.covariates import Encoding
+from sirdar.forecasting.covariates import Encoding, carried
 from sirdar.forecasting.panel import Panel
 
 
@@ -97,17 +97,9 @@ class Windows:
         channels = []
         for name, centre, spread in self.encoding.known:
             column = self._gather(self.panel.covariate(name), rows, back, self.horizon)
-            # A plan holds until it is changed; an event does not.
-            column = _held(column) if self.panel.text_of(name) is None else np.nan_to_num(column)
-            channels.append(self.encoding.scaled(name, column, centre, spread))
+            channels.append(self.encoding.scaled(name, carried(self.panel, name, column), centre, spread))
         return np.concatenate([calendar, _stack(channels, shape)], axis=-1)
 
 
 def _stack(channels: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     return np.stack(channels, axis=-1).astype(np.float32) if channels else np.zeros((*shape, 0), dtype=np.float32)
-
-
-def _held(values: np.ndarray) -> np.ndarray:
-    """Unknown steps take the last known value of their row: a plan holds until it is changed."""
-    index = np.where(np.isfinite(values), np.arange(values.shape[1]), 0)
-    return np.take_along_axis(values, np.maximum.accumulate(index, axis=1), axis=1)
