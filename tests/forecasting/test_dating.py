@@ -17,6 +17,10 @@ def days(count: int, step: int = 1, first: dt.date = MONDAY) -> list[dt.date]:
     return [first + dt.timedelta(days=step * place) for place in range(count)]
 
 
+def weekdays(count: int) -> list[dt.date]:
+    return [day for day in days(2 * count) if day.weekday() < 5][:count]
+
+
 def months(count: int, step: int = 1, *, end: bool = False) -> list[dt.date]:
     first = [dt.date(2020 + place * step // 12, place * step % 12 + 1, 1) for place in range(count + 1)]
     return [day - dt.timedelta(days=1) for day in first[1:]] if end else first[:count]
@@ -37,6 +41,7 @@ def table(**series: list) -> pl.DataFrame:
     [
         ("h", hours(50)),
         ("D", days(20)),
+        ("B", weekdays(20)),
         ("W", days(10, 7)),
         ("W", days(10, 7, dt.date(2024, 1, 7))),
         ("M", months(14)),
@@ -95,6 +100,18 @@ def test_two_rhythms_in_one_table_are_refused(series: dict[str, list], sentence:
 def test_a_finer_frequency_than_the_table_has_is_refused(own: str, times: list) -> None:
     with pytest.raises(DataError, match=f"the dates step by {own}, coarser than freq h; give freq {own} or coarser"):
         Panel.read(table(a=times), freq="h")
+
+
+def test_business_days() -> None:
+    assert Panel.read(table(a=weekdays(15))).frequency.unit == "D"  # three weeks without a weekend may be chance
+    assert Panel.read(table(a=weekdays(40)), freq="D").history.tolist() == [54]
+    panel = Panel.read(table(a=weekdays(40)))
+    assert panel.history.tolist() == [40]
+    ahead = panel.frequency.labels(panel.end[:1] + np.arange(2)).astype("datetime64[D]")
+    assert ahead.tolist() == [dt.date(2024, 2, 26), dt.date(2024, 2, 27)]  # after Friday the 23rd
+    assert Panel.read(table(a=weekdays(40)), freq="W").target.tolist() == [5] * 8
+    whole = Panel.read(table(a=days(22)), freq="B")  # ends on a Monday
+    assert whole.target.tolist() == [1, 1, 1, 1, 3] * 3 + [1]  # Friday's period holds the weekend
 
 
 def test_a_stated_frequency_settles_what_cannot_be_told() -> None:

@@ -51,7 +51,7 @@ def column(rows: Rows, features: Features, name: str) -> np.ndarray:
     return rows.matrix.toarray()[:, features.names.index(name)]
 
 
-@pytest.mark.parametrize("unit", ["h", "D", "W", "M", "Q", "Y"])
+@pytest.mark.parametrize("unit", ["h", "D", "B", "W", "M", "Q", "Y"])
 @pytest.mark.parametrize("length", [10, 130])
 def test_every_column_has_a_name(unit: str, length: int) -> None:
     panel = furnished(unit, length=length)
@@ -323,7 +323,7 @@ def test_seasons_are_what_loops_say(demand: list[float], now: int, step: int) ->
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 30), st.integers(0, 10_000), st.sampled_from(["h", "D", "W", "M"]))
+@given(st.integers(0, 30), st.integers(0, 10_000), st.sampled_from(["h", "D", "B", "W", "M"]))
 def test_nothing_after_the_origin_changes_a_feature(back: int, seed: int, unit: str) -> None:
     """Demand, stock and past covariates, whatever they are; plans beyond the target step likewise."""
     panel = furnished(unit)

@@ -53,6 +53,19 @@ def test_a_step_of_any_length_tells_whether_it_holds_the_day() -> None:
     found = holiday_features(weeks, periods, "US", ["Independence Day", "Christmas Day"])
     held = [weeks.written(weeks.labels(periods[column == 1])) for column in found.T]
     assert held == [["2024-07-07"], ["2024-12-29"]]
+    business = Frequency("B")
+    periods = periods_of(business, "2021-06-28", "2021-07-30")
+    names = holiday_names(business, int(periods[0]), int(periods[-1]), "US")
+    table = holiday_features(business, periods, "US", names)
+    held = {
+        name: business.written(business.labels(periods[column == 1]))
+        for name, column in zip(names, table.T, strict=True)
+    }
+    assert held == {  # the fourth was a Sunday
+        "Independence Day (observed)": ["2021-07-05"],
+        "day before a holiday": ["2021-07-02"],
+        "day after a holiday": ["2021-07-06"],
+    }
     months = Frequency("M")
     periods = periods_of(months, "2022-01-01", "2024-12-31")
     found = holiday_features(months, periods, "DE", ["Easter Monday"])[:, 0]

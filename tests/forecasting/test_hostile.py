@@ -103,7 +103,7 @@ def arguments(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.integers(0, 2)) == 0:
         return {"gaps": "zero"}
     if draw(st.booleans()):
-        result["freq"] = draw(st.sampled_from([None, "h", "D", "W", "M", "Q", "Y", "w", "MS", ""]))
+        result["freq"] = draw(st.sampled_from([None, "h", "D", "B", "W", "M", "Q", "Y", "w", "MS", ""]))
     if draw(st.booleans()):
         result["gaps"] = draw(st.sampled_from(["missing", "zero", "zero", "none"]))
     if draw(st.integers(0, 9)) == 0:

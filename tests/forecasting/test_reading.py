@@ -54,6 +54,35 @@ def test_gaps_are_missing_or_zero(shop: pl.DataFrame) -> None:
     np.testing.assert_array_equal(zero.target, [1, 2, NAN, 4, 5, 7, 0, NAN, 0, 0, 9, 9])  # the closed day stays unknown
 
 
+def test_a_shop_that_never_opens_on_some_day_sells_nothing_then() -> None:
+    monday = dt.date(2024, 1, 1)
+    days = [monday + dt.timedelta(days=place) for place in range(30)]
+    table = frame_of([("a", each, 2.0) for each in days if each.weekday() not in {1, 6} and each != days[9]])
+    zero = Panel.read(table, gaps="zero")
+    assert zero.notes == ()
+    closed = [each.weekday() in {1, 6} for each in days[: len(zero.target)]]  # the last day is a Tuesday
+    np.testing.assert_array_equal(zero.target[closed], 0.0)
+    assert np.isnan(zero.target[9])  # one Wednesday on which nobody sold
+    missing = Panel.read(table)
+    np.testing.assert_array_equal(np.isfinite(missing.target), np.isfinite(zero.target) & (zero.target > 0))
+    assert missing.notes == (
+        "no row falls on Sunday or Tuesday: not observed, yet forecast; where nothing is sold then, "
+        "read with gaps 'zero'",
+    )
+    early = Panel.read(table.head(14), gaps="zero")  # three weeks may be chance
+    assert len(early.target) == 20
+    assert np.isnan(early.target).sum() == 6
+
+
+def test_hours_at_which_a_shop_is_closed() -> None:
+    begin = dt.datetime(2024, 1, 1)
+    opened = [begin + dt.timedelta(hours=place) for place in range(24 * 30) if 8 <= place % 24 < 20]
+    table = frame_of([("a", time, 2.0) for time in opened])
+    assert "no row falls on 84 hours of the week" in Panel.read(table).notes[0]
+    zero = Panel.read(table, gaps="zero").target
+    assert zero[:24].tolist() == [2.0] * 12 + [0.0] * 12
+
+
 def test_ids_keep_their_leading_zeros_and_files_their_quirks(tmp_path: Path) -> None:
     text = "\ufeffunique_id;ds;y;size;code\n007;2024-01-01;1,5;2.5;01\n"
     path = tmp_path / "table.csv"
@@ -151,7 +180,7 @@ def test_columns_may_be_called_as_the_reader_calls_its_own(shop: pl.DataFrame) -
     ("arguments", "sentence"),
     [
         ({"gaps": "none"}, "gaps must be 'missing' or 'zero', got 'none'"),
-        ({"freq": "MS"}, "freq must be one of h, D, W, M, Q, Y, got 'MS'"),
+        ({"freq": "MS"}, "freq must be one of h, D, B, W, M, Q, Y, got 'MS'"),
         ({"prize": "y"}, "unknown column role 'prize'; the roles are .* Did you mean 'price'\\?"),
         ({"price": "y"}, "column 'y' is given two roles; give it one"),
         ({"past": ["x", "x"]}, "column 'x' is given two roles"),

@@ -12,6 +12,7 @@ from sirdar.predictive import Frequency
 FREQUENCIES = [
     Frequency("h"),
     Frequency("D"),
+    Frequency("B"),
     *[Frequency("W", offset=offset) for offset in range(7)],
     *[Frequency("M", offset=offset) for offset in (0, -1)],
     *[Frequency("Q", offset=offset, phase=phase) for offset in (0, -1) for phase in range(3)],
@@ -32,11 +33,23 @@ def test_an_instant_lies_between_the_ends_of_its_period(frequency: Frequency, da
     assert frequency.begins(period)[0] <= instant[0] < frequency.begins(period + 1)[0]
 
 
+@given(first=st.integers(-60_000, 60_000), count=st.integers(0, 3000))
+def test_business_days_are_counted_as_numpy_counts_them(first: int, count: int) -> None:
+    days = np.array([first, first + count]).astype("datetime64[D]")
+    on_weekdays = np.busday_offset(days, 0, roll="backward")
+    begin, end = Frequency("B").periods(days)
+    assert end - begin == np.busday_count(*on_weekdays)
+    assert np.is_busday(Frequency("B").labels(np.arange(begin, end + 1)).astype("datetime64[D]")).all()
+
+
 @pytest.mark.parametrize(
     ("frequency", "time", "label"),
     [
         (Frequency("h"), "1969-12-31T23:59", "1969-12-31T23:00"),
         (Frequency("D"), "2024-02-29T23:59", "2024-02-29"),
+        (Frequency("B"), "2024-03-01T23:59", "2024-03-01"),  # a Friday
+        (Frequency("B"), "2024-03-03T23:59", "2024-03-01"),  # the Sunday after it
+        (Frequency("B"), "2024-03-04", "2024-03-04"),
         (Frequency("W", offset=3), "2024-01-01", "2024-01-07"),  # Thursday + 3: the Sunday that ends the week
         (Frequency("W", offset=3), "2024-01-07T18:00", "2024-01-07"),
         (Frequency("W", offset=4), "2024-01-07", "2024-01-08"),
@@ -65,8 +78,11 @@ def test_seasons_and_names() -> None:
     assert (weekly.season, weekly.name) == (52, "weekly")
     assert weekly.per_year == pytest.approx(365.25 / 7)
     assert Frequency("Q").per_year == 4
+    business = Frequency("B")
+    assert (business.season, business.name, business.step) == (5, "business-daily", "business day")
+    assert business.per_year == pytest.approx(365.25 * 5 / 7)
 
 
 def test_an_unknown_unit_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ArgumentError, match="freq must be one of h, D, W, M, Q, Y, got 'MS'"):
+    with pytest.raises(ArgumentError, match="freq must be one of h, D, B, W, M, Q, Y, got 'MS'"):
         Frequency("MS")

@@ -46,7 +46,7 @@ Inventory = Annotated[
     Path | None,
     typer.Option(help="Table with unique_id, on_hand and optionally arriving_1, arriving_2, ...; assumed if omitted."),
 ]
-Freq = Annotated[str | None, typer.Option(help="h, D, W, M, Q or Y; inferred if omitted. Finer rows are summed.")]
+Freq = Annotated[str | None, typer.Option(help="h, D, B, W, M, Q or Y; inferred if omitted. Finer rows are summed.")]
 Columns = Annotated[
     list[str] | None,
     typer.Option(

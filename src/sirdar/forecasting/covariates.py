@@ -24,6 +24,8 @@ def calendar_features(frequency: Frequency, periods: np.ndarray, *, yearly: bool
         cycles += [(24.0, 3), (168.0, 2)]
     if frequency.unit == "D":
         cycles += [(7.0, 3)]
+    if frequency.unit == "B":
+        cycles += [(5.0, 2)]
     if yearly and frequency.per_year > 1:
         cycles += [(frequency.per_year, 2 if frequency.unit in {"M", "Q"} else 3)]
     waves = []

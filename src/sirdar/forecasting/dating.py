@@ -9,10 +9,11 @@ from jaxtyping import Bool, Int64, Shaped
 
 from sirdar.errors import ArgumentError, DataError
 from sirdar.predictive import Frequency
-from sirdar.predictive.frequency import NAMES, SEASONS
+from sirdar.predictive.frequency import SEASONS
 
 _ORDER = list(SEASONS)  # finest first
 _RUN = 3  # this many equal steps in a row are a rhythm, not chance
+_WEEKDAYS = 20  # dates, none of them on a weekend, that are no chance
 _WHOLE = 0.8  # share of a period that must lie within the table's span
 _LONGEST_FLOAT32 = float(np.finfo(np.float32).max)
 # The lengths of each calendar's steps in days, shortest and longest.
@@ -78,13 +79,15 @@ def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regula
             msg = f"{where}no series has two rows, so the frequency cannot be inferred; give freq"
             raise DataError(msg)
         unit = freq
+    if (unit, freq) == ("B", "D"):
+        unit = "D"
     own = _anchored(unit, dates)
     if regular:
         _refuse_mixture(rows, own, where)
         if freq is None:
             _refuse_minutes(rows, own, where)
             _refuse_irregular(rows, own, where)
-    if freq is None or freq == unit:
+    if freq is None or freq == own.unit:
         return Calendar(own, own)
     if _ORDER.index(freq) < _ORDER.index(unit):
         msg = f"{where}the dates step by {unit}, coarser than freq {freq}; give freq {unit} or coarser"
@@ -101,8 +104,9 @@ def _unit(dates: Shaped[np.ndarray, " date"]) -> str:
         months = days.astype("datetime64[M]").astype(np.int64)
         step = int(np.gcd.reduce(months - months[0]))  # across series too: all must share one calendar
         return "Y" if step % 12 == 0 else "Q" if step % 3 == 0 else "M"
-    weekdays = days.astype(np.int64) % 7
-    return "W" if (weekdays == weekdays[0]).all() else "D"
+    if len(np.unique(days.astype(np.int64) % 7)) == 1:
+        return "W"
+    return "B" if len(days) >= _WEEKDAYS and np.is_busday(days).all() else "D"
 
 
 def _refuse_minutes(rows: _Rows, own: Frequency, where: str) -> None:
@@ -137,15 +141,15 @@ def _refuse_irregular(rows: _Rows, own: Frequency, where: str) -> None:
     index = np.flatnonzero(rows.same)
     coarse = kinds > base
     if coarse.mean() > 0.5:
-        usual = int(np.argmax(np.bincount(kinds[coarse])))
-        unit = _ORDER[usual - 1]
-        odd = index[kinds != usual]
+        most = int(np.argmax(np.bincount(kinds[coarse])))
+        unit = _ORDER[most - 1]
+        usual, odd = Frequency(unit).name, index[kinds != most]
         if len(odd):
-            msg = f"{where}most rows are {NAMES[unit]}, but {rows.step(int(odd[0]))}; correct the dates, or give freq"
+            msg = f"{where}most rows are {usual}, but {rows.step(int(odd[0]))}; correct the dates, or give freq"
         else:
             first, other = _out_of_place(rows, unit)
             msg = (
-                f"{where}the rows are {NAMES[unit]}, but do not all stand {_PLACE[unit]} ({first} and {other}); "
+                f"{where}the rows are {usual}, but do not all stand {_PLACE[unit]} ({first} and {other}); "
                 f"move the dates, or give freq {unit}"
             )
         raise DataError(msg)
@@ -308,6 +312,8 @@ def _complete(frame: pl.DataFrame, calendar: Calendar, where: str, *, regular: b
     usual = steps[len(steps) // 2] if len(steps) else np.timedelta64(1, "h")
     if own.unit == "h" and usual < np.timedelta64(1, "h"):  # quarters of an hour, say
         begin, after = span + np.array([0, 1]) * usual
+    if own.unit == "B":  # a weekend before the first day is no gap
+        begin = own.begins(own.periods(span[:1]) - 1)[0] + np.timedelta64(1, "D")
     first, last = (int(period) for period in wanted.periods(span))
 
     def share(period: int) -> float:

@@ -23,6 +23,7 @@ from sirdar.forecasting.words import Words
 _SHAPES = {
     "h": (12, (6, 24, 72, 168, 336), (24, 168)),
     "D": (14, (7, 14, 28, 56, 182), (7,)),
+    "B": (10, (5, 10, 20, 40, 130), (5,)),
     "W": (8, (4, 8, 13, 26, 52), (52,)),
     "M": (6, (3, 6, 12, 24, 36), (12,)),
     "Q": (4, (2, 4, 8, 12, 16), (4,)),
@@ -265,9 +266,9 @@ class Features:
         ordinals = []
         if self.unit == "h":
             ordinals.append(hours % 24)
-        if self.unit in {"h", "D"}:
+        if self.unit in {"h", "D", "B"}:
             ordinals.append((days.astype(np.int64) - 4) % 7)
-        if self.unit in {"D", "W"}:
+        if self.unit in {"D", "B", "W"}:
             ordinals.append((days - days.astype("datetime64[M]")).astype(np.int64) + 1)
         if self.encoding.yearly and panel.frequency.per_year > 1:
             ordinals.append((days - days.astype("datetime64[Y]")).astype(np.int64) / 366)
@@ -276,11 +277,10 @@ class Features:
 
     def _calendar_names(self) -> list[str]:
         yearly = self.encoding.yearly and self.unit != "Y"
-        waves = {"h": 10, "D": 6}.get(self.unit, 0)
+        waves = {"h": 10, "D": 6, "B": 4}.get(self.unit, 0)
         waves += {"M": 4, "Q": 4}.get(self.unit, 6) if yearly else 0
-        ordinals = {"h": ["hour", "weekday"], "D": ["weekday", "day of month"], "W": ["day of month"]}.get(
-            self.unit, []
-        )
+        daily = ["weekday", "day of month"]
+        ordinals = {"h": ["hour", "weekday"], "D": daily, "B": daily, "W": daily[1:]}.get(self.unit, [])
         return [f"wave {number}" for number in range(waves)] + ordinals + (["place in year"] if yearly else [])
 
     def _price(self, source: "Source", series: np.ndarray, now: np.ndarray, step: np.ndarray) -> np.ndarray:

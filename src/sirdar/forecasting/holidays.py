@@ -46,9 +46,9 @@ def holiday_names(frequency: Frequency, first: int, last: int, country: str) -> 
     before and after holidays count as such.
     """
     found: dict[str, set[int]] = {}
-    for day, names in _days(country, *_years(frequency, first, last)).items():
+    for day, names in _days_of(frequency, first, last, country).items():
         for name in names:
-            if frequency.unit not in {"h", "D"} and (name in _BESIDE or _SUBSTITUTE.search(name)):
+            if frequency.unit not in {"h", "D", "B"} and (name in _BESIDE or _SUBSTITUTE.search(name)):
                 continue
             found.setdefault(name, set()).update(p for p in _periods_of(day, frequency) if first <= p <= last)
     return tuple(sorted(name for name, periods in found.items() if 0 < len(periods) < last + 1 - first))
@@ -69,17 +69,17 @@ def holiday_features(
 def _block(frequency: Frequency, block: int, country: str, names: tuple[str, ...]) -> np.ndarray:
     first = block * _BLOCK
     table = np.zeros((_BLOCK, len(names)), dtype=np.float32)
-    for day, found in _days(country, *_years(frequency, first, first + _BLOCK)).items():
+    for day, found in _days_of(frequency, first, first + _BLOCK, country).items():
         columns = [names.index(name) for name in found if name in names]
         rows = [period - first for period in _periods_of(day, frequency) if first <= period < first + _BLOCK]
         table[np.ix_(rows, columns)] = 1.0
     return table
 
 
-def _years(frequency: Frequency, first: int, last: int) -> tuple[int, int]:
-    """Those in which the first period begins and the last one ends."""
+def _days_of(frequency: Frequency, first: int, last: int, country: str) -> dict[np.datetime64, list[str]]:
+    """`_days` of the years in which the first period begins and the last one ends."""
     years = frequency.begins(np.array([first, last + 1])).astype("datetime64[Y]").astype(np.int64) + 1970
-    return int(years[0]), int(years[1])
+    return _days(country, int(years[0]), int(years[1]), weekends=frequency.unit != "B")
 
 
 def _periods_of(day: np.datetime64, frequency: Frequency) -> range:
@@ -90,7 +90,7 @@ def _periods_of(day: np.datetime64, frequency: Frequency) -> range:
 
 
 @lru_cache(maxsize=64)
-def _days(country: str, first: int, last: int) -> dict[np.datetime64, list[str]]:
+def _days(country: str, first: int, last: int, *, weekends: bool) -> dict[np.datetime64, list[str]]:
     """The holidays of some years by day, and of the days beside them; several may fall on one."""
     code, _, part = country.partition("-")
     years = range(first - 1, last + 2)
@@ -98,11 +98,14 @@ def _days(country: str, first: int, last: int) -> dict[np.datetime64, list[str]]
         warnings.simplefilter("ignore")
         found = holidays.country_holidays(code, subdiv=part or None, years=years, language="en_US")
     days = {np.datetime64(day): list(dict.fromkeys(map(_plain, found.get_list(day)))) for day in sorted(found)}
+    if not weekends:
+        days = {day: names for day, names in days.items() if np.is_busday(day)}
     beside: dict[np.datetime64, list[str]] = {}
     for day in days:
         for name, step in _BESIDE.items():
-            if day + step not in days:
-                beside.setdefault(day + step, []).append(name)
+            next_to = day + step if weekends else np.busday_offset(day, step)
+            if next_to not in days:
+                beside.setdefault(next_to, []).append(name)
     return days | beside
 
 

@@ -86,11 +86,13 @@ class Panel:
             id: column that names the series.
             time: column of dates or timestamps.
             target: column of demand; null and NaN mean "not observed".
-            freq: "h", "D", "W", "M", "Q" or "Y"; inferred when None. Coarser than the table's own steps: the table is
-                aggregated (target and past covariates summed, price averaged by units, other covariates averaged).
+            freq: "h", "D", "B" (business days), "W", "M", "Q" or "Y"; inferred when None. Coarser than the table's own
+                steps: the table is aggregated (target and past covariates summed, price averaged by units, other
+                covariates averaged).
             gaps: what a step without a row means: "missing" (not observed) or "zero" (nothing sold; for tables that
-                list sales only). A period in which no series has a row is not observed either way, and with "zero" all
-                series run to the panel's last period.
+                list sales only). A period in which no series has a row is not observed either way; with "zero" it is one
+                without sales if no series ever has a row on that weekday, or at that hour of the week, and all series
+                run to the panel's last period.
             holidays: code of a country, or of a part of one ("US", "DE-BY"), whose public holidays the networks and
                 SQRF are told, past and future.
             **roles: covariate columns, see `Roles`. A promotion, past or future column of which no value reads as a

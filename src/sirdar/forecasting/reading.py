@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from jaxtyping import Int64
 
 from sirdar.errors import ArgumentError, DataError, nearest
 from sirdar.forecasting.dating import covariate, in_order, infer_frequency, repeats, require_freq, resample
@@ -25,6 +26,9 @@ from sirdar.forecasting.texts import by_value
 from sirdar.predictive import Frequency
 
 _NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"  # "007" is a code
+_WEEKDAYS = ("Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday")  # from 1970-01-01 on
+_WEEK = {"h": 168, "D": 7}  # periods
+_WEEKS = 4  # in which a shop that never opens at some time has shown that it is closed then
 
 
 class Columns(NamedTuple):
@@ -74,9 +78,11 @@ def read_panel(
         None if price is None else covariate(price),
     )
     frame, notes = resample(frame, calendar, where, covariates, regular=regular)
-    fields = _arrays(frame, columns, zero=not regular, where=where)
+    told = frame["period"].unique().sort().to_numpy().astype(np.int64)
+    closed = _closed(told, calendar.wanted)
+    fields = _arrays(frame, columns, zeros=None if regular else np.union1d(told, closed), where=where)
     fields["static"] = _static(frame, columns, where, text=all(table.text for table in tables))
-    notes += [*rare, *_ended(fields, calendar.wanted)]
+    notes += [*rare, *_ended(fields, calendar.wanted), *(_shut(closed, calendar.wanted) if regular else [])]
     _assign_roles(fields, roles, texts, planned=planned)
     if fields["in_stock"] is not None and not (np.isfinite(fields["target"]) & fields["in_stock"]).any():
         msg = f"{where}column {roles.get('in_stock')!r} says that nothing was ever in stock; 1 or true means in stock"
@@ -176,8 +182,34 @@ def _plain_static(column: pl.Series, where: str) -> pl.Series:
     return plain_numbers(column, where) if column.dtype.is_numeric() else column.cast(pl.String)
 
 
-def _arrays(frame: pl.DataFrame, columns: Columns, *, zero: bool, where: str) -> dict[str, Any]:
-    """Ragged arrays of a frame with columns id, period, target and covariates."""
+def _closed(told: Int64[np.ndarray, " told"], frequency: Frequency) -> Int64[np.ndarray, " closed"]:
+    """The days, or hours, of those weekdays, or hours of the week, at which no series ever has a row."""
+    week, span = _WEEK.get(frequency.unit, 1), np.arange(told[0], told[-1] + 1)
+    return span[~np.isin(span % week, told % week)] if len(span) >= _WEEKS * week else span[:0]
+
+
+def _shut(closed: Int64[np.ndarray, " closed"], frequency: Frequency) -> list[str]:
+    """A note on weekdays, or hours of the week, of which nothing is known but which are forecast like others."""
+    if not len(closed):
+        return []
+    places = np.unique(closed % _WEEK[frequency.unit])
+    what = (
+        " or ".join(_WEEKDAYS[day] for day in places) if frequency.unit == "D" else f"{len(places)} hours of the week"
+    )
+    return [f"no row falls on {what}: not observed, yet forecast; where nothing is sold then, read with gaps 'zero'"]
+
+
+def _arrays(
+    frame: pl.DataFrame, columns: Columns, *, zeros: Int64[np.ndarray, " period"] | None, where: str
+) -> dict[str, Any]:
+    """Ragged arrays of a frame with columns id, period, target and covariates.
+
+    Args:
+        frame: sorted by id and period.
+        columns: by role.
+        zeros: periods in which a step without a row is zero; None for none.
+        where: words that name the table in errors.
+    """
     runs = frame.select(pl.col("id").rle()).unnest("id")
     ids, count = runs["value"].cast(pl.String).to_numpy(), runs["len"].to_numpy().astype(np.int64)
     first_row = np.cumsum(count) - count
@@ -185,7 +217,7 @@ def _arrays(frame: pl.DataFrame, columns: Columns, *, zero: bool, where: str) ->
     target = frame["target"].to_numpy().astype(np.float64)
     last_observed = int(period[np.isfinite(target)].max())
     start, last = period[first_row], period[first_row + count - 1]
-    if zero:  # a table of sales is as long as the panel, and a product's life begins with its first row
+    if zeros is not None:  # a table of sales is as long as the panel, and a product's life begins with its first row
         last = np.maximum(last, last_observed)
     lengths = last - start + 1
     _refuse_sparse(ids, lengths, count, where)
@@ -198,12 +230,11 @@ def _arrays(frame: pl.DataFrame, columns: Columns, *, zero: bool, where: str) ->
         return out
 
     demand = spread(target)
-    if zero:
+    if zeros is not None:
         when = np.repeat(start - indptr[:-1], lengths) + np.arange(indptr[-1])
         absent = np.ones(indptr[-1], dtype=bool)
         absent[place] = False
-        open_periods = np.isin(when, np.unique(period)) & (when <= last_observed)
-        demand[absent & open_periods] = 0.0
+        demand[absent & np.isin(when, zeros) & (when <= last_observed)] = 0.0
     numeric = {name: spread(frame[covariate(name)].to_numpy()) for name in (*columns.averaged, *columns.summed)}
     return {
         "ids": [str(key) for key in ids],

@@ -9,9 +9,18 @@ from jaxtyping import Int64
 from sirdar.errors import ArgumentError
 
 _MONTHS = {"M": 1, "Q": 3, "Y": 12}
-_HOURS = {"h": 1, "D": 24, "W": 168}
-SEASONS = {"h": 24, "D": 7, "W": 52, "M": 12, "Q": 4, "Y": 1}
-NAMES = {"h": "hourly", "D": "daily", "W": "weekly", "M": "monthly", "Q": "quarterly", "Y": "yearly"}
+_HOURS = {"h": 1, "D": 24, "B": 168 / 5, "W": 168}
+_MONDAY = 3  # days from the last Monday before 1970 to its first day
+SEASONS = {"h": 24, "D": 7, "B": 5, "W": 52, "M": 12, "Q": 4, "Y": 1}
+_NAMES = {
+    "h": ("hourly", "hour"),
+    "D": ("daily", "day"),
+    "B": ("business-daily", "business day"),
+    "W": ("weekly", "week"),
+    "M": ("monthly", "month"),
+    "Q": ("quarterly", "quarter"),
+    "Y": ("yearly", "year"),
+}
 
 
 @dataclass(frozen=True)
@@ -19,9 +28,10 @@ class Frequency:
     """One step of a panel's calendar.
 
     Args:
-        unit: "h", "D", "W", "M", "Q" or "Y".
+        unit: "h", "D", "B", "W", "M", "Q" or "Y"; "B" for business days, where a weekend
+            belongs to its Friday.
         offset: where a period's label stands. For "W" the days from Thursday 1970-01-01 to the labelled weekday
-            (0..6); for "D" always 0; for months and longer, 0 labels the first day and -1 the last; for "Q" and "Y"
+            (0..6); for days always 0; for months and longer, 0 labels the first day and -1 the last; for "Q" and "Y"
             `phase` says in which month periods begin.
         phase: months by which quarters or years are shifted against January.
     """
@@ -37,7 +47,7 @@ class Frequency:
 
     @property
     def season(self) -> int:
-        """Steps in the usual season: 52 weeks, 12 months, 7 days, 24 hours."""
+        """Steps in the usual season: 52 weeks, 12 months, 7 days, 5 business days, 24 hours."""
         return SEASONS[self.unit]
 
     @property
@@ -49,7 +59,12 @@ class Frequency:
     @property
     def name(self) -> str:
         """In words: "weekly"."""
-        return NAMES[self.unit]
+        return _NAMES[self.unit][0]
+
+    @property
+    def step(self) -> str:
+        """What one is called: "week"."""
+        return _NAMES[self.unit][1]
 
     def periods(self, times: np.ndarray) -> Int64[np.ndarray, "..."]:
         """The period number that each instant (datetime64) falls in."""
@@ -61,6 +76,9 @@ class Frequency:
             # A week's label is its last day: days after the previous label, up to this one, belong to it.
             days = hours // 24
             return -((self.offset - days) // 7)
+        if self.unit == "B":
+            week, day = np.divmod(hours // 24 + _MONDAY, 7)
+            return week * 5 + np.minimum(day, 4)
         return hours // _HOURS[self.unit]
 
     def begins(self, periods: np.ndarray) -> np.ndarray:
@@ -69,6 +87,8 @@ class Frequency:
             return (periods * _MONTHS[self.unit] + self.phase).astype("datetime64[M]").astype("datetime64[s]")
         if self.unit == "W":
             return (periods * 7 + self.offset - 6).astype("datetime64[D]").astype("datetime64[s]")
+        if self.unit == "B":
+            return (periods // 5 * 7 + periods % 5 - _MONDAY).astype("datetime64[D]").astype("datetime64[s]")
         return (periods * _HOURS[self.unit]).astype("datetime64[h]").astype("datetime64[s]")
 
     def labels(self, periods: np.ndarray) -> np.ndarray:

@@ -22,7 +22,6 @@ from sirdar.report.plan import (
 )
 from sirdar.units import kwh
 
-_PERIODS = {"h": "hour", "D": "day", "W": "week", "M": "month", "Q": "quarter", "Y": "year"}
 _RECENT = 8  # steps that make a product new, and over which a price change counts
 _MOST_ORDERS = 50
 
@@ -31,7 +30,7 @@ def report_of(plan: Plan) -> PlanReport:
     """The page's content."""
     panel, settings = plan.panel, plan.settings
     facts = panel.quality(_RECENT)
-    period = _PERIODS[panel.frequency.unit]
+    period = panel.frequency.step
     source = "UCI Online Retail" if settings.source is None else settings.source.name
     return PlanReport(
         title="What to order, and where to run it",

@@ -14,8 +14,6 @@ from sirdar.report.plan import number
 from sirdar.report.simulate import CurvePoint, PolicyRow, SimulationReport, simulation_page
 from sirdar.report.simulate import Path as Shown
 
-_PERIODS = {"h": "hour", "D": "day", "W": "week", "M": "month", "Q": "quarter", "Y": "year"}
-
 
 def summary(made: Simulation) -> dict[str, Any]:
     """What `--json` prints."""
@@ -95,7 +93,7 @@ def steps(made: Simulation) -> pl.DataFrame:
 def report_of(made: Simulation) -> SimulationReport:
     """All that the page shows."""
     facts, history = summary(made), made.history
-    period = _PERIODS.get(history.panel.frequency.unit, "step")
+    period = history.panel.frequency.step
     span = f"{facts['first_step']} to {facts['last_step']}"
     shown = [(name.replace("_", " "), number(value)) for name, value in facts["problem"].items()]
     rows = [

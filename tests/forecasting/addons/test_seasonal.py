@@ -4,6 +4,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from sirdar.forecasting.addons.seasonal import SeasonalProfile
 from sirdar.testing.forecasters import panel_of
@@ -11,11 +12,12 @@ from sirdar.testing.forecasters import panel_of
 WEEK = np.array([0.5, 0.7, 0.9, 1.0, 1.1, 1.3, 1.5])
 
 
-def test_a_weekly_season_is_recovered() -> None:
-    rng = np.random.default_rng(0)
-    panel = panel_of(rng.poisson(20 * np.tile(WEEK, 30), (10, 210)), unit="D")
-    effect = SeasonalProfile().fit(panel).effect(panel, 7)
-    np.testing.assert_allclose(effect, np.tile(WEEK, (10, 1)), atol=0.08)
+@pytest.mark.parametrize(("unit", "week"), [("D", WEEK), ("B", WEEK[1:6])])
+def test_a_weekly_season_is_recovered(unit: str, week: np.ndarray) -> None:
+    rng, days = np.random.default_rng(0), len(week)
+    panel = panel_of(rng.poisson(20 * np.tile(week, 30), (10, 30 * days)), unit=unit)
+    effect = SeasonalProfile().fit(panel).effect(panel, days)
+    np.testing.assert_allclose(effect, np.tile(week, (10, 1)), atol=0.08)
 
 
 def test_a_yearly_season_is_recovered_through_a_trend() -> None:

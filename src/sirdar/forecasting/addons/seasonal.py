@@ -43,7 +43,7 @@ class Cycle:
         if self.name == "day":
             return period % 24
         if self.name == "week":
-            return (period // (self.steps // 7)) % 7
+            return (period // (self.steps // self.positions)) % self.positions
         begin = frequency.begins(period).astype("datetime64[D]")
         year = begin.astype("datetime64[Y]")
         if self.positions == 52:
@@ -57,6 +57,7 @@ def cycles_of(frequency: Frequency) -> tuple[Cycle, ...]:
     table = {
         "h": (Cycle("day", 24, 24), Cycle("week", 7, 168)),
         "D": (Cycle("week", 7, 7), Cycle("year", 52, 365)),
+        "B": (Cycle("week", 5, 5), Cycle("year", 52, 261)),
         "W": (Cycle("year", 52, 52),),
         "M": (Cycle("year", 12, 12),),
         "Q": (Cycle("year", 4, 4),),
