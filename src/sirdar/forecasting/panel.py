@@ -90,8 +90,8 @@ class Panel:
                 steps: the table is aggregated (target and past covariates summed, price averaged by units, other
                 covariates averaged).
             gaps: what a step without a row means: "missing" (not observed) or "zero" (nothing sold; for tables that
-                list sales only). A period in which no series has a row is not observed either way; with "zero" it is one
-                without sales if no series ever has a row on that weekday, or at that hour of the week, and all series
+                list sales only). A period in which no series has a row is not observed either way, but with "zero"
+                nothing is sold on weekdays, or at hours of the week, at which no series ever has one, and all series
                 run to the panel's last period.
             holidays: code of a country, or of a part of one ("US", "DE-BY"), whose public holidays the networks and
                 SQRF are told, past and future.
