@@ -94,6 +94,15 @@ def test_time_since_the_last_sale_counts_from_the_origin() -> None:
     assert column(rows, features, "between sales")[0] == pytest.approx(np.log1p(10))
 
 
+def test_steps_not_observed_are_no_steps_without_a_sale() -> None:
+    nan = np.nan
+    panel = panel_of([[0, 3, 0, nan, nan, nan, 0], [nan, nan, nan, 0, 3, 0, 0], [nan] * 7])
+    features = Features.fit(panel)
+    rows = every(panel, features, steps=1)
+    np.testing.assert_allclose(column(rows, features, "since last sale"), [np.log1p(3), np.log1p(3), nan])
+    np.testing.assert_allclose(column(rows, features, "age"), np.log1p([7, 4, 0]))  # since it was first observed
+
+
 def test_seasonal_lags_are_of_the_target_weekday() -> None:
     rows_of = [np.tile([1, 2, 3, 4, 5, 6, 70.0], 9)]
     panel = panel_of(rows_of, unit="D")
@@ -280,14 +289,15 @@ def loops(demand: np.ndarray, now: int, scale: float, shape: tuple[int, tuple[in
         # the least value that at least this share of what was seen does not exceed
         value = next((x for x in seen if sum(y <= x for y in seen) >= level * len(seen) - 1e-9), np.nan)
         said[f"quantile {level:g} of {middle}"] = value / scale
-    far = demand[max(0, now - longest) : now]
+    begin = next((t for t in range(now) if not np.isnan(demand[t])), now)
+    far = demand[max(begin, now - longest) : now]
     sales = [t for t in range(len(far)) if far[t] > 0]
     known = [x for x in far if not np.isnan(x)]
-    said["since last sale"] = np.log1p(len(far) - sales[-1]) if sales else np.nan
+    said["since last sale"] = np.log1p(1 + np.isfinite(far[sales[-1] + 1 :]).sum()) if sales else np.nan
     said["between sales"] = np.log1p(len(known) / len(sales)) if sales else np.nan
     said[f"size of a sale in {longest}"] = np.sum(far[sales]) / len(sales) / scale if sales else np.nan
     said["share observed"] = len(known) / len(far) if len(far) else np.nan
-    said["age"] = np.log1p(min(now, longest))
+    said["age"] = np.log1p(min(now - begin, longest))
     return said
 
 

@@ -4,12 +4,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from sirdar.errors import ArgumentError, DataError
+from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqrnn import MQRNN
 from sirdar.forecasting.models.mqtransformer import MQTransformer
@@ -305,6 +307,29 @@ def test_a_new_product_is_learned_from_past_launches() -> None:
     medians = model.predict(unseen).median().mean(axis=1)
     assert medians[0] == pytest.approx(15, rel=0.35)
     assert medians[1] == pytest.approx(40, rel=0.35)
+
+
+@each_rung
+def test_a_new_product_is_learned_from_beginnings_where_all_began_together(rung: type[NeuralForecaster]) -> None:
+    rng = np.random.default_rng(0)
+    kinds = np.array(["a", "b"] * 30, dtype=object)
+    panel = replace(panel_of([rng.poisson(15 if kind == "a" else 40, 40) for kind in kinds]), static={"kind": kinds})
+    model = rung(4, steps=300, width=16).fit(panel)
+    unseen = replace(panel_of([[], []], start=[40, 40]), static={"kind": np.array(["a", "b"], dtype=object)})
+    medians = model.predict(unseen).median().mean(axis=1)
+    assert medians[0] == pytest.approx(15, rel=0.35)
+    assert medians[1] == pytest.approx(40, rel=0.35)
+
+
+@pytest.mark.parametrize("rung", [*RUNGS, FeedForward])
+@pytest.mark.parametrize("gap", [3, 9, 10, 20])
+def test_steps_out_of_stock_at_the_end_are_not_learned_as_zero(rung: Callable[..., Any], gap: int) -> None:
+    """Of demand that is independent and about 30; ten steps make a level."""
+    demand = np.random.default_rng(0).poisson(30, (40, 60)).astype(np.float32)
+    stock = np.arange(60) < 60 - gap
+    panel = replace(panel_of(demand * stock), in_stock=np.tile(stock, 40))
+    median = rung(3, steps=150, width=16).fit(panel).predict(panel).median()
+    assert median.mean() == pytest.approx(30, rel=0.1)
 
 
 @pytest.mark.parametrize(

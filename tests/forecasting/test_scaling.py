@@ -68,3 +68,19 @@ def test_a_series_without_history_has_the_typical_scale_and_no_drift() -> None:
     torch.testing.assert_close(scale.spread, torch.full((1, TIME), 7.0))
     torch.testing.assert_close(scale.error, torch.full((1, TIME), 7.0))
     assert torch.equal(scale.drift, torch.zeros(1, TIME))
+
+
+def test_a_level_holds_while_nothing_is_observed() -> None:
+    demand = 100 + 10 * torch.randn(3, TIME, generator=torch.Generator().manual_seed(0))
+    observed = (torch.arange(TIME) < 40).float().expand(3, -1).clone()
+    observed[1, :20] = 0  # not seen at first either
+    observed[2] = 0
+    scale = scaled(demand, observed, SEASON, 7.0)
+    held = range(40 + SEASON - 1, TIME)  # the last step of which a level's span still held something, and later ones
+    level = scale.location[:2, held.start :]
+    torch.testing.assert_close(level, level[:, :1].expand_as(level))
+    spread = scale.spread[:2, held.start :]  # but for a prior that counts more and more
+    torch.testing.assert_close(spread, spread[:, :1].expand_as(spread), rtol=0.2, atol=0)
+    assert (abs(scale.location[:2, -1] - 100) < 15).all()
+    assert (scale.location[2] == 0).all()  # one that was never seen has no level
+    torch.testing.assert_close(scale.spread[2], torch.full((TIME,), 7.0))

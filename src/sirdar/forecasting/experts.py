@@ -85,7 +85,7 @@ class LongRun:
             scale: at the origins.
         """
         sums = [(past[..., -span:].sum(dim=-1), seen[..., -span:].sum(dim=-1)) for span in self.spans]
-        each = [_scaled(total / count.clamp(min=1), scale) for total, count in sums]
+        each = [_scaled(_mean(total, count, scale), scale) for total, count in sums]
         return torch.stack(each, dim=-1) if each else past[..., :0]
 
     def candidates(
@@ -96,8 +96,13 @@ class LongRun:
         at = Scaled(*(part[..., None] for part in scale))
         for span in self.spans[1:]:
             total, count = (each[..., -span:].unflatten(-1, (-1, self.season)).sum(dim=-2) for each in (past, seen))
-            profiles.append(_scaled(total / count.clamp(min=1), at)[..., self.same])
+            profiles.append(_scaled(_mean(total, count, at), at)[..., self.same])
         return torch.cat([means, torch.stack(profiles, dim=-1)], dim=-1) if profiles else means
+
+
+def _mean(total: Tensor, count: Tensor, scale: Scaled) -> Tensor:
+    """The level where nothing was observed."""
+    return torch.where(count > 0, total / count.clamp(min=1), scale.location)
 
 
 def _scaled(demand: Tensor, scale: Scaled) -> Tensor:

@@ -96,20 +96,21 @@ def spread(demand: np.ndarray, begin: np.ndarray, now: np.ndarray, scale: np.nda
 
 @_loop
 def pace(demand: np.ndarray, begin: np.ndarray, now: np.ndarray, scale: np.ndarray, window: int) -> np.ndarray:
-    """How often and how much sells: [pair, 4], steps as log(1 + steps)."""
+    """How often and how much sells: [pair, 4], steps as log(1 + steps); those not observed do not count."""
     out = np.full((len(now), PACE), np.nan, np.float32)
     for i in range(len(now)):
-        last, seen, sales, total = -1, 0, 0, 0.0
+        since, seen, sales, total = 0, 0, 0, 0.0
         first = max(begin[i], now[i] - window)
         for t in range(first, now[i]):
             if not np.isnan(demand[t]):
                 seen += 1
+                since += 1
                 if demand[t] != 0:
                     sales += 1
                     total += demand[t]
-                    last = t
+                    since = 1
         if sales > 0:
-            out[i, 0] = np.log1p(now[i] - last)
+            out[i, 0] = np.log1p(since)
             out[i, 1] = np.log1p(seen / sales)
             out[i, 2] = total / sales / scale[i]
         if now[i] > first:

@@ -162,7 +162,7 @@ class Features:
         parts = [sparse.csr_matrix(self.encoding.static_channels(panel)), self.words.matrix(panel)]
         static: Any = sparse.hstack(parts, format="csr", dtype=np.float32)
         price = _log_price(panel) if self.prices else np.zeros(0)
-        return Source(self, panel, demand, static, self._line(panel), price)
+        return Source(self, panel, demand, panel.unseen(), static, self._line(panel), price)
 
     def sample(
         self, panel: Panel, horizon: int, count: int, generator: np.random.Generator
@@ -379,6 +379,7 @@ class Source:
         features: how it becomes rows.
         panel: the panel.
         demand: [step], NaN where it may not be learned from.
+        unseen: steps of each series before its first demand, which tell nothing of it.
         static: float32 [series, column] of statics and words.
         line: which product line each series is of, -1 for none.
         price: [step], its logarithm; empty when the panel that was fitted had no price.
@@ -387,6 +388,7 @@ class Source:
     features: Features
     panel: Panel
     demand: Float32[np.ndarray, " steps"]
+    unseen: Int64[np.ndarray, " series"]
     static: sparse.csr_matrix
     line: Int64[np.ndarray, " series"]
     price: np.ndarray
@@ -416,7 +418,7 @@ class Source:
         features, static = self.features, self.static[series].toarray()
         history[:, _AGE] = np.minimum(history[:, _AGE], np.log1p(np.float32(_OLD)))
         words = static.shape[1] - len(features.words.words)
-        static[:, words:] *= (origin == 0)[:, None]
+        static[:, words:] *= (origin <= self.unseen[series])[:, None]
         if not features._dated:
             dates = 1 + 4 * len(features.shape[2])
             ahead = np.delete(ahead, slice(dates, dates + len(features._calendar_names())), axis=2)
@@ -428,8 +430,8 @@ class Source:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Columns that every product line has: of the history, of each step, of past covariates; and the scales."""
         panel, features = self.panel, self.features
-        begin = panel.indptr[:-1][series]
-        now = begin + origin
+        now = panel.indptr[:-1][series] + origin
+        begin = now - np.maximum(origin - self.unseen[series], 0)
         history, scale = features._history(self.demand, begin, now)
         ahead = [
             step[..., None],

@@ -31,6 +31,8 @@ from sirdar.predictive import Forecast, Frequency
 if TYPE_CHECKING:
     from sirdar.forecasting.attribution import Attribution
 
+_BEGINNINGS = 0.25  # of a batch: where no series begins later than others, their beginnings are learned from
+_WEIGHT = 0.03  # of what these lose: the others must not suffer
 _LONGEST_WINDOW = 256
 _STEPS = 400  # of a training on little data
 _FEW, _LEAST = 20_000, 25  # observations of which fewer are trained on in fewer steps, and how few steps
@@ -251,9 +253,19 @@ class NeuralForecaster(ABC):
         """Quantile loss of a batch of windows, over its origins and all horizons and levels."""
         learned = self._fitted()
         chosen, back = windows.draw(rows, self.training.batch, generator)
+        origins = self.origins(learned.length, generator)
+        loss = self._loss_of(windows, chosen, back, origins)
+        if windows.begin_together:
+            few = chosen[: math.ceil(_BEGINNINGS * len(chosen))]
+            last = range(learned.length - 1, learned.length)
+            loss = loss + _WEIGHT * self._loss_of(windows, few, windows.panel.history[few], last)
+        return loss
+
+    def _loss_of(self, windows: Windows, chosen: np.ndarray, back: np.ndarray, origins: range) -> Tensor:
+        """Of windows that end `back` steps before the end of history, over some of their steps as origins."""
+        learned = self._fitted()
         inputs, targets = windows.inputs(chosen, back), windows.targets(chosen, back)
         begun = (torch.cumsum(inputs.observed, dim=1) > 0) | windows.launches(chosen, back)
-        origins = self.origins(learned.length, generator)
         quantiles, scale = learned.network(*inputs, origins)
         at = steps_of(origins)
         return training.quantile_loss(quantiles, scale.spread, targets[:, at], begun[:, at], self.levels, scale.error)

@@ -223,6 +223,19 @@ class Panel:
         """Observed steps of history of each series."""
         return np.add.reduceat(np.append(self.observed, False), self.indptr[:-1]) * (np.diff(self.indptr) > 0)
 
+    def unseen(self) -> Int64[np.ndarray, " series"]:
+        """Steps of history before the first observed one of each series; all of it where none was."""
+        steps = np.flatnonzero(self.observed)
+        first = np.append(steps, len(self.target))[np.searchsorted(steps, self.indptr[:-1])]
+        return np.minimum(first - self.indptr[:-1], self.history)
+
+    def seen_to(self) -> Int64[np.ndarray, " series"]:
+        """Steps of history to the last observed one of each series, it included; all of it where none was."""
+        place = np.arange(len(self.target)) - self.indptr[:-1][self.step_series]
+        seen = np.append(np.where(self.observed, place + 1, 0), 0)
+        last = np.maximum.reduceat(seen, self.indptr[:-1]) * (np.diff(self.indptr) > 0)
+        return np.where(last > 0, last, self.history)
+
     def tail(self, values: np.ndarray, length: int, *, ahead: int = 0) -> Float32[np.ndarray, "series time"]:
         """The last `length` steps of history (and `ahead` after it) of a per-step array, right-aligned, NaN-padded."""
         offset = np.arange(-length, ahead)

@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -56,6 +56,7 @@ def scaled(
     count = _last(observed, span)
     size = torch.maximum((_last(demand.abs(), span) + 0.05 * unit) / (count + 0.05), 0.1 * unit)
     location = torch.where(count > 0, _last(demand, span) / count.clamp(min=1), torch.zeros_like(count))
+    location, size = _held(torch.stack([location, size]), count > 0)
     fade = _fade(demand)
     prior = torch.where(seen > 0, 0.1 * size, torch.full_like(size, typical))
     deviation = _mean_error(demand - _earlier(location, 1), observed * (seen > 1), prior, fade)
@@ -100,9 +101,21 @@ def _last(values: Float[Tensor, "batch time"], span: int) -> Float[Tensor, "batc
     return functional.avg_pool1d(functional.pad(values[:, None], (span - 1, 0)), span, 1)[:, 0] * span
 
 
-def _earlier(values: Float[Tensor, "batch time"], steps: int) -> Float[Tensor, "batch time"]:
+def _earlier(values: Shaped[Tensor, "*batch time"], steps: int) -> Shaped[Tensor, "*batch time"]:
     """What stood `steps` before; zero before the window."""
-    return functional.pad(values, (steps, 0))[:, : values.shape[1]]
+    return functional.pad(values, (steps, 0))[..., : values.shape[-1]]
+
+
+def _held(
+    values: Float[Tensor, "part batch time"], known: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "part batch time"]:
+    """Each step's value where it is known, else the last known one before it, if there is one."""
+    reach = 1
+    while reach < known.shape[1]:  # doubles, since there is no running maximum in ONNX
+        before = _earlier(known, reach)
+        values = torch.where(~known & before, _earlier(values, reach), values)
+        known, reach = known | before, 2 * reach
+    return values
 
 
 def _mean_error(

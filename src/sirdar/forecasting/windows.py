@@ -11,6 +11,8 @@ from torch import Tensor
 from sirdar.forecasting.covariates import Encoding, carried
 from sirdar.forecasting.panel import Panel
 
+_FEWEST = 8  # launches below which the beginnings of all series are learned from
+
 
 class Inputs(NamedTuple):
     """What a network sees."""
@@ -37,6 +39,9 @@ class Windows:
         self.panel, self.encoding, self.length, self.horizon = panel, encoding, length, horizon
         self._demand = np.where(panel.observed, panel.target, np.float32(np.nan)).astype(np.float32)
         self._static = encoding.static_channels(panel)
+        self._late = panel.start > panel.start.min(initial=np.iinfo(np.int64).max)
+        # Statics tell new products apart: where hardly any was launched, the beginnings of all are all that there is.
+        self.begin_together = bool(panel.static and self._late.sum() < _FEWEST)
 
     def inputs(self, rows: np.ndarray, back: np.ndarray | int = 0) -> Inputs:
         """The windows that end `back` steps before the end of history."""
@@ -63,10 +68,13 @@ class Windows:
         return chosen, generator.integers(0, slack + 1)
 
     def launches(self, rows: np.ndarray, back: np.ndarray | int = 0) -> Bool[Tensor, "batch time"]:
-        """The step before a series began, where others were there already: from it a new product is forecast."""
-        new = self.panel.start[rows] > self.panel.start.min()
-        before = self.length - (self.panel.history[rows] - back) - 1
-        return torch.from_numpy((np.arange(self.length) == before[:, None]) & new[:, None])
+        """The step before a series began, where others were there already: from it a new product is forecast.
+
+        Of a window that ends there it is that step whenever the series began.
+        """
+        seen = self.panel.history[rows] - back
+        new = self._late[rows] | (seen == 0)
+        return torch.from_numpy((np.arange(self.length) == self.length - seen[:, None] - 1) & new[:, None])
 
     def targets(self, rows: np.ndarray, back: np.ndarray | int = 0) -> Float[Tensor, "batch time horizon"]:
         """The demand that followed every step of the window; NaN where not observed."""

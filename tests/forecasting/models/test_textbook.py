@@ -3,6 +3,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -76,15 +77,36 @@ def test_a_short_series_has_the_spread_of_its_own_past() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_gaps_are_filled_with_the_last_value(method: str) -> None:
-    gappy, filled = DEMAND.copy(), DEMAND.copy()
-    gappy[[10, 11, 46, 47]] = np.nan
-    filled[[10, 11]], filled[[46, 47]] = filled[9], filled[45]
-    found, expected = (predicted(panel_of([row]), method)[0] for row in (gappy, filled))
-    if method in {"tsb", "croston", "adida"}:  # their spread is of what was observed, their mean of the filled series
-        np.testing.assert_allclose(found.mean() / expected.mean(), 1, atol=0.2)
-    else:
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
+def test_after_a_gap_at_the_end_the_forecast_goes_on(method: str) -> None:
+    cut = np.append(DEMAND[:44], np.full(4, np.nan))
+    found = predicted(panel_of([cut], unit="M"), method)[0]
+    longer = predicted(panel_of([DEMAND[:44]], unit="M"), method, horizon=9)[0]
+    np.testing.assert_allclose(found, longer[4:], rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("gap", ["at the end", "scattered"])
+def test_gaps_are_no_demand_and_no_certainty(method: str, gap: str) -> None:
+    """Of independent demand about 20: a repeated last value would be forecast, and with too little doubt."""
+    rng = np.random.default_rng(4)
+    demand, then = rng.poisson(20, (80, 60)).astype(np.float64), rng.poisson(20, (80, 5))
+    known = np.arange(60) < 48 if gap == "at the end" else (rng.random((80, 60)) < 0.6) | (np.arange(60) == 59)
+    found = predicted(panel_of(np.where(known, demand, np.nan)), method)
+    if method != "seasonal-naive":  # which repeats the last value, gap or not
+        assert np.sqrt(np.mean((found[..., 4] - 20) ** 2)) < 3
+        covered = ((then >= found[..., 0]) & (then <= found[..., 8])).mean()
+        assert 0.66 < covered < 0.9
+
+
+def test_a_product_without_history_starts_as_its_look_alikes_did() -> None:
+    rng = np.random.default_rng(6)
+    rows = [np.append(np.full(k % 20 + 1, np.nan), rng.poisson(50 if k % 2 else 2, 40)) for k in range(40)]
+    kind = np.array(["large" if k % 2 else "small" for k in range(40)] + ["large", "small"], dtype=object)
+    panel = replace(panel_of([*rows, np.full(5, np.nan), np.full(5, np.nan)]), static={"kind": kind})
+    found = predicted(panel, "theta")[-2:, :, 4]
+    np.testing.assert_allclose(found[0], 50, atol=10)
+    np.testing.assert_allclose(found[1], 2, atol=1)
+    assert (predicted(panel.select(np.array([40, 41])), "theta") == 0).all()  # nobody to look like
 
 
 def test_what_precedes_the_first_observation_does_not_count() -> None:

@@ -156,22 +156,13 @@ def launch_curves(
 
     Also whether the launch was seen: whether the series began after the panel did.
     """
-    begin = _first_observed(panel)
+    begin = panel.indptr[:-1] + panel.unseen()
     steps = begin[:, None] + np.arange(horizon)
     inside = steps < (panel.indptr[:-1] + panel.history)[:, None]
     seen = np.append(np.where(panel.observed, panel.target, np.float32(np.nan)), np.float32(np.nan))
     curves = seen[np.where(inside, steps, len(panel.target))].astype(np.float32)
     period = panel.start + begin - panel.indptr[:-1]
     return curves, period > period.min(initial=np.iinfo(np.int64).max)
-
-
-def _first_observed(panel: Panel) -> Int64[np.ndarray, " series"]:
-    """The index of each series' first observed step, the end of its history when there is none."""
-    steps = np.flatnonzero(panel.observed)
-    place = np.searchsorted(steps, panel.indptr[:-1])
-    end = panel.indptr[:-1] + panel.history
-    first = np.append(steps, len(panel.target))[place]
-    return np.minimum(first, end).astype(np.int64)
 
 
 def _words(panel: Panel) -> list[set[str]]:

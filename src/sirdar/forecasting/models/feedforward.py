@@ -205,7 +205,7 @@ class FeedForward:
         with torch.inference_mode():
             for begin in range(0, len(panel), _CHUNK):
                 series = np.arange(begin, min(begin + _CHUNK, len(panel)))
-                pairs = self._pairs(source, series, panel.history[series])
+                pairs = self._latest(source, series)
                 values[series] = network(*_tensors(pairs)).numpy()
         values = np.maximum.accumulate(values, axis=2)  # tanh and sinh are monotone only up to rounding
         if learned.whole:
@@ -249,7 +249,7 @@ class FeedForward:
             _place("the panel has no series", series, panel.ids),
             _place("no quantile of level", level, self.levels),
         )
-        seen = _tensors(self._pairs(learned.features.on(panel), np.array([row]), panel.history[[row]]))
+        seen = _tensors(self._latest(learned.features.on(panel), np.array([row])))
         network = Inference(learned.network.eval())
         total, blank, shares = _gradients(lambda *inputs: network(*inputs)[..., at].sum(dim=1), seen, learned.network)
         begin = int(panel.end[row])
@@ -326,6 +326,14 @@ class FeedForward:
             series, origin, np.broadcast_to(np.arange(1, self.horizon + 1), (len(series), self.horizon))
         )
 
+    def _latest(self, source: Source, series: np.ndarray) -> Pairs:
+        """What follows each series' history, as told by its last observed step: a gap at the end is forecast over."""
+        origin = source.panel.seen_to()[series]
+        step = (source.panel.history[series] - origin)[:, None] + np.arange(1, self.horizon + 1)
+        pairs = source.pairs(series, origin, step)
+        pairs.ahead[..., 0] = np.minimum(step, self.horizon)  # of steps farther ahead nothing was learned
+        return pairs
+
     def _loss(self, pairs: Pairs) -> Tensor:
         quantiles = self._fitted().network(*_tensors(pairs))[:, None]
         scale, target = torch.from_numpy(pairs.scale)[:, None], torch.from_numpy(pairs.target)[:, None]
@@ -339,7 +347,7 @@ class FeedForward:
         if not len(rows):
             msg = f"patience needs series with more than {self.horizon} steps of history, to hold the last ones out"
             raise ArgumentError(msg)
-        pairs = self._pairs(self._fitted().features.on(seen), rows, seen.history[rows])
+        pairs = self._latest(self._fitted().features.on(seen), rows)
         known = pairs._replace(target=actual[rows])
         return lambda: self._loss(known).item()
 

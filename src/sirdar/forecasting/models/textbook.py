@@ -18,7 +18,8 @@ import polars as pl
 from jaxtyping import Float32
 
 from sirdar.errors import ArgumentError, nearest, require_positive_integer
-from sirdar.forecasting import storage
+from sirdar.forecasting import gaps, storage
+from sirdar.forecasting.addons.lookalike import LookAlikes
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.seasons import season_of
 from sirdar.predictive import DECILES, Forecast
@@ -94,8 +95,10 @@ class Textbook:
     def predict(self, panel: Panel) -> Forecast:
         """Quantiles after each series' history.
 
-        Series with fewer than eight observations get the spread of their own past around its mean; those with none get
-        zero. Gaps are filled with the last value, since these models know no missing values.
+        Series with fewer than eight observations get the spread of their own past around its mean; those with none what
+        their look-alikes in the panel sold at first, zero if there are none. These models know no missing values:
+        intermittent methods skip gaps, which for the others are filled from both sides, the spread being widened by the
+        root of the share that was filled; from a gap at the end they forecast on.
         """
         count, shared = panel.observations(), self._shared(panel)
         values = np.zeros((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
@@ -104,8 +107,12 @@ class Textbook:
         rows = np.flatnonzero(count >= _SHORTEST)
         if len(rows):
             chosen = panel.select(rows)
-            point, bounds = self._statsforecast(chosen, _filled(chosen), self.season or shared.season)
+            point, bounds = self._statsforecast(chosen, self.season or shared.season)
             values[rows] = self._around(chosen, point) if bounds is None else bounds
+        new = count == 0
+        if new.any() and not new.all():
+            alike = LookAlikes(self.horizon, self.levels).fit(panel)
+            values[new] = alike.quantiles(panel.select(new))
         floor = 0.0 if shared.counts else -np.inf
         values = np.maximum.accumulate(np.maximum(values, np.float32(floor)), axis=2)
         return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
@@ -132,16 +139,18 @@ class Textbook:
         learned = self.learned
         return learned if learned is not None and learned.unit == panel.frequency.unit else Learned.of(panel)
 
-    def _statsforecast(self, panel: Panel, frame: pl.DataFrame, season: int) -> tuple[np.ndarray, np.ndarray | None]:
+    def _statsforecast(self, panel: Panel, season: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Point forecasts [series, horizon] and, where the model states intervals, quantiles."""
         bands = None if self.method in _INTERMITTENT else _bands(self.levels)
-        point, quantiles = self._run(panel, frame, bands, self._model(season))
+        whole = gaps.skipped(panel) if bands is None else gaps.filled(panel, season, max(season, self.horizon))
+        point, quantiles = self._run(whole, bands, self._model(season))
         failed = np.flatnonzero(
             ~np.isfinite(point).all(axis=1) | _exploded(panel, point if quantiles is None else quantiles)
         )
         if len(failed):  # less history than a season, for one; the last value stands in
-            part = frame.filter(pl.col("unique_id").is_in(failed))
-            point[failed], repaired = self._run(panel.select(failed), part, bands, _naive())
+            part = whole.frame.filter(pl.col("unique_id").is_in(failed))
+            part = gaps.Whole(part, whole.after[failed], whole.share[failed])
+            point[failed], repaired = self._run(part, bands, _naive())
             if quantiles is not None and repaired is not None:
                 quantiles[failed] = repaired
         if quantiles is None:
@@ -149,25 +158,30 @@ class Textbook:
         # A model that has a point forecast but no spread: the point then stands for all levels.
         return point, np.where(np.isfinite(quantiles), quantiles, point[..., None])
 
-    def _run(
-        self, panel: Panel, frame: pl.DataFrame, bands: list[float] | None, model: object
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """One statsforecast model on every series of the frame; whatever overflows float32 is NaN."""
+    def _run(self, whole: gaps.Whole, bands: list[float] | None, model: object) -> tuple[np.ndarray, np.ndarray | None]:
+        """One statsforecast model on every series; whatever overflows float32 is NaN."""
         from statsforecast import StatsForecast  # a second to import: only when a textbook model runs
 
         # n_jobs starts processes, which costs more than it saves on a small panel.
-        workers = 1 if len(panel) < 500 else self.workers or os.cpu_count() or 1
+        workers = 1 if len(whole.after) < 500 else self.workers or os.cpu_count() or 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "too few residuals" and the like, once per series
             engine = StatsForecast(models=[model], freq=1, n_jobs=workers, fallback_model=_naive())
-            answer: Any = engine.forecast(df=frame, h=self.horizon, level=cast("Any", bands))
+            reach = self.horizon + int(whole.after.max())
+            answer: Any = engine.forecast(df=whole.frame, h=reach, level=cast("Any", bands))
         answer = answer.sort("unique_id", "ds")
-        shape = (len(panel), self.horizon)
-        point = _bounded(answer["model"].to_numpy().reshape(shape))
+        rows, steps = np.arange(len(whole.after))[:, None], whole.after[:, None] + np.arange(self.horizon)
+
+        def column(name: str) -> np.ndarray:
+            return _bounded(answer[name].to_numpy().reshape(-1, reach)[rows, steps])
+
+        point = column("model")
         if bands is None:
             return point, None
-        columns = [_column(level) for level in self.levels]
-        return point, _bounded(np.stack([answer[name].to_numpy().reshape(shape) for name in columns], axis=-1))
+        quantiles = np.stack([column(_column(level)) for level in self.levels], axis=-1)
+        middle, share = point[..., None], whole.share[:, None, None]
+        wider = middle + (quantiles - middle) / np.sqrt(share)
+        return point, np.where(share < 1, wider, quantiles)  # what was filled in fits too well
 
     def _model(self, season: int) -> object:
         from statsforecast import models
@@ -232,16 +246,6 @@ def _recent(panel: Panel) -> Float32[np.ndarray, "series time"]:
         padding = np.full((len(panel), whole.shape[1] - _RECENT), np.float32(np.nan))
         tail = np.where(lost[:, None], whole, np.concatenate([padding, tail], axis=1))
     return tail
-
-
-def _filled(panel: Panel) -> pl.DataFrame:
-    """The long frame of statsforecast, ids as ordered numbers, gaps filled with the last value."""
-    owner, values = panel.step_series, _seen(panel)
-    offset = np.arange(len(values)) - panel.indptr[:-1][owner]
-    index = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), -1))
-    begun = (index >= panel.indptr[:-1][owner]) & (offset < panel.history[owner])
-    filled = values[np.maximum(index, 0)].astype(np.float64)
-    return pl.DataFrame({"unique_id": owner[begun], "ds": offset[begun], "y": filled[begun]})
 
 
 def _bands(levels: Sequence[float]) -> list[float]:
