@@ -13,6 +13,7 @@ import pytest
 from sirdar.cli import main
 from sirdar.cli.search import _facts_of
 from sirdar.recipes.demand import Demand
+from sirdar.search.expert import Rule, write_rules
 from sirdar.search.objectives import Objective
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.search.study import Options, Study
@@ -160,6 +161,26 @@ def test_rules_are_found_written_and_applied(
     capsys.readouterr()
     assert sirdar(monkeypatch, "rules", study, "--rules", str(rules), "--model", str(model), "--json") == 0
     assert json.loads(capsys.readouterr().out)["model"] == {"part0": 1, "part1": 1, "part2": 4, "part3": 1}
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_person_binds_a_search_and_says_what_is_tried_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rules([Rule("pin", "part0", 3), Rule("forbid", "part1", 4), Rule("prefer", "part2", 1)], tmp_path / "r.json")
+    first = dict.fromkeys(("part0", "part1", "part2", "part3"), 3)
+    (tmp_path / "first.json").write_text(json.dumps(first))
+    words = ("search", "forecaster", "--trials", "8", "--limit", "latency_s=1", "--json")
+    told = ("--rules", str(tmp_path / "r.json"), "--enqueue", str(tmp_path / "first.json"))
+    assert sirdar(monkeypatch, *words, *told) == 0
+    trials = json.loads(capsys.readouterr().out)["trials"]
+    assert trials[0]["candidate"] == first
+    assert trials[0]["origin"] == "enqueued"
+    assert {trial["candidate"]["part0"] for trial in trials} == {3}
+    assert 4 not in {trial["candidate"]["part1"] for trial in trials}
+    (tmp_path / "first.json").write_text(json.dumps({**first, "part1": [4]}))
+    assert sirdar(monkeypatch, *words, *told) == 2
+    assert "choice 'part1' must be one of" in capsys.readouterr().err
 
 
 def test_a_winner_whose_own_file_is_beyond_a_limit_says_so() -> None:

@@ -44,6 +44,19 @@ def test_what_was_planted_is_found_and_nothing_else() -> None:
     assert "winners" in str(first)
 
 
+@pytest.mark.parametrize(("name", "value"), [("kernel", 5), ("deep", 0.5), ("clusters", 15), ("clusters", 0)])
+def test_one_option_of_few_may_be_what_winners_share(name: str, value: float) -> None:
+    options = {"kernel": (3, 5, 7), "deep": (0.5, 0.75, 1.0), "clusters": (0, 15, 31)}
+    space = SearchSpace("s", tuple(Choice(f"stage{k}.{n}", o) for k in (1, 2, 3) for n, o in options.items()))
+    rng, trials = np.random.default_rng(0), []
+    for number in range(200):
+        candidate = space.sample(rng)
+        score = sum(candidate[f"stage{k}.{name}"] == value for k in (1, 2, 3)) + 0.01 * rng.normal()
+        trials.append(Trial(number, candidate, {"score": score}))
+    found = find_rules([(space, Objectives((Objective("score", "maximise"),)), trials)])
+    assert (found[0].verb, found[0].where, found[0].value) == ("prefer", f"*.{name}", value)
+
+
 def test_a_front_is_what_wins_where_there_are_several_objectives() -> None:
     both = Objectives((Objective("score", "maximise"), Objective("latency_s")))
     trials = [Trial(n, SPACE.smallest(), {"score": float(n), "latency_s": float(n)}) for n in range(5)]
@@ -116,6 +129,14 @@ def test_pins_and_forbids_bind_a_search() -> None:
 def test_a_person_overrules_and_exact_names_go_first(rules: list[Rule], kind: str) -> None:
     for told in (rules, rules[::-1]):
         assert apply_rules(told, SPACE, SPACE.smallest())["stage1.kind"] == kind
+
+
+def test_what_is_pinned_must_not_be_forbidden() -> None:
+    rules = [Rule("pin", "*.kind", "ibn"), Rule("forbid", "stage1.kind", "ibn")]
+    space = SearchSpace("s", (Choice("stage1.kind", ("ibn", "fused")),))
+    for use in (lambda: bind(rules, space), lambda: apply_rules(rules, space, space.smallest())):
+        with pytest.raises(ArgumentError, match="rules pin stage1.kind to ibn and forbid it; give one of them"):
+            use()
 
 
 def test_what_a_pin_asks_for_must_be_there() -> None:

@@ -3,6 +3,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sirdar.errors import ArgumentError, OutputError
 from sirdar.search.ledger import OptunaLedger, alone, trial_from_dict, trial_to_dict
 from sirdar.search.space import Candidate
 from sirdar.search.study import Options, Study, search
-from sirdar.search.task import Trial
+from sirdar.search.task import Report, Trial
 from sirdar.testing.search import TOY, ToyTask, toy_cost
 
 optuna = pytest.importorskip("optuna")
@@ -168,3 +169,15 @@ def test_an_opened_ledger_lists_what_waits(tmp_path: Path) -> None:
     ledger.begin(WISHES[0])
     assert ledger.waiting() == WISHES[1:]
     assert OptunaLedger(tmp_path / "study.sqlite", "toy", TOY, (("score", "maximise"),)).waiting() == WISHES
+
+
+def test_a_database_that_dies_is_told_in_a_sentence(tmp_path: Path) -> None:
+    storage = tmp_path / "study.sqlite"
+
+    class Wrecker(ToyTask):
+        def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+            storage.write_bytes(b"no database at all " * 1000)
+            return super().evaluate(candidate, seed, report)
+
+    with pytest.raises(OutputError, match=r"the storage .*study.sqlite' cannot be used any more: .*database"):
+        searched(storage, Wrecker(), enqueue=())

@@ -64,7 +64,7 @@ def test_boxes_are_scaled_with_their_images(tmp_path: Path) -> None:
 def test_a_table_by_excel_is_read(tmp_path: Path) -> None:
     _png(tmp_path / "images" / "a.png", _picture(0, 20, 40))
     (tmp_path / "boxes.csv").write_text("\ufeffimage,left,top,right,bottom\na.png,-1,2,20,10\n")
-    assert read_boxed(tmp_path, (20, 40)).boxes.tolist() == [[[-1, 2, 20, 10]]]  # a little over the edge is no mistake
+    assert read_boxed(tmp_path, (20, 40)).boxes.tolist() == [[[0, 2, 20, 10]]]  # what reaches over the edge is cut
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,14 @@ def search(  # noqa: PLR0913 - one argument per option
             "report draws work against latency before and after."
         ),
     ] = False,
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="Rules as `sirdar rules` writes them; those that pin or forbid an option bind the search."),
+    ] = None,
+    enqueue: Annotated[
+        list[Path] | None,
+        typer.Option(help="JSON of a candidate's choices, to be tried first; repeated for several."),
+    ] = None,
     trials: Annotated[int, typer.Option(help="Candidates to train, those found in the storage included.")] = 12,
     storage: Annotated[
         str | None,
@@ -104,6 +112,8 @@ def search(  # noqa: PLR0913 - one argument per option
     from sirdar.chips import grams_co2
     from sirdar.errors import ArgumentError, nearest, require_positive_integer
     from sirdar.recipes.files import finite, output_folder
+    from sirdar.search.expert import read_rules
+    from sirdar.search.space import Candidate
     from sirdar.search.study import Options
 
     if product not in PRODUCTS:
@@ -127,6 +137,8 @@ def search(  # noqa: PLR0913 - one argument per option
         told = Options(
             storage=storage,
             region=region,
+            rules=() if rules is None else read_rules(rules),
+            enqueue=tuple(Candidate(tuple(read_json(path).items())) for path in enqueue or ()),
             curate=curate,
             progress=lambda done, word: bar(f"Searching: {word}", done),
         )

@@ -20,6 +20,7 @@ from sirdar.search.task import Trial
 Verb = Literal["prefer", "avoid", "multiple", "pin", "forbid"]
 _SCHEMA = 1
 _GRAINS = (64, 32, 16, 8, 4)
+_FEW = 6  # numbers, at most, of which one is preferred; more are widths, whose grain counts
 _VERBS = ("prefer", "avoid", "multiple", "pin", "forbid")
 
 
@@ -129,6 +130,7 @@ def bind(rules: Sequence[Rule], space: SearchSpace) -> SearchSpace:
     _require_options([rule for rule in binding if rule.verb == "forbid"], space)
     for choice in space.choices:
         told = _told(binding, choice)
+        _refuse_contradiction(choice, told)
         pins = [rule for rule in told if rule.verb == "pin"]
         for rule in (*pins[:1], *(rule for rule in told if rule.verb == "forbid")):
             left = {left.name: left.options for left in space.choices}
@@ -139,6 +141,14 @@ def bind(rules: Sequence[Rule], space: SearchSpace) -> SearchSpace:
             elif rule.value in left[choice.name]:  # "*.kind" may forbid what not every stage has
                 space = space.forbid(choice.name, rule.value)
     return space
+
+
+def _refuse_contradiction(choice: Choice, told: Sequence[Rule]) -> None:
+    """What is pinned must not be forbidden."""
+    pin = next((rule for rule in told if rule.verb == "pin" and rule.value in choice.options), None)
+    if pin is not None and any(rule.verb == "forbid" and rule.value == pin.value for rule in told):
+        msg = f"rules pin {choice.name} to {pin.value} and forbid it; give one of them"
+        raise ArgumentError(msg)
 
 
 def _require_options(rules: Sequence[Rule], space: SearchSpace) -> None:
@@ -226,16 +236,22 @@ def _rules_of(
     where: str, spaces: Sequence[SearchSpace], best: Sequence[Candidate], others: Sequence[Candidate], chance: float
 ) -> Iterator[Rule]:
     choices = [choice for space in spaces for choice in space.choices if Rule("pin", where, 1).meets(choice.name)]
-    if all(choice.numeric for choice in choices):
-        rules = [_compared("multiple", where, n, lambda v, n=n: float(v) % n == 0, best, others) for n in _GRAINS]
+    options = dict.fromkeys(option for choice in choices for option in choice.options)
+    numeric = all(choice.numeric for choice in choices)
+    single: list[Rule] = []
+    if not numeric or len(options) <= _FEW:
+        found = (_compared("prefer", where, option, lambda v, o=option: v == o, best, others) for option in options)
+        single = [rule if _more(rule) else replace(rule, verb="avoid") for rule in found if rule.chance < chance]
+    if numeric:
+        rules = [
+            _compared("multiple", where, n, lambda v, n=n: float(v) > 0 and float(v) % n == 0, best, others)
+            for n in _GRAINS
+        ]
         more = [rule for rule in rules if rule.chance < chance and _more(rule)]
-        if more:
-            yield min(more, key=lambda rule: rule.chance)  # the clearest; of equals the largest
-        return
-    for option in dict.fromkeys(option for choice in choices for option in choice.options):
-        rule = _compared("prefer", where, option, lambda v, o=option: v == o, best, others)
-        if rule.chance < chance:
-            yield rule if _more(rule) else replace(rule, verb="avoid")
+        clearest = min(more, key=lambda rule: rule.chance, default=None)  # of equals the largest
+        if clearest is not None and all(clearest.chance < rule.chance for rule in single):
+            single = [clearest]
+    yield from single
 
 
 def _more(rule: Rule) -> bool:
@@ -274,6 +290,7 @@ def _decided(choice: Choice, present: Value, told: Sequence[Rule]) -> Value:
 
     What is forbidden is not preferred, nor is what an exact rule avoids where a general one prefers it.
     """
+    _refuse_contradiction(choice, told)
     for rule in told:
         if rule.verb == "pin" and rule.value in choice.options:
             return rule.value

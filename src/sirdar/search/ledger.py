@@ -293,6 +293,20 @@ def _alone_on_server(storage: str | Path, name: str) -> Iterator[None]:
 
 
 @contextmanager
+def used(storage: str | Path) -> Iterator[None]:
+    """A database that fails within is told as a storage that cannot be used.
+
+    Raises:
+        OutputError: it failed.
+    """
+    require_optuna()
+    try:
+        yield
+    except _database_errors() as error:
+        raise OutputError(_failed(storage, "cannot be used any more", error)) from error
+
+
+@contextmanager
 def _opening(storage: str | Path) -> Iterator[None]:
     """What fails within is told as a storage that cannot be opened, or a driver that is missing."""
     try:
@@ -302,8 +316,12 @@ def _opening(storage: str | Path) -> Iterator[None]:
         msg = f"the storage {str(storage)!r} needs a driver, {driver}: pip install '{_DRIVERS.get(driver, driver)}'"
         raise UnsupportedError(msg) from error
     except (OSError, ValueError, *_database_errors()) as error:  # ValueError: of a malformed URL
-        msg = f"the storage {str(storage)!r} cannot be opened: {str(error).splitlines()[0]}"
-        raise OutputError(msg) from error
+        raise OutputError(_failed(storage, "cannot be opened", error)) from error
+
+
+def _failed(storage: str | Path, told: str, error: Exception) -> str:
+    cause = error.__cause__ or error  # Optuna's own words do not tell what the database said
+    return f"the storage {str(storage)!r} {told}: {str(cause).splitlines()[0]}"
 
 
 def _taken(storage: str | Path, name: str) -> str:

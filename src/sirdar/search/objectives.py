@@ -16,6 +16,7 @@ from sirdar.search.task import Trial
 from sirdar.units import Cost
 
 Goal = Literal["minimise", "maximise"]
+_NOTHING = 1e-12  # of the reference: less is hardly told from nothing
 COSTS = ("latency_s", "energy_j", "peak_bytes", "parameter_bytes", "memory_bytes", "macs")
 """What can be limited; memory_bytes is parameters and peak of activations together."""
 
@@ -71,19 +72,18 @@ class Objective:
     def ratio(self, measures: Mapping[str, float]) -> float:
         """Its value over the reference, the other way round where less is better, to the power of the weight.
 
-        A score of nothing, or less, is worth nothing, as a detector's after few steps may be.
+        A product of ratios knows no values below zero: all of them, and a score of nothing as a detector has after few
+        steps, come next to nothing, in their order.
 
         Raises:
-            ArgumentError: it was not measured, or a value of which less is better is not above zero.
+            ArgumentError: it was not measured.
         """
-        value = measures.get(self.name, math.nan)
-        if self.goal == "maximise" and value <= 0:
-            return 0.0
-        if not value > 0:
-            msg = f"objective {self.name!r} must be above zero to be traded against others, got {value!r}"
+        value = measures.get(self.name, math.nan) / self.reference
+        if math.isnan(value):
+            msg = f"objective {self.name!r} was not measured, so it cannot be traded against others"
             raise ArgumentError(msg)
-        relative = value / self.reference if self.goal == "maximise" else self.reference / value
-        return relative**self.weight
+        size = value if value > _NOTHING else max(_NOTHING / (1 + _NOTHING - value), 1e-300)
+        return size**self.weight if self.goal == "maximise" else size**-self.weight
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,12 @@ class Objectives:
     def best(self, trials: Iterable[Trial]) -> Trial | None:
         """The judged trial with the largest reward, the earliest among equals; None when there is none."""
         judged = [trial for trial in trials if trial.usable]
-        return max(judged, key=lambda trial: (self.reward(trial.measures), -trial.number), default=None)
+
+        def merit(trial: Trial) -> tuple[float, ...]:  # of equal rewards none that another dominates
+            losses = self.losses(trial.measures)
+            return (self.reward(trial.measures), *(-loss for loss in losses), -float(trial.number))
+
+        return max(judged, key=merit, default=None)
 
     def pareto(self, trials: Iterable[Trial]) -> tuple[Trial, ...]:
         """The judged trials that no other dominates, by rising loss of the first objective; equals count once."""

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from sirdar.chips import Chip, Estimator
 from sirdar.errors import ArgumentError, DataError, SirdarError, require_positive_integer
-from sirdar.search.ledger import Ledger, MemoryLedger, OptunaLedger, alone, trial_from_dict, trial_to_dict
+from sirdar.search.expert import Rule, bind
+from sirdar.search.ledger import Ledger, MemoryLedger, OptunaLedger, alone, trial_from_dict, trial_to_dict, used
 from sirdar.search.limits import feasible_candidate
 from sirdar.search.multishot import Strategy, View
 from sirdar.search.objectives import Objective, Objectives, objectives_of
@@ -55,6 +56,7 @@ class Options:
         enqueue: candidates to try first; those beyond the limits are not trained, and count for nothing.
         conditions: by name what trials depend on that a search does not see, such as the data; a storage whose trials
             were made under others, or with another seed, strategy, chip, objectives or limits, is refused.
+        rules: a person's; those that pin or forbid bind the search, see `sirdar.search.expert.bind`.
         curate: leave out the widths that cost hardly less than a wider one; see `sirdar.search.curate.curate_priced`.
         progress: called with the share of trials done and a word about the best, or about what was priced before.
     """
@@ -70,6 +72,7 @@ class Options:
     gpu: str | None = None
     enqueue: tuple[Candidate, ...] = ()
     conditions: Mapping[str, str] = field(default_factory=dict)
+    rules: Sequence[Rule] = ()
     curate: bool = False
     progress: Callable[[float, str], None] | None = None
 
@@ -293,6 +296,9 @@ def search(
         wanted=rest.objectives,
         priced=pricing is not None,
     )
+    bound = bind(rest.rules, space)
+    if bound != space:
+        space, rest = bound, replace(rest, name=rest.name and f"{rest.name}, ruled")
     priced = Priced(pricing)
     name = chip.name if isinstance(chip, Chip) else chip or ""
     found = None
@@ -386,7 +392,7 @@ def _ledger(
         return
     names = tuple((wanted.name, wanted.goal) for wanted in objectives.wanted)
     name = options.name or space.name
-    with alone(options.storage, name):
+    with used(options.storage), alone(options.storage, name):
         yield OptunaLedger(options.storage, name, space, names, conditions)
 
 

@@ -157,7 +157,8 @@ def read_boxed(folder: Path, size: tuple[int, int]) -> Boxed:
             if right <= 0 or bottom <= 0 or left >= size[1] or top >= size[0]:
                 msg = f"{table}: the box {', '.join(map(str, box))} is outside its image {path.name!r}"
                 raise DataError(msg)
-            boxes[place, number] = torch.tensor([left, top, right, bottom])
+            # What lies beyond the edge nobody can see.
+            boxes[place, number] = torch.tensor([max(left, 0), max(top, 0), min(right, size[1]), min(bottom, size[0])])
     return Boxed(torch.stack([image for image, _ in pictures]), boxes)
 
 
