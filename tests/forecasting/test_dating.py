@@ -87,7 +87,7 @@ def test_the_frequency_is_told_from_dates_with_gaps(unit: str, times: list) -> N
             {"a": [dt.datetime(2024, 1, 1), dt.datetime(2024, 1, 1, 0, 15)]},
             "2024-01-01 00:15:00, and the finest steps are hours",
         ),
-        ({"a": days(2, 10)}, "no series has rows in two neighbouring periods of a daily calendar"),
+        ({"a": days(2, 10)}, "no series has rows in two neighbouring periods of the daily calendar"),
         ({"a": days(1), "b": days(1)}, "no series has two rows, so the frequency cannot be inferred; give freq"),
     ],
 )

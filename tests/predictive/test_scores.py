@@ -97,6 +97,22 @@ def test_sql_is_twice_the_scaled_loss_of_utilsforecast() -> None:
     assert scores.sql(ACTUAL, median, (0.5,), scale) == pytest.approx(scores.mase(ACTUAL, median[..., 0], scale))
 
 
+def test_missing_steps_are_pooled_as_fev_pools_them() -> None:
+    """`np.mean(arr[np.isfinite(arr)])` of errors over scales, for MASE and SQL alike; a scale of zero is left out."""
+    gappy = np.where(RNG.random(ACTUAL.shape) < 0.4, np.nan, ACTUAL)
+    scale = np.array([1.0, 2.0, 0.5, 4.0, 3.0, 0.0])
+
+    def fev(loss: np.ndarray) -> float:
+        relative = (loss[:5] / scale[:5, None]).ravel()
+        return float(np.mean(relative[np.isfinite(relative)]))
+
+    median, levels = QUANTILES[..., 4], np.array(DECILES)
+    assert scores.mase(gappy, median, scale) == pytest.approx(fev(np.abs(gappy - median)))
+    over = gappy[..., None] <= QUANTILES
+    loss = 2 * np.abs((gappy[..., None] - QUANTILES) * (over - levels))
+    assert scores.sql(gappy, QUANTILES, DECILES, scale) == pytest.approx(fev(loss.mean(axis=2)))
+
+
 def test_the_scale_of_mase_by_hand() -> None:
     history = np.array([[1, 3, np.nan, 4, 9], [np.nan, np.nan, np.nan, np.nan, 2], [5, 5, 5, 5, 5]])
     # Changes known: 1 -> 3 and 4 -> 9, so (2 + 5) / 2; none; all nothing. A season of 3: 1 -> 4 and 3 -> 9.

@@ -119,7 +119,7 @@ class Encoding:
                 # A text that never takes the value has others in this role, or, without any value, itself.
                 others = [other for other in columns if text is not None and text in {other, panel.text_of(other)}]
                 if name not in columns and not others:
-                    msg = f"the network learned with the {role} covariate {name!r}, which this panel does not have"
+                    msg = f"what was learned needs the {role} covariate {name!r}, which this panel does not have"
                     raise ArgumentError(msg)
 
     def scaled(self, name: str, values: np.ndarray, centre: float, spread: float) -> np.ndarray:

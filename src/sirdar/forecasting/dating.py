@@ -157,7 +157,7 @@ def _refuse_irregular(rows: _Rows, own: Frequency, where: str) -> None:
     if steps.min() > 1:
         near = int(np.argmin(steps))
         msg = (
-            f"{where}no series has rows in two neighbouring periods of a {own.name} calendar: at the nearest, "
+            f"{where}no series has rows in two neighbouring periods of the {own.name} calendar: at the nearest, "
             f"{rows.step(int(index[near]))}; give freq"
         )
         raise DataError(msg)

@@ -18,6 +18,7 @@ from sirdar.forecasting.covariates import Encoding, calendar_features, carried, 
 from sirdar.forecasting.holidays import holiday_features
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.words import Words
+from sirdar.predictive import Frequency
 
 # unit: (lags, windows, cycles); a cycle that is longer than a month joins only when it was seen twice
 _SHAPES = {
@@ -200,7 +201,8 @@ class Features:
     def require(self, panel: Panel) -> None:
         """Raises ArgumentError when the panel is of another frequency, or lacks a covariate."""
         if panel.frequency.unit != self.unit:
-            msg = f"the features were learned from {self.unit!r} steps, but the panel has {panel.frequency.unit!r}"
+            learned = Frequency(self.unit).name
+            msg = f"the features were learned from {learned} demand, but the panel is {panel.frequency.name}"
             raise ArgumentError(msg)
         self.encoding.require(panel)
 

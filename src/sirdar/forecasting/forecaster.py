@@ -33,3 +33,12 @@ class Forecaster(Protocol):
     def load(cls, path: str | Path) -> "Forecaster":
         """Reads what `save` wrote: JSON and safetensors, nothing executable."""
         ...
+
+
+@runtime_checkable
+class Updating(Protocol):
+    """A forecaster that can go on from what it has learned."""
+
+    def update(self, panel: Panel) -> "Forecaster":
+        """Learns from new data and answers itself."""
+        ...

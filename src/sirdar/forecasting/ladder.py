@@ -31,7 +31,8 @@ DEFAULTS = ("seasonal-naive", "auto-ets", "theta", "tsb", "croston", "mq-cnn")
 
 
 def check_names(names: Sequence[str]) -> list[str]:
-    """The names without repeats, or an ArgumentError that lists the known ones."""
+    """The names without repeats, or an ArgumentError that lists the known ones; a single name may stand alone."""
+    names = [names] if isinstance(names, str) else names
     for name in names:
         if name not in RUNGS:
             msg = f"unknown model {name!r}; known are {', '.join(RUNGS)}.{nearest(name, RUNGS)}"

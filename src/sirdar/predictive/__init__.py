@@ -18,9 +18,11 @@ from sirdar.predictive.m4 import smape as smape
 from sirdar.predictive.revision import Revision as Revision
 from sirdar.predictive.revision import excess_volatility as excess_volatility
 from sirdar.predictive.revision import revisions_of as revisions_of
+from sirdar.predictive.scores import closed_coverage as closed_coverage
 from sirdar.predictive.scores import coverage as coverage
 from sirdar.predictive.scores import crossing_rate as crossing_rate
 from sirdar.predictive.scores import mase as mase
 from sirdar.predictive.scores import pinball as pinball
+from sirdar.predictive.scores import seasonal_scale as seasonal_scale
 from sirdar.predictive.scores import sql as sql
 from sirdar.predictive.scores import wql as wql

@@ -18,7 +18,11 @@ DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 def require_levels(levels: Sequence[float]) -> tuple[float, ...]:
     """The levels as plain numbers, or an `ArgumentError` when they do not rise within (0, 1)."""
-    plain = tuple(float(level) for level in levels)
+    try:
+        plain = tuple(float(level) for level in levels)
+    except (TypeError, ValueError):
+        msg = f"levels must be numbers that rise within (0, 1), got {levels!r}"
+        raise ArgumentError(msg) from None
     rising = all(a < b for a, b in pairwise(plain))
     if not plain or not rising or not (plain[0] > 0 and plain[-1] < 1):
         msg = f"levels must rise within (0, 1), got {plain}"

@@ -45,29 +45,28 @@ def seasonal_scale(history: Float[np.ndarray, "series time"], season: int) -> Fl
 
 
 def scaled_mean(loss: Actual, actual: Actual, scale: Float[np.ndarray, " series"]) -> float:
-    """Mean loss of each series over its observed steps, divided by its scale, then the mean over series.
+    """Mean over the observed steps of all series of the loss over the series' scale.
 
-    Series whose scale is 0 or unknown, or of which nothing was observed, are left out; NaN when none remains.
+    Series whose scale is 0 or unknown are left out; NaN when nothing remains.
     """
-    known = np.isfinite(actual)
-    count = known.sum(axis=1)
-    usable = (count > 0) & np.isfinite(scale) & (scale > 0)
-    if not usable.any():
-        return float("nan")
-    mean = np.where(known, loss, 0).sum(axis=1)[usable] / count[usable]
-    return float((mean / scale[usable]).mean())
+    usable = np.isfinite(scale) & (scale > 0)
+    known = np.isfinite(actual[usable])
+    relative = loss[usable] / scale[usable, None]
+    return float(relative[known].mean()) if known.any() else float("nan")
 
 
 def mase(actual: Actual, median: Actual, scale: Float[np.ndarray, " series"]) -> float:
-    """Mean absolute scaled error, averaged over series; those whose scale is 0 or unknown are left out."""
+    """Mean absolute scaled error over the observed steps of all series, as fev has it (Shchur et al. 2025).
+
+    Series whose scale is 0 or unknown are left out; fev takes 1 for one that is unknown.
+    """
     return scaled_mean(np.abs(actual - median), actual, scale)
 
 
 def sql(actual: Actual, quantiles: Quantiles, levels: Sequence[float], scale: Float[np.ndarray, " series"]) -> float:
     """Scaled quantile loss of fev (Shchur et al. 2025): ``2 pinball / scale``, mean over levels, steps and series.
 
-    With the median as the only level this is `mase`. fev pools the steps of all series; here every series counts once,
-    which differs only where steps are missing. Give `seasonal_scale` as the scale.
+    With the median as the only level this is `mase`. Give `seasonal_scale` as the scale.
     """
     return scaled_mean(2 * pinball(actual, quantiles, levels).mean(axis=2), actual, scale)
 

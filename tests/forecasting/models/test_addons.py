@@ -43,6 +43,26 @@ def test_a_planned_price_cut_raises_the_forecast() -> None:
     np.testing.assert_allclose(median[cut].mean() / median[~cut].mean(), 0.7**-3, rtol=0.15)
 
 
+def test_a_rivals_planned_price_cut_lowers_the_forecast(tmp_path) -> None:  # noqa: ANN001
+    """Demand follows the rival's price with an elasticity of 2, and there is no other price."""
+    rng = np.random.default_rng(0)
+    cut = rng.random((30, 90)) < 0.2
+    panel = panel_of(rng.poisson(40 * np.where(cut, 0.7, 1.0) ** 2.0), history=[80] * 30)
+    panel = replace(panel, future={"rival": np.where(cut, 1.4, 2.0).astype(np.float32).ravel()})
+    model = AddOns(5, cross=["rival"]).fit(panel)
+    median = model.predict(panel).median()
+    ahead = panel.tail(panel.future["rival"], 0, ahead=5) < 1.5
+    np.testing.assert_allclose(median[ahead].mean() / median[~ahead].mean(), 0.7**2, rtol=0.15)
+    model.save(tmp_path / "model")
+    assert np.array_equal(AddOns.load(tmp_path / "model").predict(panel).median(), median)
+
+
+def test_another_calendar_is_refused() -> None:
+    model = AddOns(2, components=()).fit(panel_of([[1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10]], unit="W"))
+    with pytest.raises(ArgumentError, match="these AddOns learned weekly demand, but the panel is monthly"):
+        model.predict(panel_of([[1.0, 2, 3]], unit="M"))
+
+
 def test_saved_with_all_components_it_forecasts_the_same(tmp_path) -> None:  # noqa: ANN001
     panel = priced()
     model = AddOns(5).fit(panel)

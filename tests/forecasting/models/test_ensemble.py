@@ -10,6 +10,7 @@ import pytest
 from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.forecasting.models.ensemble import Ensemble, average
 from sirdar.forecasting.models.mqcnn import MQCNN
+from sirdar.forecasting.models.sqrf import SparseQuantileForest
 from sirdar.forecasting.models.textbook import Textbook
 from sirdar.predictive import Forecast, Frequency
 from sirdar.testing.forecasters import NullForecaster, example_panel
@@ -78,6 +79,24 @@ def test_a_member_that_could_not_be_loaded_is_not_stored(tmp_path: Path) -> None
     with pytest.raises(UnsupportedError, match="member 'null' is a NullForecaster, which an ensemble cannot store"):
         Ensemble({"null": NullForecaster(2)}).save(tmp_path / "saved")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_update_brings_every_member_up_to_new_data() -> None:
+    panel = example_panel()
+    network, trees = MQCNN(3, steps=2, width=8), SparseQuantileForest(3)
+    model = Ensemble({"network": network, "forest": trees, "theta": Textbook(3, "theta"), "null": NullForecaster(3)})
+    model.fit(panel.cut(4))
+    assert network.learned is not None
+    before, forest = [weight.detach().clone() for weight in network.learned.network.parameters()], trees.forest.arrays
+    assert model.update(panel) is model
+    moved = [
+        (new.detach() - old).abs().max().item()
+        for new, old in zip(network.learned.network.parameters(), before, strict=True)
+    ]
+    assert 0 < max(moved) < 0.1  # goes on from where it was
+    fresh = SparseQuantileForest(3).fit(panel)
+    assert all(np.array_equal(trees.forest.arrays[name], array) for name, array in fresh.forest.arrays.items())
+    assert any(not np.array_equal(trees.forest.arrays[name], array) for name, array in forest.items())
 
 
 def test_members_must_agree() -> None:

@@ -250,5 +250,5 @@ def test_errors() -> None:
     with pytest.raises(ArgumentError, match="horizon must be a positive integer, got 0"):
         small(0)
     daily = replace(panel, frequency=replace(panel.frequency, unit="D"))
-    with pytest.raises(ArgumentError, match="learned from 'W' steps, but the panel has 'D'"):
+    with pytest.raises(ArgumentError, match="learned from weekly demand, but the panel is daily"):
         small().fit(panel).predict(daily)

@@ -178,6 +178,15 @@ def test_it_is_stored_with_its_reasons(tmp_path: Path) -> None:
         Textbook.load(tmp_path / "ladder")
 
 
+def test_an_update_keeps_the_choice() -> None:
+    panel = noisy()
+    model = Ladder(3, ["tsb", "theta"]).fit(panel.cut(3))
+    weights = dict(model.weights)
+    assert model.update(panel) is model
+    assert model.weights == weights
+    assert np.isfinite(model.predict(panel).values).all()
+
+
 def test_progress_rises_to_one() -> None:
     told: list[float] = []
     Ladder(3, ["tsb", "theta"], progress=told.append).fit(noisy())
@@ -196,6 +205,7 @@ def test_wrong_arguments_are_refused_in_a_sentence() -> None:
         Ladder(3, ["theta", "ladder"])
     with pytest.raises(ArgumentError, match="unknown model 'thet'"):
         Ladder(3, ["thet"])
+    assert Ladder(3, "theta").rungs == ("theta",)
     with pytest.raises(ArgumentError, match="windows must be a positive integer, got 0"):
         Ladder(3, windows=0)
     with pytest.raises(ArgumentError, match="has not learned anything yet"):

@@ -24,7 +24,7 @@ from sirdar.forecasting.addons.state import pack, unpack
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.textbook import Textbook
 from sirdar.forecasting.panel import Panel
-from sirdar.predictive import DECILES, Forecast
+from sirdar.predictive import DECILES, Forecast, Frequency
 from sirdar.predictive.forecast import require_levels
 
 COMPONENTS = ("season", "price")
@@ -60,12 +60,14 @@ class AddOns:
         levels: quantile levels.
         components: of "season" and "price", those to try; one is kept where it lowered the error at past origins.
         promotions: covariates that are flags of promotion or event; those that are always 0 or 1 when None.
+        cross: covariates that are rivals' prices.
+        market: statics that series must share to be rivals of each other, see `addons.elasticity.PriceElasticity`.
         category: text static within which price effects are pooled; the coarsest one that series share when None.
         conformal: whether quantiles carry the split-conformal guarantee, see `addons.distribution`.
         origins: past origins whose errors are used.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each a keyword of its own
         self,
         horizon: int,
         around: str | Forecaster = "theta",
@@ -73,20 +75,24 @@ class AddOns:
         levels: Sequence[float] = DECILES,
         components: Sequence[str] = COMPONENTS,
         promotions: Sequence[str] | None = None,
+        cross: Sequence[str] = (),
+        market: Sequence[str] = (),
         category: str | None = None,
         conformal: bool = False,
         origins: int = 3,
     ) -> None:
         self.horizon = require_positive_integer(horizon, "horizon")
         self.levels = require_levels(levels)
-        unknown = set(components) - set(COMPONENTS)
+        components = (components,) if isinstance(components, str) else components
+        unknown = sorted(set(components) - set(COMPONENTS))
         if unknown:
-            msg = f"components must be of {', '.join(COMPONENTS)}, got {sorted(unknown)[0]!r}"
+            msg = f"components must be of {', '.join(COMPONENTS)}, got {unknown[0]!r}"
             raise ArgumentError(msg)
         self._named = around if isinstance(around, str) else None
         self.around = _point_forecaster(around, horizon, seasonal="season" not in components)
         self.components, self.category, self.conformal = tuple(components), category, conformal
         self.promotions = None if promotions is None else tuple(promotions)
+        self.cross, self.market = tuple(cross), tuple(market)
         self.origins = require_positive_integer(origins, "origins")
         self.kept: tuple[str, ...] = ()  # components that were worth it
         self._effects = _Effects(None, None)
@@ -95,7 +101,7 @@ class AddOns:
         self._groups: tuple[str, list[str]] | None = None
         self._whole = False  # whether all demand learned from was of whole numbers
         self._counts = False  # whether none of it was negative
-        self._learned = False
+        self._unit = ""  # of the calendar learned from; empty for none yet
 
     @property
     def elasticity(self) -> PriceElasticity | None:
@@ -125,12 +131,20 @@ class AddOns:
         self.around.fit(adjusted(panel, effect))
         self._lookalikes = LookAlikes(self.horizon, self.levels).fit(panel)
         self._whole = panel.whole
-        self._learned = True
+        self._unit = panel.frequency.unit
         return self
+
+    def update(self, panel: Panel) -> "AddOns":
+        """The same as `fit`: seasons, prices and errors are learned anew in little time, and from all that is known."""
+        return self.fit(panel)
 
     def predict(self, panel: Panel) -> Forecast:
         """Quantiles after each series' history; of those without any, what their look-alikes sold at first."""
         self._require_learned()
+        if panel.frequency.unit != self._unit:
+            learned = Frequency(self._unit).name
+            msg = f"these AddOns learned {learned} demand, but the panel is {panel.frequency.name}"
+            raise ArgumentError(msg)
         known = panel.observations() > 0
         floor = 0.0 if self._counts else -np.inf
         values = np.zeros((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
@@ -159,7 +173,7 @@ class AddOns:
             raise UnsupportedError(msg)
         self._require_learned()
         tensors: dict[str, torch.Tensor] = {}
-        names = ("components", "promotions", "category", "conformal", "origins")
+        names = ("components", "promotions", "cross", "market", "category", "conformal", "origins")
         season, price = self._effects.season, self._effects.price
         learned = {
             "season": None if season is None else season.state(),
@@ -178,6 +192,7 @@ class AddOns:
             "groups": self._groups,
             "whole": self._whole,
             "counts": self._counts,
+            "unit": self._unit,
             "learned": pack(learned, tensors, "learned"),
         }
         storage.write(Path(path), config, tensors)
@@ -201,11 +216,11 @@ class AddOns:
             model._engine = DistributionEngine.from_state(learned["engine"])
             model._lookalikes = LookAlikes.from_state(learned["lookalikes"])
             model._whole, model._counts = config["whole"], config.get("counts", True)
-            model._learned = True
+            model._unit = config["unit"]
             return model
 
     def _require_learned(self) -> None:
-        if not self._learned:
+        if not self._unit:
             msg = "these AddOns have not learned anything yet: call fit(panel) first"
             raise ArgumentError(msg)
 
@@ -215,7 +230,7 @@ class AddOns:
         if "price" not in names:
             return _Effects(season, None)
         category = self.category or next(iter(shared_statics(panel)), None)
-        price = PriceElasticity(promotions=self._flags(panel), category=category)
+        price = PriceElasticity(cross=self.cross, promotions=self._flags(panel), market=self.market, category=category)
         return _Effects(season, price.fit(panel, None if season is None else season.effect(panel, longest(panel))))
 
     def _flags(self, panel: Panel) -> tuple[str, ...]:
@@ -239,7 +254,11 @@ class AddOns:
             if "season" in self.components:
                 options.append(("season",))
             # A logarithm knows nothing below zero; a ratio of sums bears some returns among sales.
-            if "price" in self.components and self._counts and (panel.price is not None or self._flags(panel)):
+            if (
+                "price" in self.components
+                and self._counts
+                and (panel.price is not None or self.cross or self._flags(panel))
+            ):
                 options.append((*options[-1], "price"))
         pasts = [panel.cut(steps) for steps in _cuts(panel, self.horizon, self.origins)]
         pasts = [past.select(past.observations() > 0) for past in pasts]

@@ -8,7 +8,7 @@ import numpy as np
 
 from sirdar.errors import ArgumentError, DataError, UnsupportedError
 from sirdar.forecasting import ladder, storage
-from sirdar.forecasting.forecaster import Forecaster
+from sirdar.forecasting.forecaster import Forecaster, Updating
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive import Forecast
 
@@ -82,6 +82,12 @@ class Ensemble:
         """Fits every member."""
         for member in self.members.values():
             member.fit(panel)
+        return self
+
+    def update(self, panel: Panel) -> "Ensemble":
+        """Brings every member up to new data: networks go on, what has no `update` is fitted anew."""
+        for member in self.members.values():
+            (member.update if isinstance(member, Updating) else member.fit)(panel)
         return self
 
     def predict(self, panel: Panel) -> Forecast:

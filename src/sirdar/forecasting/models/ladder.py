@@ -97,6 +97,11 @@ class Ladder:
         self._tell(1.0)
         return self
 
+    def update(self, panel: Panel) -> "Ladder":
+        """Brings the chosen rungs up to new data, see `Ensemble.update`; which they are, and their weights, stays."""
+        self._fitted().update(panel)
+        return self
+
     def predict(self, panel: Panel) -> Forecast:
         """The weighted mean of the chosen rungs' quantiles."""
         return self._fitted().predict(panel)

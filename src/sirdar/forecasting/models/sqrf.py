@@ -80,6 +80,10 @@ class SparseQuantileForest:
         self.forest.fit(rows.matrix, scaled, guide=ranks(scaled), progress=self.progress)
         return self
 
+    def update(self, panel: Panel) -> "SparseQuantileForest":
+        """The same as `fit`: trees are grown anew, which takes seconds, since new rows would move their splits."""
+        return self.fit(panel)
+
     def predict(self, panel: Panel) -> Forecast:
         """Quantiles after each series' history; a series without history gets the forecast of a new product.
 

@@ -92,6 +92,10 @@ class Textbook:
         self.learned = Learned.of(panel)
         return self
 
+    def update(self, panel: Panel) -> "Textbook":
+        """The same as `fit`: there is nothing to go on from."""
+        return self.fit(panel)
+
     def predict(self, panel: Panel) -> Forecast:
         """Quantiles after each series' history.
 
