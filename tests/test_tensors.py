@@ -22,7 +22,7 @@ def test_tensors_and_facts_come_back(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_or_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file.part").mkdir()  # in the way of the file, as a full disk is
+    (tmp_path / "file").mkdir()  # in the way of the file, as a full disk is
     with pytest.raises(OutputError, match=r"file: cannot be written \(.*directory"):
         write_tensors(tmp_path / "file", {}, {})
     (tmp_path / "torn").write_bytes(b"12345")

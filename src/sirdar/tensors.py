@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sirdar.errors import DataError, OutputError
+from sirdar.placing import placed
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -24,12 +25,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     Raises:
         OutputError: the file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        save_file(whole, part, {"facts": json.dumps(facts)})
-        part.replace(path)
+        with placed(path) as part:
+            save_file(whole, part, {"facts": json.dumps(facts)})
     except (OSError, SafetensorError) as error:
         msg = f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})"
         raise OutputError(msg) from error

@@ -178,7 +178,7 @@ def test_a_person_binds_a_search_and_says_what_is_tried_first(
     assert trials[0]["origin"] == "enqueued"
     assert {trial["candidate"]["part0"] for trial in trials} == {3}
     assert 4 not in {trial["candidate"]["part1"] for trial in trials}
-    (tmp_path / "first.json").write_text(json.dumps({**first, "part1": [4]}))
+    (tmp_path / "first.json").write_text(json.dumps({**first, "part1": "four"}))
     assert sirdar(monkeypatch, *words, *told) == 2
     assert "choice 'part1' must be one of" in capsys.readouterr().err
 

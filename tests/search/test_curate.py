@@ -171,3 +171,9 @@ def test_wrong_arguments_are_refused() -> None:
         curate_priced(SPACE, price, endings=(".depth",))
     with pytest.raises(ArgumentError, match="probe 'conv' is not known"):
         probe("conv", 3)
+
+
+@pytest.mark.parametrize("grain", [1, 2, 3, 4, 6, 8, 16])
+@pytest.mark.parametrize("overhead", [0.0, 5.0, 50.0, 300.0])
+def test_a_staircase_without_noise_shows_its_grain_whatever_stands_below_it(grain: int, overhead: float) -> None:
+    assert measure_granule([overhead + -(-width // grain) for width in range(1, 289)]).size == grain

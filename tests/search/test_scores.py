@@ -56,6 +56,53 @@ def test_work_is_counted_as_the_layers_do_it() -> None:
     assert seen.codes.shape == (8, 8 * 49)
 
 
+def test_work_of_attention_and_of_other_convolutions_counts() -> None:
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.leave = nn.Linear(8, 16), nn.Linear(16, 3)
+            self.attend = nn.MultiheadAttention(16, 4, batch_first=True)
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            hidden = self.enter(tokens)
+            return self.leave(self.attend(hidden, hidden, hidden)[0])
+
+    # five tokens: two maps, four projections of 16 x 16, and twice 5 x 5 x 16 of attention
+    work = 5 * (8 * 16 + 16 * 3 + 4 * 16 * 16) + 2 * 5 * 5 * 16
+    assert observe(Attending(), torch.randn(4, 5, 8), 0).macs == work
+    solid = nn.Conv3d(2, 4, 3, padding=1, bias=False)
+    assert observe(solid, torch.randn(2, 2, 4, 4, 4), 0).macs == 4 * 2 * 27 * 64
+    turned = nn.ConvTranspose2d(2, 4, 2, stride=2, bias=False)
+    assert observe(turned, torch.randn(2, 2, 3, 3), 0).macs == 2 * 4 * 4 * 9
+
+
+def test_what_cannot_be_scored_is_told() -> None:
+    class Named(nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+            return {"logits": super().forward(inputs)}
+
+    with pytest.raises(ArgumentError, match="network that puts out tensors, got dict"):
+        score(Named(3, 2), torch.randn(4, 3))
+    with pytest.raises(ArgumentError, match="need a batch of inputs, got none"):
+        score(nn.Linear(3, 2), torch.randn(0, 3))
+    flat = score(nn.Sequential(nn.Linear(8, 1), nn.Flatten(0)), torch.randn(8, 8))  # one number for each input
+    assert math.isfinite(flat["operations"])
+
+
+def test_a_network_that_answers_nothing_ranks_below_one_that_does() -> None:
+    class Scaled(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.layer, self.factor = nn.Linear(8, 4), factor
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.layer(inputs) * self.factor
+
+    rows = [score(Scaled(factor), torch.randn(8, 8)) for factor in (1.0, math.nan)]
+    sound, broken = combined(rows)
+    assert broken < sound
+
+
 def test_regions_are_the_log_determinant_of_shared_codes() -> None:
     network = nn.Sequential(nn.Flatten(), nn.ReLU())
     seen = observe(network, inputs(4), 0)

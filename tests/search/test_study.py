@@ -363,3 +363,31 @@ def test_a_wish_that_is_made_twice_is_trained_once() -> None:
     task, wish = ToyTask(), TOY.largest()
     search(TOY, task, trials=3, options=Options(cost=toy_cost, enqueue=(wish, wish)))
     assert task.trained.count(wish) == 1
+
+
+def test_a_candidate_that_cannot_be_priced_is_not_trained_and_ends_nothing() -> None:
+    task = ToyTask()
+
+    def cost(candidate: Candidate) -> Cost:
+        if candidate["part0"] == 3:
+            msg = "cannot compile"
+            raise ValueError(msg)
+        return toy_cost(candidate)
+
+    for limits in ({"latency_s": 1.0}, None):
+        study = search(TOY, task, limits=limits, strategy="random", trials=12, options=Options(cost=cost))
+        broken = [trial for trial in study.trials if trial.candidate["part0"] == 3]
+        assert all(trial.state == "failed" for trial in broken)
+        assert all(trial.note == "it cannot be priced: ValueError: cannot compile" for trial in broken)
+        assert study.best.candidate["part0"] != 3
+    assert broken  # without a limit they are proposed
+    assert all(candidate["part0"] != 3 for candidate in task.trained)
+
+
+def test_a_chip_that_prices_nothing_ends_the_search() -> None:
+    def cost(_: Candidate) -> Cost:
+        msg = "no such chip"
+        raise ValueError(msg)
+
+    with pytest.raises(ValueError, match="no such chip"):
+        search(TOY, ToyTask(), limits={"latency_s": 1.0}, options=Options(cost=cost))

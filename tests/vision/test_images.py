@@ -2,6 +2,7 @@
 """Folders written by Pillow come back as they were; whatever is wrong with one is said in a sentence."""
 
 import io
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,33 @@ def test_hidden_files_and_folders_are_none_of_the_data(tmp_path: Path) -> None:
     (tmp_path / "cat" / "._0.png").write_bytes(b"\0\5\x16\7")  # a Mac's note on the file of that name
     data = read_labelled(tmp_path, (8, 12))
     assert (data.classes, data.labels.tolist()) == (("cat", "dog"), [0, 1])
+
+
+def test_what_lets_light_through_stands_before_white(tmp_path: Path) -> None:
+    pixels = np.full((8, 12, 4), (10, 200, 30, 255), np.uint8)
+    pixels[:, 6:, 3] = 0  # whatever colour hides there
+    for name in ("cat", "dog"):
+        _png(tmp_path / name / "0.png", pixels)
+    Image.fromarray(pixels[..., :3]).quantize(2).save(tmp_path / "dog" / "1.gif", transparency=0)
+    image = read_labelled(tmp_path, (8, 12)).images[0]
+    assert image[:, 0, 0].tolist() == [10, 200, 30]
+    assert image[:, 0, 6].tolist() == [255, 255, 255]
+
+
+def test_images_of_a_class_lie_in_its_folder_alone(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        _png(tmp_path / name / "0.png", _picture(0))
+    Image.fromarray(_picture(1)).save(tmp_path / "dog" / "1.TIF")
+    assert read_labelled(tmp_path, (8, 12)).labels.tolist() == [0, 1, 1]
+    _png(tmp_path / "dog" / "more" / "2.png", _picture(2))
+    with pytest.raises(DataError, match="more: is a folder where images are expected; put them into .*dog itself"):
+        read_labelled(tmp_path, (8, 12))
+
+
+def test_a_name_may_be_written_with_another_accent(tmp_path: Path) -> None:
+    _png(tmp_path / "images" / unicodedata.normalize("NFD", "é.png"), _picture(0, 20, 40))
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\né.png,4,2,20,10\n")
+    assert read_boxed(tmp_path, (20, 40)).boxes.tolist() == [[[4, 2, 20, 10]]]
 
 
 def test_boxes_are_scaled_with_their_images(tmp_path: Path) -> None:

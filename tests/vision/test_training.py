@@ -141,7 +141,7 @@ def test_weights_come_back_with_their_facts(tmp_path: Path) -> None:
 
 
 def test_weights_that_cannot_be_written_are_named(tmp_path: Path) -> None:
-    (tmp_path / "net.safetensors.part").mkdir()  # in the way of the file, as a full disk is
+    (tmp_path / "net.safetensors").mkdir()  # in the way of the file, as a full disk is
     with pytest.raises(OutputError, match=r"net\.safetensors: cannot be written \(.*directory"):
         save_network(tmp_path / "net.safetensors", _network(), {})
 

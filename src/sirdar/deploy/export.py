@@ -2,8 +2,6 @@
 """A module as a `.pt2` or ONNX file, checked against the module before it gets its name."""
 
 import contextlib
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from sirdar.errors import OutputError, UnsupportedError
+from sirdar.errors import UnsupportedError
+from sirdar.placing import placed
 
 TOLERANCE = 1e-4  # largest difference, relative to the largest value (or to 1, where all are smaller)
 _OPSET = 18
@@ -79,11 +78,11 @@ def _checked(
 ) -> None:
     """Write under a temporary name, compare, rename."""
     title = type(module).__name__
-    with _part(path, suffix) as part, _evaluating(module), torch.no_grad(), warnings.catch_warnings():
+    with placed(path, suffix) as part, _evaluating(module), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own deprecations
         expected = _flat(module(*given))
         try:
-            found = write(part)()
+            found = write(str(part))()
         except OSError:
             raise
         except Exception as error:  # exporters raise a dozen unrelated types
@@ -91,7 +90,6 @@ def _checked(
             msg = f"{title} cannot be exported as {suffix[1:]}: {reason}"
             raise UnsupportedError(msg) from error
         _compare(found, expected, f"{title} as {suffix[1:]}")
-        Path(part).replace(path)
 
 
 def _compare(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], what: str) -> None:
@@ -112,22 +110,6 @@ def _flat(output: object) -> tuple[Tensor, ...]:
     """All tensors that a module puts out, in order."""
     leaves, _ = _pytree.tree_flatten(output)
     return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
-
-
-@contextlib.contextmanager
-def _part(path: Path, suffix: str) -> Iterator[str]:
-    """A temporary file beside the target, gone in the end unless it was renamed."""
-    part: str | None = None
-    try:
-        handle, part = tempfile.mkstemp(suffix=f".part{suffix}", dir=path.absolute().parent)
-        os.close(handle)
-        yield part
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror})"
-        raise OutputError(msg) from error
-    finally:
-        if part is not None:
-            Path(part).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,6 @@
 """A trained network as an ONNX file, checked against torch before it is handed over."""
 
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sirdar.errors import OutputError, UnsupportedError
+from sirdar.errors import UnsupportedError
+from sirdar.placing import placed
 
 NAMES = ("demand", "observed", "past", "known", "static")
 TOLERANCE = 1e-4  # of onnxruntime against torch, relative to the largest quantile
@@ -42,19 +41,13 @@ def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path, names
     used = [index for index, tensor in enumerate(example) if tensor.numel()]
     wrapped = _Fed(module, used, [tuple(tensor.shape[1:]) for tensor in example])
     fed = tuple(example[index] for index in used)
-    try:
-        handle, part = tempfile.mkstemp(suffix=".part", dir=path.absolute().parent)
-        os.close(handle)
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror})"
-        raise OutputError(msg) from error
-    try:
+    with placed(path) as part:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")  # the exporter's own deprecations
             torch.onnx.export(
                 wrapped.eval(),
                 fed,
-                part,
+                str(part),
                 input_names=[names[index] for index in used],
                 output_names=["quantiles"],
                 dynamic_shapes=(tuple({0: torch.export.Dim("batch")} for _ in used),),
@@ -62,7 +55,7 @@ def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path, names
                 external_data=False,
                 verbose=False,
             )
-        session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(part), providers=["CPUExecutionProvider"])
         inputs = {names[index]: tensor.numpy() for index, tensor in zip(used, fed, strict=True)}
         found = np.asarray(session.run(None, inputs)[0])
         with torch.inference_mode():
@@ -71,12 +64,6 @@ def write_onnx(module: nn.Module, example: tuple[Tensor, ...], path: Path, names
         if not worst <= TOLERANCE:
             msg = f"the ONNX file differs from torch by {worst:.2g} of the largest quantile, more than {TOLERANCE:g}"
             raise UnsupportedError(msg)
-        Path(part).replace(path)
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror})"
-        raise OutputError(msg) from error
-    finally:
-        Path(part).unlink(missing_ok=True)
 
 
 @contextmanager

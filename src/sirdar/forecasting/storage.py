@@ -37,6 +37,7 @@ def write(path: Path, config: dict[str, Any], weights: dict[str, torch.Tensor]) 
         part.mkdir(parents=True)
         (part / "config.json").write_text(json.dumps(config, default=_plain, indent=1) + "\n")
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, part / "weights.safetensors")
+        (part / "weights.safetensors").chmod((part / "config.json").stat().st_mode)  # not private
         shutil.rmtree(path, ignore_errors=True)
         part.rename(path)
     except (OSError, SafetensorError) as error:

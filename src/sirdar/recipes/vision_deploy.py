@@ -3,8 +3,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sirdar.deploy.capture import quiet
-from sirdar.errors import OutputError, UnsupportedError
+from sirdar.errors import UnsupportedError
+from sirdar.placing import placed
 from sirdar.recipes.vision_product import Data, Product, ProductTask
 from sirdar.search.space import Candidate
 from sirdar.search.study import Study
@@ -158,13 +157,10 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
         OutputError: the file cannot be written.
     """
     onnxruntime = require_onnx()
-    part: str | None = None
-    try:
-        handle, part = tempfile.mkstemp(suffix=".part", dir=path.absolute().parent)
-        os.close(handle)
+    with placed(path) as part:
         with quiet():
-            torch.onnx.export(network, (example,), part, dynamo=True, external_data=False, verbose=False)
-        session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
+            torch.onnx.export(network, (example,), str(part), dynamo=True, external_data=False, verbose=False)
+        session = onnxruntime.InferenceSession(str(part), providers=["CPUExecutionProvider"])
         found = session.run(None, {session.get_inputs()[0].name: example.numpy()})
         with torch.inference_mode():
             wanted = _outputs(network(example))
@@ -173,13 +169,6 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
             if not worst <= TOLERANCE:
                 msg = f"the ONNX file differs from torch by {worst:.2g} of the largest output, more than {TOLERANCE:g}"
                 raise UnsupportedError(msg)
-        Path(part).replace(path)
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror})"
-        raise OutputError(msg) from error
-    finally:
-        if part is not None:
-            Path(part).unlink(missing_ok=True)
 
 
 def _outputs(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -187,10 +176,5 @@ def _outputs(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _write_json(path: Path, content: dict[str, object]) -> None:
-    part = path.with_suffix(".part")
-    try:
+    with placed(path) as part:
         part.write_text(json.dumps(content, indent=1) + "\n")
-        part.replace(path)
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror})"
-        raise OutputError(msg) from error

@@ -29,6 +29,7 @@ WIDTHS = (".channels", ".width", ".deep", "multiplier")
 """What names of choices that make layers wider end with."""
 PROBES = ("standard", "pointwise", "depthwise", "dense")
 _EXCESS = 0.5  # of the rise of latency that must come at the edges of the grain beyond what a slope has there
+_EQUAL = 0.4  # of neighbours: as many are equal only where there is no noise
 _WIDEST = 288  # the arrays of the catalogue take up to 128 channels at once, and two steps tell a grain from a bend
 
 
@@ -125,7 +126,7 @@ def _steady(latency_s: Float64[np.ndarray, " width"]) -> Float64[np.ndarray, " w
         return latency_s
     values = np.log(latency_s)
     deviation = float(np.median(np.abs(np.diff(values, 2)))) / (0.6745 * math.sqrt(6))  # both of normal noise
-    if deviation == 0:
+    if deviation == 0 or (np.diff(latency_s) == 0).mean() > _EQUAL:
         return latency_s
     price = 4 * deviation**2 * math.log(count)
     total, squares = (np.concatenate([[0.0], np.cumsum(row)]) for row in (values, values**2))

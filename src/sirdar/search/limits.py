@@ -34,7 +34,8 @@ def feasible_candidate(
     """
     if not objectives.limits:
         return space.smallest()
-    _require_known(objectives, priced.measures(space.smallest()))
+    few = (space.smallest, space.largest, lambda: space.sample(np.random.default_rng(seed)))
+    _require_known(objectives, next(filter(None, (priced.measures(made()) for made in few)), {}))
 
     def excess(candidate: Candidate) -> float:
         found = objectives.excess(priced.measures(candidate))

@@ -4,10 +4,15 @@
 from typing import final
 
 from sirdar.chips import Chip, Estimator, Roofline, load
+from sirdar.errors import SirdarError
 from sirdar.search.objectives import measures_of
 from sirdar.search.space import Candidate
 from sirdar.search.task import Pricing, Task
 from sirdar.units import Cost
+
+ERRORS = (RuntimeError, ArithmeticError, MemoryError, ValueError, SirdarError)
+"""What a candidate may fail with that is no mistake of the search's."""
+_MOST = 3  # candidates that cannot be priced before any that can
 
 
 @final
@@ -21,6 +26,7 @@ class Priced:
     def __init__(self, pricing: Pricing | None) -> None:
         self.pricing = pricing
         self._known: dict[Candidate, Cost] = {}
+        self._failures: dict[Candidate, str] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -32,8 +38,20 @@ class Priced:
         return self._known[candidate]
 
     def measures(self, candidate: Candidate) -> dict[str, float]:
-        """The known parts of the cost by name."""
-        return measures_of(self.cost(candidate))
+        """The known parts of the cost by name; none of a candidate that cannot be priced."""
+        if candidate in self._failures:
+            return {}
+        try:
+            return measures_of(self.cost(candidate))
+        except ERRORS as error:
+            if not self._known and len(self._failures) + 1 >= _MOST:
+                raise  # the chip, and not the candidates, is to blame
+            self._failures[candidate] = f"it cannot be priced: {type(error).__name__}: {error}"
+            return {}
+
+    def failure(self, candidate: Candidate) -> str:
+        """Why a candidate that was asked for could not be priced; empty where it could."""
+        return self._failures.get(candidate, "")
 
 
 def estimated(task: Task, chip: str | Chip, estimator: Estimator | None = None, dtype: str = "bf16") -> Pricing:

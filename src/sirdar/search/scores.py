@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from sirdar.errors import ArgumentError
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.LeakyReLU)
@@ -26,7 +29,7 @@ class Observation:
 
     Args:
         parameters: number of them.
-        macs: multiply-accumulates of convolutions and matrix products for one input.
+        macs: multiply-accumulates of convolutions, matrix products and attention for one input.
         blocks: features [sample, channel] and Jacobian gain of each block, in order of the network.
         codes: [batch, unit] signs before each activation, at most 4096 units of a layer.
         maps: smallest eigenvalue of the correlation of each layer's channels.
@@ -121,7 +124,13 @@ def observe(network: nn.Module, inputs: Tensor, seed: int) -> Observation:
             attribute `blocks` that it or a child has, without one along its direct children.
         inputs: a batch; random values will do.
         seed: of the random directions in which Jacobians are probed.
+
+    Raises:
+        ArgumentError: there are no inputs, or something else than tensors comes out.
     """
+    if not len(inputs):
+        msg = "zero-shot scores need a batch of inputs, got none"
+        raise ArgumentError(msg)
     mode = network.training
     network.train()
     owned = (getattr(part, "blocks", None) for part in (network, *network.children()))
@@ -131,19 +140,25 @@ def observe(network: nn.Module, inputs: Tensor, seed: int) -> Observation:
     hooks = [module.register_forward_hook(watch.layer) for module in network.modules() if isinstance(module, _LAYERS)]
     hooks += [m.register_forward_pre_hook(watch.activation) for m in network.modules() if isinstance(m, _ACTIVATIONS)]
     hooks += [block.register_forward_hook(watch.block) for block in blocks]
+    counter = FlopCounterMode(display=False)
     try:
-        outputs = _joined(network(inputs))
+        with counter:
+            found = network(inputs)
     finally:
         for hook in hooks:
             hook.remove()
         network.train(mode)
+    outputs = _joined(found)
+    finite = bool(outputs.isfinite().all())
     generator = torch.Generator().manual_seed(seed)
     return Observation(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        macs=watch.macs // len(inputs),
-        blocks=tuple((_entropy(made), _gain(taken, made, generator)) for taken, made in watch.blocks),
+        macs=counter.get_total_flops() // 2 // len(inputs),
+        blocks=tuple((_entropy(made), _gain(taken, made, generator)) for taken, made in watch.blocks)
+        if finite
+        else ((math.nan, math.nan),) * 2,
         codes=torch.cat(watch.codes, dim=1) if watch.codes else torch.zeros(len(inputs), 0),
-        maps=tuple(watch.maps),
+        maps=tuple(map(_least_correlation, watch.features)),
         gradients=_steadiness(network, outputs, generator),
     )
 
@@ -153,18 +168,13 @@ class _Watch:
 
     def __init__(self, blocks: list[nn.Module]) -> None:
         self.known = set(map(id, blocks))
-        self.macs = 0
         self.blocks: list[tuple[Tensor, Tensor]] = []
         self.codes: list[Tensor] = []
-        self.maps: list[float] = []
+        self.features: list[Tensor] = []
 
-    def layer(self, module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
-        weight = module.weight
-        assert isinstance(weight, Tensor)  # of a convolution or a linear map
-        self.macs += (
-            output.numel() // weight.shape[0] * weight.numel() if weight.dim() > 2 else output.numel() * weight.shape[1]
-        )
-        self.maps.append(_least_correlation(output.detach()))
+    def layer(self, _module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
+        if isinstance(output, Tensor):  # a copy, looked at later: what comes next may write into it
+            self.features.append((output[:1] if output.dim() > 2 else output).detach().clone())
 
     def activation(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
         code = (inputs[0].detach() > 0).flatten(1)
@@ -172,13 +182,17 @@ class _Watch:
             code = code[:, :: math.ceil(code.shape[1] / _MOST_UNITS)]
         self.codes.append(code.cpu())
 
-    def block(self, _module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        if isinstance(output, Tensor) and inputs and isinstance(inputs[0], Tensor):
+    def block(self, _module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
+        if isinstance(output, Tensor) and output.dim() > 1 and inputs and isinstance(inputs[0], Tensor):
             self.blocks.append((inputs[0], output))
 
 
-def _joined(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+def _joined(outputs: Any) -> Tensor:  # noqa: ANN401 - whatever comes out
     """All that a network puts out, [batch, ...]."""
+    tensors = (outputs,) if isinstance(outputs, Tensor) else outputs
+    if not isinstance(tensors, tuple | list) or not all(isinstance(part, Tensor) for part in tensors) or not tensors:
+        msg = f"zero-shot scores need a network that puts out tensors, got {type(outputs).__name__}"
+        raise ArgumentError(msg)
     return outputs if isinstance(outputs, Tensor) else torch.cat([part.flatten(1) for part in outputs], dim=1)
 
 
@@ -187,8 +201,8 @@ def _channels(features: Tensor) -> Float[Tensor, "channel value"]:
 
 
 def _least_correlation(features: Tensor) -> float:
-    """Smallest eigenvalue of the correlation of channels over the positions of the first sample."""
-    rows = _channels(features[:1] if features.dim() > 2 else features)
+    """Smallest eigenvalue of the correlation of channels over positions, or over samples where there are none."""
+    rows = _channels(features)
     if rows.shape[0] < 2 or rows.shape[1] < 2:
         return 0.0
     rows = rows - rows.mean(dim=1, keepdim=True)

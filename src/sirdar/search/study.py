@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sirdar.chips import Chip, Estimator
-from sirdar.errors import ArgumentError, DataError, SirdarError, require_positive_integer
+from sirdar.errors import ArgumentError, DataError, require_positive_integer
 from sirdar.search.expert import Rule, bind
 from sirdar.search.ledger import Ledger, MemoryLedger, OptunaLedger, alone, trial_from_dict, trial_to_dict, used
 from sirdar.search.limits import feasible_candidate
 from sirdar.search.multishot import Strategy, View
 from sirdar.search.objectives import Objective, Objectives, objectives_of
-from sirdar.search.pricing import Priced, estimated
+from sirdar.search.pricing import ERRORS, Priced, estimated
 from sirdar.search.space import Candidate, SearchSpace
 from sirdar.search.spent import Spent, bill, cpu_seconds
 from sirdar.search.stopping import Stopping
@@ -35,7 +35,6 @@ _WISH = "enqueued"
 _BEYOND = "it does not keep to the limits"
 _PARTS = (("space", dict, "an object"), ("objectives", dict, "an object"), ("trials", list, "a list"))
 _FAILURES = 3  # in a row, after which the task and not the candidate is to blame
-_TRAINING_ERRORS = (RuntimeError, ArithmeticError, MemoryError, ValueError, SirdarError)
 
 
 @dataclass(frozen=True)
@@ -207,6 +206,8 @@ class _Search:
     def _tried(self, candidate: Candidate, origin: str) -> Trial:
         measures = self.priced.measures(candidate)
         trial = Trial(len(self.trials), candidate, measures, origin=origin)
+        if failure := self.priced.failure(candidate):
+            return replace(trial, state="failed", note=failure)
         if not self.objectives.feasible(measures):  # only a person's wish can be: it is not trained either
             return replace(trial, state="failed", note=_BEYOND)
         curve: list[tuple[int, float]] = []
@@ -218,7 +219,7 @@ class _Search:
             note = self._lacking(measures)
         except Stopped:
             state = "stopped"
-        except _TRAINING_ERRORS as error:
+        except ERRORS as error:
             note = f"{type(error).__name__}: {error}"
         self.gpu_s += measures.get("gpu_s", 0.0)
         final: State = "failed" if note else state  # pyright: ignore[reportAssignmentType] - one of three literals

@@ -9,12 +9,14 @@ detection       `images/` and `boxes.csv` with the columns image, left, top, rig
 segmentation    `images/` and `masks/`, PNG files of the same stem; a mask's values are classes, 255 is void
 ==============  =================================================================================================
 
-Images, boxes and masks are meant as viewers show them: turned where a camera noted (in EXIF) how it was held.
+Images, boxes and masks are meant as viewers show them: turned where a camera noted (in EXIF) how it was held, and
+before white where they let something through.
 """
 
 import csv
 import io
 import struct
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,7 @@ from torch import Tensor
 from sirdar.errors import ArgumentError, DataError
 
 VOID = 255
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -199,9 +201,12 @@ def decoded(
         picture = _upright(data)
         if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut at 255
             picture = pillow.fromarray(np.rint(np.array(picture) / 257).clip(0, 255).astype(np.uint8))
+        if picture.has_transparency_data:  # whose hidden colours may be anything
+            front = picture.convert("RGBA")
+            picture = pillow.alpha_composite(pillow.new("RGBA", front.size, "white"), front)
         picture = picture.convert("RGB")
     except errors as error:
-        msg = f"not an image: {error}"
+        msg = f"not an image: {_reason(error)}"
         raise DataError(msg) from error
     height, width = (picture.height, picture.width) if size is None else size
     scale = height / picture.height, width / picture.width
@@ -220,7 +225,7 @@ def decoded_mask(data: bytes, size: tuple[int, int] | None = None) -> UInt8[np.n
     try:
         picture = _upright(data)
     except errors as error:
-        msg = f"not a mask: {error}"
+        msg = f"not a mask: {_reason(error)}"
         raise DataError(msg) from error
     if size is not None:
         picture = picture.resize((size[1], size[0]), resample=0)
@@ -243,6 +248,12 @@ def _upright(data: bytes) -> Any:  # noqa: ANN401 - Pillow's image
         return picture
 
 
+def _reason(error: Exception) -> str:
+    from PIL import UnidentifiedImageError
+
+    return "of no known format" if isinstance(error, UnidentifiedImageError) else str(error)
+
+
 def _pillow() -> tuple[Any, tuple[type[Exception], ...]]:
     """The module that opens images, and what opening may raise."""
     try:
@@ -263,7 +274,12 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    paths = [path for path in _listed(folder) if path.suffix.lower() in _SUFFIXES]
+    listed = _listed(folder)
+    inner = next((path for path in listed if path.is_dir()), None)
+    if inner is not None:
+        msg = f"{inner}: is a folder where images are expected; put them into {folder} itself"
+        raise DataError(msg)
+    paths = [path for path in listed if path.suffix.lower() in _SUFFIXES]
     if not paths:
         msg = f"{folder}: holds no image ({', '.join(sorted(_SUFFIXES))})"
         raise DataError(msg)
@@ -303,9 +319,12 @@ def _mask(path: Path, size: tuple[int, int], scale: tuple[float, float]) -> np.n
 
 def _boxes(path: Path, known: set[str]) -> dict[str, list[list[float]]]:
     found: dict[str, list[list[float]]] = {}
+    named = {unicodedata.normalize("NFC", name): name for name in known}  # macOS writes an accent as a second letter
     rows = csv.DictReader(_bytes(path).decode("utf-8-sig", "replace").splitlines())  # Excel writes a mark first
     try:
         for row in rows:
+            if row["image"] not in known:
+                row["image"] = named.get(unicodedata.normalize("NFC", row["image"]), row["image"])
             if row["image"] not in known:
                 msg = f"{path}: image {row['image']!r} is not among the images"
                 raise DataError(msg)

@@ -6,8 +6,6 @@ one scale from the least and greatest value over calibration batches. Batch norm
 layers before them. Four-axis inputs and outputs of the file lie batch, height, width, channel; all others as in torch.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +19,8 @@ from sirdar.deploy.tflite import rules_linear, rules_pointwise, rules_pool, rule
 from sirdar.deploy.tflite.encode import encode
 from sirdar.deploy.tflite.exporting import Example, arguments, exported, ranges_of
 from sirdar.deploy.tflite.lowering import Lowering
-from sirdar.errors import ArgumentError, OutputError, UnsupportedError
+from sirdar.errors import ArgumentError, UnsupportedError
+from sirdar.placing import placed
 
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
@@ -63,18 +62,8 @@ def save(file: bytes, path: str | Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    target = Path(path)
-    part = None
-    try:
-        handle, part = tempfile.mkstemp(suffix=".part", dir=target.absolute().parent)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(file)
-        Path(part).replace(target)
-    except OSError as error:
-        if part is not None:
-            Path(part).unlink(missing_ok=True)
-        msg = f"{target}: cannot be written ({error.strerror})"
-        raise OutputError(msg) from error
+    with placed(Path(path)) as part:
+        part.write_bytes(file)
 
 
 def predict(file: bytes, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files appear whole, or not at all."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sirdar.errors import OutputError
+from sirdar.placing import placed
+
+
+def test_a_file_takes_its_place_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+    usual = path.stat().st_mode
+    with placed(path, ".txt") as part:
+        assert part.name.endswith(".part.txt")
+        part.write_text("after")
+        part.chmod(0o600)  # as safetensors does
+        assert path.read_text() == "before"
+    assert path.read_text() == "after"
+    assert path.stat().st_mode == usual
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+    with suppress(KeyboardInterrupt), placed(path) as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match=r"none/file: cannot be written \(No such file"),
+        placed(tmp_path / "none" / "file"),
+    ):
+        pass
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match=r"folder: cannot be written \(.*directory"), placed(tmp_path / "folder"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
