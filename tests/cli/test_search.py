@@ -139,8 +139,9 @@ def test_a_table_is_searched_as_its_columns_say(
     recipe.search_product = search_product  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "sirdar.recipes.forecaster", recipe)
     words = ["demand.csv", "--column", "id=sku", "--column", "static=shop", "--freq", "W", "--horizon", "8"]
+    words += ["--holidays", "US"]
     assert sirdar(monkeypatch, "search", "forecaster", *words) == 0
-    assert asked == [Demand(Path("demand.csv"), 8, {"id": "sku", "static": ["shop"], "freq": "W"})]
+    assert asked == [Demand(Path("demand.csv"), 8, {"id": "sku", "static": ["shop"], "freq": "W", "holidays": "US"})]
     capsys.readouterr()
     assert sirdar(monkeypatch, "search", "classification", "photos", "--horizon", "8") == 2
     assert "are the forecaster's" in capsys.readouterr().err

@@ -86,6 +86,7 @@ def search(  # noqa: PLR0913 - one argument per option
     freq: options.Freq = None,
     column: options.Columns = None,
     gaps: options.Gaps = None,
+    holidays: options.Holidays = None,
     region: Annotated[str | None, typer.Option(help="Whose grid feeds the search, for its grams of CO2.")] = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
@@ -126,7 +127,7 @@ def search(  # noqa: PLR0913 - one argument per option
     require_positive_integer(trials, "trials")
     if region is not None:
         grams_co2(0.0, region)  # an unknown one is refused before any work
-    data = _data_of(product, source, horizon, options.roles(column, freq, gaps))
+    data = _data_of(product, source, horizon, options.roles(column, freq, gaps, holidays))
     recipe: Any = import_module(f"sirdar.recipes.{product}")
     if out is not None:
         _require_onnx()
@@ -308,7 +309,8 @@ def _data_of(product: str, source: Path | None, horizon: int | None, roles: Mapp
         return Demand(source, roles=roles) if horizon is None else Demand(source, horizon, roles)
     if roles or horizon is not None:
         msg = (
-            f"--horizon, --freq, --column and --gaps are the forecaster's; {product} is searched on a folder of images"
+            "--horizon, --freq, --column, --gaps and --holidays are the forecaster's; "
+            f"{product} is searched on a folder of images"
         )
         raise ArgumentError(msg)
     return source
@@ -361,7 +363,8 @@ def _show(study: "Study", winner: Mapping[str, float | int]) -> None:
     for fact, value in _facts_of(study, winner):
         sys.stdout.write(f"{fact} is {value}\n")
     spent = study.spent
-    sys.stdout.write(f"searching took {spent.cpu_hours:.3g} CPU-hours and {_energy(spent)}\n")
+    grams = "" if spent.grams_co2 is None else f", {spent.grams_co2:.3g} g CO2"
+    sys.stdout.write(f"searching took {spent.cpu_hours:.3g} CPU-hours and {_energy(spent)}{grams}\n")
 
 
 def _energy(spent: "Spent") -> str:
