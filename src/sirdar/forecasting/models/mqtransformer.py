@@ -17,7 +17,7 @@ from typing import ClassVar, final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -91,8 +91,9 @@ class HistoryAttention(nn.Module):
         by_target = torch.einsum("bthc,bshc->bhts", sought, key) + 20.0 * (observed[:, None, None] - 1)
         step = torch.arange(time, device=hidden.device)
         past = step <= torch.arange(origins.start, origins.stop, origins.step, device=hidden.device)[:, None]
-        by_origin = _factor(by_origin, past) * past
-        by_target = _factor(by_target + self._bias(time, targets), past[:1])
+        by_origin = _factor(by_origin, by_origin.masked_fill(~past, -torch.inf)) * past
+        by_target = by_target + self._bias(time, targets)
+        by_target = _factor(by_target, by_target[..., : origins.start + 1])
         one = torch.ones_like(demand)
         plain = torch.stack([demand * observed, observed, one], dim=-1)[:, :, None].expand(-1, -1, HEADS, -1)
         content = torch.cat([self.value(hidden).unflatten(-1, (HEADS, -1)), plain], dim=-1).transpose(1, 2)
@@ -110,11 +111,10 @@ class HistoryAttention(nn.Module):
 
 
 def _factor(
-    scores: Float[Tensor, "batch head place time"], past: Bool[Tensor, "#place time"]
+    scores: Float[Tensor, "batch head place time"], past: Float[Tensor, "batch head place past"]
 ) -> Float[Tensor, "batch head place time"]:
-    """One of the two factors of attention's weights, about one at the past's best, whatever comes after it."""
-    scores = scores.float()
-    best = scores.detach().masked_fill(~past, -torch.inf).amax(dim=-1, keepdim=True)
+    """One of the two factors of attention's weights, about one at the best of the scores that are past."""
+    scores, best = scores.float(), past.detach().float().amax(dim=-1, keepdim=True)
     return torch.exp((scores - best).clamp(-_FARTHEST, _FARTHEST))
 
 
