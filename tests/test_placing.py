@@ -40,6 +40,17 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         placed(tmp_path / "none" / "file"),
     ):
         pass
+    (tmp_path / "plain").write_text("no folder")
+    with (
+        pytest.raises(OutputError, match=r"plain/file: cannot be written \(Not a directory"),
+        placed(tmp_path / "plain" / "file"),
+    ):
+        pass
+    (tmp_path / "plain").unlink()
+    longest = tmp_path / ("n" * 250)
+    with placed(longest, ".onnx") as part:
+        part.write_text("as long as a name may be")
+    longest.unlink()
     (tmp_path / "folder").mkdir()
     with pytest.raises(OutputError, match=r"folder: cannot be written \(.*directory"), placed(tmp_path / "folder"):
         pass

@@ -2,7 +2,7 @@
 """Files that are whole or not there: written beside their place, and moved into it at the end."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,7 +22,7 @@ def placed(path: Path, suffix: str = "") -> Iterator[Path]:
     Raises:
         OutputError: the file cannot be written.
     """
-    part = path.absolute().with_name(f"{path.name}.{uuid4().hex[:8]}.part{suffix}")
+    part = path.absolute().with_name(f".{uuid4().hex[:12]}.part{suffix}")
     try:
         part.touch()
         mode = part.stat().st_mode
@@ -33,4 +33,5 @@ def placed(path: Path, suffix: str = "") -> Iterator[Path]:
         msg = f"{path}: cannot be written ({error.strerror or error})"
         raise OutputError(msg) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where it could not be written there is none
+            part.unlink(missing_ok=True)

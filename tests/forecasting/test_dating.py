@@ -114,6 +114,19 @@ def test_business_days() -> None:
     assert whole.target.tolist() == [1, 1, 1, 1, 3] * 3 + [1]  # Friday's period holds the weekend
 
 
+def test_a_shop_that_closes_has_whole_days_and_weeks() -> None:
+    """Sixty business days to a Friday: neither its nights nor its weekends are gaps at the ends."""
+    afternoons = [dt.datetime.combine(day, dt.time(13)) for day in weekdays(60)]
+    opened = [dt.datetime.combine(day, dt.time(hour)) for day in weekdays(60) for hour in range(9, 18)]
+    for times in (afternoons, opened):
+        for freq, steps in (("D", 82), ("B", 60), ("W", 12)):
+            panel = Panel.read(table(a=times), freq=freq, gaps="zero")
+            assert panel.history.tolist() == [steps]
+            assert np.nansum(panel.target) == len(times)
+    assert Panel.read(table(a=weekdays(15)), freq="B", gaps="zero").history.tolist() == [15]
+    assert Panel.read(table(a=weekdays(60)[1:]), freq="W").target.tolist() == [4] + [5] * 11  # four days of five
+
+
 def test_a_stated_frequency_settles_what_cannot_be_told() -> None:
     weekly = Panel.read(table(a=days(9, 7), b=days(9, 7, dt.date(2024, 1, 3))), freq="W")
     assert weekly.history.tolist() == [9, 9]

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from sirdar.forecasting import gaps
 from sirdar.forecasting.gaps import Whole, filled, skipped
 from sirdar.testing.forecasters import panel_of
 
@@ -51,6 +52,18 @@ def test_a_season_goes_on_within_a_gap(slope: float) -> None:
     whole = filled(panel_of([np.where(block, NAN, row), np.where(holes, NAN, row)], unit="M"), 12, 12)
     np.testing.assert_allclose(values(whole, 0), row, atol=0.1 + 4 * slope)
     np.testing.assert_allclose(values(whole, 1), row, atol=0.1 + 4 * slope)
+
+
+def test_a_block_of_series_is_filled_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    rows = [np.where(rng.random(length) < 0.3, NAN, rng.poisson(9, length)) for length in (50, 8, 31, 30, 8, 90)]
+    alone = [values(filled(panel_of([row], unit="D"), 7, 14), 0) for row in rows]
+    rows = [np.append(np.full(number, NAN), row) for number, row in enumerate(rows)]  # not yet there
+    for cells in (1, 70, 10_000):
+        monkeypatch.setattr(gaps, "_CELLS", cells)
+        together = filled(panel_of(rows, unit="D"), 7, 14)
+        for number, expected in enumerate(alone):
+            np.testing.assert_allclose(values(together, number), expected, rtol=1e-6)
 
 
 def test_nothing_is_filled_beyond_what_was_seen() -> None:

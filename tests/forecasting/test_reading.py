@@ -66,12 +66,21 @@ def test_a_shop_that_never_opens_on_some_day_sells_nothing_then() -> None:
     missing = Panel.read(table)
     np.testing.assert_array_equal(np.isfinite(missing.target), np.isfinite(zero.target) & (zero.target > 0))
     assert missing.notes == (
-        "no row falls on Sunday or Tuesday: not observed, yet forecast; where nothing is sold then, "
+        "no row falls on Tuesday or Sunday: not observed, yet forecast; where nothing is sold then, "
         "read with gaps 'zero'",
     )
     early = Panel.read(table.head(14), gaps="zero")  # three weeks may be chance
     assert len(early.target) == 20
     assert np.isnan(early.target).sum() == 6
+
+
+def test_business_days_on_which_a_shop_is_closed() -> None:
+    days = [dt.date(2024, 1, 1) + dt.timedelta(days=place) for place in range(60)]
+    table = frame_of([("a", each, 2.0) for each in days if each.weekday() in {0, 2, 4}])
+    zero = Panel.read(table, gaps="zero")
+    assert zero.frequency.unit == "B"
+    assert zero.target.tolist() == [2.0, 0.0, 2.0, 0.0, 2.0] * 8 + [2.0, 0.0, 2.0][: len(zero.target) - 40]
+    assert "no row falls on Tuesday or Thursday" in Panel.read(table).notes[0]
 
 
 def test_hours_at_which_a_shop_is_closed() -> None:

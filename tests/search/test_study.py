@@ -14,6 +14,7 @@ import pytest
 
 import sirdar.search
 from sirdar.errors import ArgumentError, DataError, OutputError, UnsupportedError
+from sirdar.search.expert import Rule
 from sirdar.search.ledger import OptunaLedger
 from sirdar.search.objectives import Objective
 from sirdar.search.space import Candidate, Choice, SearchSpace
@@ -382,6 +383,39 @@ def test_a_candidate_that_cannot_be_priced_is_not_trained_and_ends_nothing() -> 
         assert study.best.candidate["part0"] != 3
     assert broken  # without a limit they are proposed
     assert all(candidate["part0"] != 3 for candidate in task.trained)
+
+
+def test_what_cannot_be_priced_does_not_count_until_nothing_can() -> None:
+    def cost(candidate: Candidate) -> Cost:
+        if candidate["part1"] != 2:
+            msg = "cannot compile"
+            raise ValueError(msg)
+        return toy_cost(candidate)
+
+    study = search(TOY, ToyTask(), strategy="random", trials=3, options=Options(cost=cost))
+    assert sum(trial.usable for trial in study.trials) == 3
+    few = SearchSpace("few", (Choice("part0", (1, 2)),))
+
+    def never(_: Candidate) -> Cost:
+        msg = "no price"
+        raise ValueError(msg)
+
+    with pytest.raises(ArgumentError, match="part0=1: it cannot be priced: ValueError: no price"):
+        search(few, ToyTask(), limits={"latency_s": 1.0}, options=Options(cost=never))
+    with pytest.raises(ArgumentError, match="of which a candidate cannot be priced is not curated: .*no price"):
+        search(WIDE, ToyTask(), trials=2, options=Options(cost=never, curate=True))
+
+
+def test_each_set_of_rules_has_a_study_of_its_own(tmp_path: Path) -> None:
+    def searched(*rules: Rule) -> Study:
+        options = Options(cost=toy_cost, storage=tmp_path / "study.sqlite", rules=rules)
+        return search(TOY, ToyTask(), trials=2, options=options)
+
+    whole, pinned = searched(), searched(Rule("pin", "part0", 2))
+    other, again = searched(Rule("forbid", "part0", 2)), searched(Rule("pin", "part0", 2))
+    assert {trial.candidate["part0"] for trial in pinned.trials} == {2}
+    assert again.trials == pinned.trials
+    assert whole.space == TOY != other.space
 
 
 def test_a_chip_that_prices_nothing_ends_the_search() -> None:

@@ -69,6 +69,12 @@ def test_images_of_a_class_lie_in_its_folder_alone(tmp_path: Path) -> None:
         _png(tmp_path / name / "0.png", _picture(0))
     Image.fromarray(_picture(1)).save(tmp_path / "dog" / "1.TIF")
     assert read_labelled(tmp_path, (8, 12)).labels.tolist() == [0, 1, 1]
+    _png(tmp_path / "dog" / "__MACOSX" / "2.png", _picture(2))
+    assert len(read_labelled(tmp_path, (8, 12)).images) == 3
+    Image.fromarray(np.full((8, 12), 0.5, np.float32)).save(tmp_path / "dog" / "3.tif")
+    with pytest.raises(DataError, match=r"3\.tif: its pixels are fractions; give whole numbers from 0 to 255"):
+        read_labelled(tmp_path, (8, 12))
+    (tmp_path / "dog" / "3.tif").unlink()
     _png(tmp_path / "dog" / "more" / "2.png", _picture(2))
     with pytest.raises(DataError, match="more: is a folder where images are expected; put them into .*dog itself"):
         read_labelled(tmp_path, (8, 12))
@@ -78,6 +84,8 @@ def test_a_name_may_be_written_with_another_accent(tmp_path: Path) -> None:
     _png(tmp_path / "images" / unicodedata.normalize("NFD", "é.png"), _picture(0, 20, 40))
     (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\né.png,4,2,20,10\n")
     assert read_boxed(tmp_path, (20, 40)).boxes.tolist() == [[[4, 2, 20, 10]]]
+    _png(tmp_path / "masks" / unicodedata.normalize("NFC", "é.png"), np.ones((20, 40), np.uint8))
+    assert read_masked(tmp_path, (20, 40), ["road", "sky"]).masks.min() == 1
 
 
 def test_boxes_are_scaled_with_their_images(tmp_path: Path) -> None:
@@ -103,6 +111,7 @@ def test_a_table_by_excel_is_read(tmp_path: Path) -> None:
         ("a.png,4,nan,20,10\n", "line 2: left < right and top < bottom must hold"),
         ("a.png,4,2,inf,10\n", "line 2: left < right and top < bottom must hold"),
         ('"a.png,4,2,20,10\n' + "a.png,4,2,20,10\n" * 9000, r"expected the columns .* \(Error\('field larger than"),
+        ("a.png,1\n\n,1\n", "expected the columns image, left, top, right, bottom with numbers"),
         ("a.png,50,2,60,10\n", r"the box 50.0, 2.0, 60.0, 10.0 is outside its image 'a\.png'"),
     ],
 )

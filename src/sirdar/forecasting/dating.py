@@ -14,6 +14,7 @@ from sirdar.predictive.frequency import SEASONS
 _ORDER = list(SEASONS)  # finest first
 _RUN = 3  # this many equal steps in a row are a rhythm, not chance
 _WEEKDAYS = 20  # dates, none of them on a weekend, that are no chance
+_DAYS_OF_HOURS, _DAYS_OF_WEEK = 7, 10  # that tell at which hours and on which weekdays a shop is closed
 _WHOLE = 0.8  # share of a period that must lie within the table's span
 _LONGEST_FLOAT32 = float(np.finfo(np.float32).max)
 # The lengths of each calendar's steps in days, shortest and longest.
@@ -300,6 +301,19 @@ def _refuse_sums(frame: pl.DataFrame, columns: tuple[str, ...], period: str, whe
         raise DataError(msg)
 
 
+def _closed_about(
+    begin: np.datetime64, after: np.datetime64, observed: np.ndarray
+) -> tuple[np.datetime64, np.datetime64]:
+    """The span, and the hours before and after it at which no row ever stands: a shop is closed then."""
+    opened = {int(hour) for hour in observed.astype("datetime64[h]").astype(np.int64) % 24}
+    hour = np.timedelta64(1, "h")
+    while int((begin - hour).astype("datetime64[h]").astype(np.int64)) % 24 not in opened:
+        begin = begin - hour
+    while int(after.astype("datetime64[h]").astype(np.int64)) % 24 not in opened:
+        after = after + hour
+    return begin, after
+
+
 def _complete(frame: pl.DataFrame, calendar: Calendar, where: str, *, regular: bool) -> tuple[int, int]:
     """The first and last period of which at least 80 % lies within the span of observed rows."""
     own, wanted = calendar
@@ -312,12 +326,18 @@ def _complete(frame: pl.DataFrame, calendar: Calendar, where: str, *, regular: b
     usual = steps[len(steps) // 2] if len(steps) else np.timedelta64(1, "h")
     if own.unit == "h" and usual < np.timedelta64(1, "h"):  # quarters of an hour, say
         begin, after = span + np.array([0, 1]) * usual
-    if own.unit == "B":  # a weekend before the first day is no gap
-        begin = own.begins(own.periods(span[:1]) - 1)[0] + np.timedelta64(1, "D")
+    days = np.unique(observed.astype("datetime64[D]"))
+    if own.unit == "h" and len(days) >= _DAYS_OF_HOURS:
+        begin, after = _closed_about(begin, after, observed)
     first, last = (int(period) for period in wanted.periods(span))
+    weekdays = own.unit == "B" or (len(days) >= _DAYS_OF_WEEK and bool(np.is_busday(days).all()))
 
     def share(period: int) -> float:
         start, end = wanted.begins(np.array([period, period + 1]))
+        if weekdays:  # a weekend is no gap
+            dates = np.array([max(start, begin), min(end, after), start, end]).astype("datetime64[D]")
+            covered, all_of_it = np.busday_count(dates[[0, 2]], dates[[1, 3]])
+            return float(covered / all_of_it)
         return float((min(end, after) - max(start, begin)) / (end - start))
 
     whole = first + (share(first) < _WHOLE), last - (share(last) < _WHOLE)

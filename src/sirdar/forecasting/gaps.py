@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Histories for models that know no missing values: gaps filled from both sides, or left out."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from sirdar.forecasting.panel import Panel
 
 _NEAR = 2  # observed values on each side that fill a gap
+_CELLS = 1_000_000  # steps that are filled at once
 
 
 class Whole(NamedTuple):
@@ -40,18 +42,30 @@ def filled(panel: Panel, season: int, most: int) -> Whole:
     first = panel.unseen()
     last = panel.seen_to() - 1
     inside = (offset >= first[owner]) & (offset <= last[owner])
-    share = np.bincount(owner[known], minlength=len(panel)) / (last - first + 1)
+    lengths = last - first + 1
+    share = np.bincount(owner[known], minlength=len(panel)) / lengths
     gappy = np.flatnonzero(share < 1)
-    if len(gappy):
-        length = int(last[gappy].max()) + 1
-        steps = panel.indptr[gappy][:, None] + np.arange(length)
-        within = np.arange(length) <= last[gappy][:, None]
+    for block in _blocks(gappy[np.argsort(lengths[gappy])], lengths):
+        step = np.arange(lengths[block].max())
+        steps = (panel.indptr[block] + first[block])[:, None] + step
+        within = step < lengths[block][:, None]
         table = np.where(within, values[np.where(within, steps, 0)].astype(np.float64), np.nan)
-        values[steps[within]] = _whole(table, season)[within]
+        values[steps[within]] = _whole(table, within, season)[within]
     frame = pl.DataFrame({"unique_id": owner[inside], "ds": offset[inside], "y": values[inside].astype(np.float64)})
     after = panel.history - 1 - last
     beyond = np.maximum(after - most, 0)
     return Whole(frame, after - season * -(-beyond // season), share)
+
+
+def _blocks(rows: Int64[np.ndarray, " row"], lengths: Int64[np.ndarray, " series"]) -> Iterator[np.ndarray]:
+    """Rows in order of their lengths, in blocks whose rectangles bound the memory."""
+    begin = 0
+    while begin < len(rows):
+        end = begin + 1
+        while end < len(rows) and (end + 1 - begin) * lengths[rows[end]] <= _CELLS:
+            end += 1
+        yield rows[begin:end]
+        begin = end
 
 
 def skipped(panel: Panel) -> Whole:
@@ -74,14 +88,24 @@ def _observed(
     return values, owner, np.arange(len(values)) - panel.indptr[:-1][owner]
 
 
-def _whole(table: Float64[np.ndarray, "series time"], season: int) -> Float64[np.ndarray, "series time"]:
-    """The table without gaps: what the season adds is taken away, and given back to what was filled in."""
-    added = _season(table, season) if season > 1 else np.zeros(table.shape)
+def _whole(
+    table: Float64[np.ndarray, "series time"], within: Bool[np.ndarray, "series time"], season: int
+) -> Float64[np.ndarray, "series time"]:
+    """The table without gaps: what the season adds is taken away, and given back to what was filled in.
+
+    Args:
+        table: NaN where not observed.
+        within: whether a step is one of its series, which all begin on the left.
+        season: steps of it.
+    """
+    added = _season(table, within, season) if season > 1 else np.zeros(table.shape)
     low, high = np.nanmin(table, axis=1, keepdims=True), np.nanmax(table, axis=1, keepdims=True)
     return np.where(np.isfinite(table), table, np.clip(_between(table - added) + added, low, high))
 
 
-def _season(table: Float64[np.ndarray, "series time"], season: int) -> Float64[np.ndarray, "series time"]:
+def _season(
+    table: Float64[np.ndarray, "series time"], within: Bool[np.ndarray, "series time"], season: int
+) -> Float64[np.ndarray, "series time"]:
     """What each step's place in the season adds to the mean of the season about it; zero without two seasons."""
     count, time = table.shape
     if time < 2 * season:
@@ -93,12 +117,15 @@ def _season(table: Float64[np.ndarray, "series time"], season: int) -> Float64[n
     rough = np.where(np.isfinite(rough), rough, _between(table))
     sums = np.cumsum(np.pad(rough, ((0, 0), (1, 0))), axis=1)
     level = np.full(padded.shape, np.nan)
-    begin = season // 2
-    level[:, begin : begin + time - season + 1] = (sums[:, season:] - sums[:, :-season]) / season
+    begin, ends = season // 2, within[:, season - 1 :]  # a mean is one of steps that are all the series' own
+    level[:, begin : begin + time - season + 1] = np.where(
+        ends, (sums[:, season:] - sums[:, :-season]) / season, np.nan
+    )
     over = (padded - level).reshape(count, -1, season)
     seen = np.isfinite(over)
     mean = np.where(seen, over, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
     mean -= mean.mean(axis=1, keepdims=True)
+    mean[within.sum(axis=1) < 2 * season] = 0.0
     return np.tile(mean, (1, over.shape[1]))[:, :time]
 
 

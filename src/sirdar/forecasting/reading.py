@@ -26,8 +26,8 @@ from sirdar.forecasting.texts import by_value
 from sirdar.predictive import Frequency
 
 _NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"  # "007" is a code
-_WEEKDAYS = ("Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday")  # from 1970-01-01 on
-_WEEK = {"h": 168, "D": 7}  # periods
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_WEEK = {"h": 168, "D": 7, "B": 5}  # periods
 _WEEKS = 4  # in which a shop that never opens at some time has shown that it is closed then
 
 
@@ -192,10 +192,11 @@ def _shut(closed: Int64[np.ndarray, " closed"], frequency: Frequency) -> list[st
     """A note on weekdays, or hours of the week, of which nothing is known but which are forecast like others."""
     if not len(closed):
         return []
-    places = np.unique(closed % _WEEK[frequency.unit])
-    what = (
-        " or ".join(_WEEKDAYS[day] for day in places) if frequency.unit == "D" else f"{len(places)} hours of the week"
-    )
+    if frequency.unit == "h":
+        what = f"{len(np.unique(closed % _WEEK['h']))} hours of the week"
+    else:
+        days = frequency.labels(closed).astype("datetime64[D]").astype(np.int64) + 3  # from a Monday on
+        what = " or ".join(_WEEKDAYS[day] for day in np.unique(days % 7))
     return [f"no row falls on {what}: not observed, yet forecast; where nothing is sold then, read with gaps 'zero'"]
 
 

@@ -35,7 +35,11 @@ def feasible_candidate(
     if not objectives.limits:
         return space.smallest()
     few = (space.smallest, space.largest, lambda: space.sample(np.random.default_rng(seed)))
-    _require_known(objectives, next(filter(None, (priced.measures(made()) for made in few)), {}))
+    known = next(filter(None, (priced.measures(made()) for made in few)), {})
+    if not known:
+        msg = f"{space.smallest()}: {priced.failure(space.smallest())}"
+        raise ArgumentError(msg)
+    _require_known(objectives, known)
 
     def excess(candidate: Candidate) -> float:
         found = objectives.excess(priced.measures(candidate))

@@ -12,6 +12,7 @@ from sirdar.units import Cost
 
 ERRORS = (RuntimeError, ArithmeticError, MemoryError, ValueError, SirdarError)
 """What a candidate may fail with that is no mistake of the search's."""
+UNPRICED = "it cannot be priced"
 _MOST = 3  # candidates that cannot be priced before any that can
 
 
@@ -46,7 +47,7 @@ class Priced:
         except ERRORS as error:
             if not self._known and len(self._failures) + 1 >= _MOST:
                 raise  # the chip, and not the candidates, is to blame
-            self._failures[candidate] = f"it cannot be priced: {type(error).__name__}: {error}"
+            self._failures[candidate] = f"{UNPRICED}: {type(error).__name__}: {error}"
             return {}
 
     def failure(self, candidate: Candidate) -> str:

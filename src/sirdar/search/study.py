@@ -5,6 +5,7 @@ Every proposal follows from the seed and from the trials that ended, so a search
 started again with the same arguments and storage ends as if it had not been.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from sirdar.search.ledger import Ledger, MemoryLedger, OptunaLedger, alone, tria
 from sirdar.search.limits import feasible_candidate
 from sirdar.search.multishot import Strategy, View
 from sirdar.search.objectives import Objective, Objectives, objectives_of
-from sirdar.search.pricing import ERRORS, Priced, estimated
+from sirdar.search.pricing import ERRORS, UNPRICED, Priced, estimated
 from sirdar.search.space import Candidate, SearchSpace
 from sirdar.search.spent import Spent, bill, cpu_seconds
 from sirdar.search.stopping import Stopping
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _WISH = "enqueued"
 _BEYOND = "it does not keep to the limits"
 _PARTS = (("space", dict, "an object"), ("objectives", dict, "an object"), ("trials", list, "a list"))
+_UNPRICED = 20  # candidates in a row that cannot be priced, after which the chip is to blame
 _FAILURES = 3  # in a row, after which the task and not the candidate is to blame
 
 
@@ -170,7 +172,7 @@ class _Search:
 
     def counted(self) -> list[Trial]:
         """The trials but for those that were not worth a training."""
-        return [trial for trial in self.trials if trial.note != _BEYOND]
+        return [trial for trial in self.trials if trial.note != _BEYOND and not trial.note.startswith(UNPRICED)]
 
     def _kept(self, trial: Trial) -> Trial:
         """A stored trial as these limits see it: they may be tighter than those it was made under."""
@@ -187,6 +189,10 @@ class _Search:
         self.ledger.end(trial)
         self.spend()  # after each trial: a killed run is on the bill too
         self.trials.append(trial)
+        lost = self.trials[-_UNPRICED:]
+        if len(lost) == _UNPRICED and all(trial.note.startswith(UNPRICED) for trial in lost):
+            msg = f"the last {_UNPRICED} candidates could not be priced, the last for this reason: {trial.note}"
+            raise ArgumentError(msg)
         last = self.counted()[-_FAILURES:]
         if len(last) == _FAILURES and all(trial.state == "failed" for trial in last):
             msg = f"the last {_FAILURES} trials failed, the last with: {trial.note}"
@@ -298,8 +304,9 @@ def search(
         priced=pricing is not None,
     )
     bound = bind(rest.rules, space)
-    if bound != space:
-        space, rest = bound, replace(rest, name=rest.name and f"{rest.name}, ruled")
+    if bound != space:  # a study of its own for each space
+        mark = hashlib.sha256(json.dumps(bound.to_dict()).encode()).hexdigest()[:8]
+        space, rest = bound, replace(rest, name=f"{rest.name or space.name}, ruled {mark}")
     priced = Priced(pricing)
     name = chip.name if isinstance(chip, Chip) else chip or ""
     found = None
@@ -359,7 +366,11 @@ def _curated(space: SearchSpace, priced: Priced, seed: int, progress: Callable[[
     def cost(candidate: Candidate) -> Cost:
         if progress is not None:
             progress(0.0, f"curating, {len(priced)} priced")
-        return priced.cost(candidate)
+        try:
+            return priced.cost(candidate)
+        except ERRORS as error:
+            msg = f"a space of which a candidate cannot be priced is not curated: {candidate}: {error}"
+            raise ArgumentError(msg) from error
 
     return curated(space, cost, seed)
 

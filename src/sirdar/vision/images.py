@@ -178,8 +178,8 @@ def read_masked(folder: Path, size: tuple[int, int], classes: Sequence[str]) -> 
     paths = _pictures(folder / "images")
     pictures = [_picture(path, size) for path in paths]
     images = torch.stack([image for image, _ in pictures])
-    known = {path.stem: path for path in _listed(folder / "masks") if path.suffix.lower() == ".png"}
-    owners = [known.get(path.stem, folder / "masks" / f"{path.stem}.png") for path in paths]
+    known = {_composed(path.stem): path for path in _listed(folder / "masks") if path.suffix.lower() == ".png"}
+    owners = [known.get(_composed(path.stem), folder / "masks" / f"{path.stem}.png") for path in paths]
     masks = np.stack([_mask(path, size, scale) for path, (_, scale) in zip(owners, pictures, strict=True)])
     strange = sorted({int(value) for value in np.unique(masks)} - {*range(len(classes)), VOID})
     if strange:
@@ -201,6 +201,9 @@ def decoded(
         picture = _upright(data)
         if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut at 255
             picture = pillow.fromarray(np.rint(np.array(picture) / 257).clip(0, 255).astype(np.uint8))
+        if picture.mode == "F":
+            msg = "its pixels are fractions; give whole numbers from 0 to 255"
+            raise DataError(msg)
         if picture.has_transparency_data:  # whose hidden colours may be anything
             front = picture.convert("RGBA")
             picture = pillow.alpha_composite(pillow.new("RGBA", front.size, "white"), front)
@@ -248,6 +251,11 @@ def _upright(data: bytes) -> Any:  # noqa: ANN401 - Pillow's image
         return picture
 
 
+def _composed(name: str) -> str:
+    """A file's name with accents on their letters; macOS writes them as letters of their own."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _reason(error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
@@ -275,7 +283,8 @@ def _listed(folder: Path) -> list[Path]:
 
 def _pictures(folder: Path) -> list[Path]:
     listed = _listed(folder)
-    inner = next((path for path in listed if path.is_dir()), None)
+    # Archives and file servers leave folders of their own, such as __MACOSX and @eaDir.
+    inner = next((path for path in listed if path.is_dir() and not path.name.startswith(("_", "@"))), None)
     if inner is not None:
         msg = f"{inner}: is a folder where images are expected; put them into {folder} itself"
         raise DataError(msg)
@@ -319,12 +328,15 @@ def _mask(path: Path, size: tuple[int, int], scale: tuple[float, float]) -> np.n
 
 def _boxes(path: Path, known: set[str]) -> dict[str, list[list[float]]]:
     found: dict[str, list[list[float]]] = {}
-    named = {unicodedata.normalize("NFC", name): name for name in known}  # macOS writes an accent as a second letter
+    named = {_composed(name): name for name in known}
     rows = csv.DictReader(_bytes(path).decode("utf-8-sig", "replace").splitlines())  # Excel writes a mark first
     try:
         for row in rows:
+            if row["image"] is None:
+                msg = "a line without a name"
+                raise ValueError(msg)
             if row["image"] not in known:
-                row["image"] = named.get(unicodedata.normalize("NFC", row["image"]), row["image"])
+                row["image"] = named.get(_composed(row["image"]), row["image"])
             if row["image"] not in known:
                 msg = f"{path}: image {row['image']!r} is not among the images"
                 raise DataError(msg)

@@ -93,3 +93,13 @@ def test_demand_that_was_all_but_constant_tells_no_usual_variation() -> None:
     engine = DistributionEngine(DECILES).fit(actual, point, flat)
     lively = Scale(np.full(1, 10.0), np.full(1, 0.5), np.full(1, 30), np.zeros(1, dtype=np.int64))
     assert engine.quantiles(point[:1], lively).max() < 30
+
+
+def test_a_gap_at_the_end_leaves_the_scale_as_it_was() -> None:
+    demand = np.random.default_rng(0).poisson(10, (5, 60)).astype(np.float64)
+    gappy = np.concatenate([demand, np.full((5, 40), np.nan)], axis=1)
+    gappy[4] = np.nan
+    found, expected = Scale.of(gappy, 28), Scale.of(demand, 28)
+    np.testing.assert_allclose(found.mean[:4], expected.mean[:4])
+    np.testing.assert_allclose(found.variation[:4], expected.variation[:4])
+    assert (found.mean[4], found.count[4]) == (0, 0)

@@ -59,8 +59,11 @@ class Scale:
         window: int,
         group: Int64[np.ndarray, " series"] | None = None,
     ) -> "Scale":
-        """Mean and variation of the last `window` steps; NaN is not observed."""
-        recent = demand[:, -window:].astype(np.float64)
+        """Mean and variation of the `window` steps to the last observed one; NaN is not observed."""
+        ending = np.argmax(np.isfinite(demand[:, ::-1]), axis=1)  # 0 where nothing was
+        place = demand.shape[1] - ending[:, None] + np.arange(-min(window, demand.shape[1]), 0)
+        recent = np.where(place >= 0, np.take_along_axis(demand, np.maximum(place, 0), axis=1), np.nan)
+        recent = recent.astype(np.float64)
         known = np.isfinite(recent)
         count = known.sum(axis=1)
         centre = np.where(known, recent, 0).sum(axis=1) / np.maximum(count, 1)

@@ -92,7 +92,8 @@ class AddOns:
         self.around = _point_forecaster(around, horizon, seasonal="season" not in components)
         self.components, self.category, self.conformal = tuple(components), category, conformal
         self.promotions = None if promotions is None else tuple(promotions)
-        self.cross, self.market = tuple(cross), tuple(market)
+        self.cross = (cross,) if isinstance(cross, str) else tuple(cross)
+        self.market = (market,) if isinstance(market, str) else tuple(market)
         self.origins = require_positive_integer(origins, "origins")
         self.kept: tuple[str, ...] = ()  # components that were worth it
         self._effects = _Effects(None, None)
