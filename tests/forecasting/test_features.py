@@ -371,5 +371,5 @@ def test_errors() -> None:
     features = Features.fit(panel)
     with pytest.raises(ArgumentError, match="past covariate 'views'"):
         every(replace(panel, past={}), features)
-    with pytest.raises(ArgumentError, match="learned from 'W' steps, but the panel has 'D'"):
+    with pytest.raises(ArgumentError, match="learned from weekly demand, but the panel is daily"):
         every(replace(panel, frequency=replace(panel.frequency, unit="D")), features)

@@ -66,11 +66,10 @@ class Validation:
         """
         known = np.isfinite(self.actual)
         total = np.abs(np.where(known, self.actual, 0)).sum(dtype=np.float64) * self.reference.wql
-        count = known.sum(axis=1)
-        usable = (count > 0) & np.isfinite(self.scale) & (self.scale > 0)
-        per_series = np.zeros(len(count))
-        if usable.any() and self.reference.sql > 0:
-            per_series[usable] = 1 / (count[usable] * self.scale[usable] * usable.sum() * self.reference.sql)
+        usable = np.isfinite(self.scale) & (self.scale > 0)
+        per_series, count = np.zeros(len(usable)), known[usable].sum()
+        if count and self.reference.sql > 0:
+            per_series[usable] = 1 / (self.scale[usable] * count * self.reference.sql)
         parts = [known * per_series[:, None]] + ([known / total] if total > 0 else [])
         defined = [part for part in parts if part.any()]
         return np.mean(defined, axis=0) if defined else known / max(1, known.sum())
