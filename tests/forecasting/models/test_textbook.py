@@ -84,7 +84,7 @@ def test_after_a_gap_at_the_end_the_forecast_goes_on(method: str) -> None:
     np.testing.assert_allclose(found, longer[4:], rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "auto-arima"])  # a slow one
 @pytest.mark.parametrize("gap", ["at the end", "scattered"])
 def test_gaps_are_no_demand_and_no_certainty(method: str, gap: str) -> None:
     """Of independent demand about 20: a repeated last value would be forecast, and with too little doubt."""
