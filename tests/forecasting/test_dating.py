@@ -124,6 +124,9 @@ def test_a_shop_that_closes_has_whole_days_and_weeks() -> None:
             assert panel.history.tolist() == [steps]
             assert np.nansum(panel.target) == len(times)
     assert Panel.read(table(a=weekdays(15)), freq="B", gaps="zero").history.tolist() == [15]
+    round_the_clock = [dt.datetime.combine(day, dt.time(hour)) for day in weekdays(15) for hour in range(24)]
+    halves = Panel.read(table(a=round_the_clock[12:-12]), freq="D")  # of the first day, and of the last
+    assert np.nansum(halves.target) == 13 * 24
     assert Panel.read(table(a=weekdays(60)[1:]), freq="W").target.tolist() == [4] + [5] * 11  # four days of five
 
 

@@ -335,7 +335,8 @@ def _complete(frame: pl.DataFrame, calendar: Calendar, where: str, *, regular: b
     def share(period: int) -> float:
         start, end = wanted.begins(np.array([period, period + 1]))
         if weekdays:  # a weekend is no gap
-            dates = np.array([max(start, begin), min(end, after), start, end]).astype("datetime64[D]")
+            first_whole = max(start, begin) + np.timedelta64(86_399, "s")
+            dates = np.array([first_whole, min(end, after), start, end]).astype("datetime64[D]")
             covered, all_of_it = np.busday_count(dates[[0, 2]], dates[[1, 3]])
             return float(covered / all_of_it)
         return float((min(end, after) - max(start, begin)) / (end - start))

@@ -30,7 +30,7 @@ class Whole(NamedTuple):
 
 
 def filled(panel: Panel, season: int, most: int) -> Whole:
-    """Gaps get the mean of the nearest values on both sides, and what their place in the season adds.
+    """Gaps get a line between the nearest values on both sides, and what their place in the season adds.
 
     Args:
         panel: every series was observed.

@@ -82,7 +82,7 @@ class Objective:
         if math.isnan(value):
             msg = f"objective {self.name!r} was not measured, so it cannot be traded against others"
             raise ArgumentError(msg)
-        size = value if value > _NOTHING else max(_NOTHING / (1 + _NOTHING - value), 1e-300)
+        size = value if value > _NOTHING else max(_NOTHING / (1 + _NOTHING - value), 1e-100)
         return size**self.weight if self.goal == "maximise" else size**-self.weight
 
 
