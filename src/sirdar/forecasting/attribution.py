@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What moved a forecast: integrated gradients from "no demand, average covariates" to what the network saw."""
+"""What moved a forecast: integrated gradients where there are gradients, sampled Shapley values where there are none.
 
+A network's shares lead from "no demand, average covariates" to what it saw; those of other forecasters from "always its
+own mean, usual covariates".
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from sirdar.errors import ArgumentError, nearest
+from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.windows import Inputs, Windows
 
@@ -17,6 +24,8 @@ if TYPE_CHECKING:
     from sirdar.forecasting.neural import NeuralForecaster
 
 _STEPS = 64  # of the midpoint rule
+_PAIRS = 4  # orders drawn, each with its reverse
+_ALONE = 24  # latest steps of demand, each with a share of its own; older ones share by blocks that double
 
 
 @dataclass(frozen=True)
@@ -27,9 +36,10 @@ class Attribution:
         series: its id.
         level: the quantile level.
         total: forecast units over the whole horizon.
-        baseline: what the network forecasts when no demand was seen and all covariates are average.
-        parts: (input, period, share in units); the period is None for a static. Shares add up to total - baseline, but
-            for the error of integration.
+        baseline: what is forecast when no demand was seen and all covariates are average; of `sampled`, when all demand
+            was the series' mean and all covariates are usual.
+        parts: (input, period, share in units); the period is None for a static, and "first/last" for several steps.
+            Shares add up to total - baseline: of gradients but for the error of integration, of `sampled` exactly.
     """
 
     series: str
@@ -64,17 +74,11 @@ def explain(forecaster: "NeuralForecaster", panel: Panel, series: str, *, level:
     Raises:
         ArgumentError: the panel has no such series, or the forecaster no such level.
     """
-    if series not in panel.ids:
-        msg = f"the panel has no series {series!r}.{nearest(series, panel.ids)}"
-        raise ArgumentError(msg)
-    if level not in forecaster.levels:
-        msg = f"level must be one of the forecaster's, {', '.join(f'{q:g}' for q in forecaster.levels)}, got {level!r}"
-        raise ArgumentError(msg)
+    row, at = row_of(panel, series), place_of(level, forecaster.levels)
     module, _ = forecaster.inference()
     windows = forecaster._windows(panel)
-    seen = windows.inputs(np.array([panel.ids.index(series)]))
+    seen = windows.inputs(np.array([row]))
     blank = Inputs(*(torch.zeros_like(part) for part in seen))._replace(observed=seen.observed)
-    at = forecaster.levels.index(level)
 
     def total(inputs: Inputs) -> Tensor:
         return module(*inputs)[..., at].sum(dim=1)
@@ -85,6 +89,121 @@ def explain(forecaster: "NeuralForecaster", panel: Panel, series: str, *, level:
     with torch.no_grad():
         ends = total(seen).item(), total(blank).item()
     return Attribution(series, level, *ends, _named(shares, windows, panel, series))
+
+
+def row_of(panel: Panel, series: str) -> int:
+    """Where the series stands in the panel; an ArgumentError when it does not."""
+    if series not in panel.ids:
+        msg = f"the panel has no series {series!r}.{nearest(series, panel.ids)}"
+        raise ArgumentError(msg)
+    return panel.ids.index(series)
+
+
+def place_of(level: float, levels: Sequence[float]) -> int:
+    """Which of the levels it is; an ArgumentError when it is none."""
+    if level not in levels:
+        msg = f"level must be one of the forecaster's, {', '.join(f'{q:g}' for q in levels)}, got {level!r}"
+        raise ArgumentError(msg)
+    return list(levels).index(level)
+
+
+def sampled(forecaster: Forecaster, panel: Panel, series: str, *, level: float) -> Attribution:
+    """Shapley values of a forecast's total by sampling (Castro, Gomez and Tejada 2009), for any forecaster.
+
+    Inputs turn from usual to seen one after the other, in a few orders and their reverses, and each is given the change
+    that its turn made. Usual are the series' mean demand, its median of each covariate, the panel's median of a numeric
+    static and no value of a text one. The calendar is no input: it is part of the baseline.
+
+    Args:
+        forecaster: a fitted one.
+        panel: what it forecasts.
+        series: the id to explain.
+        level: which of the forecaster's quantile levels.
+
+    Raises:
+        ArgumentError: the panel has no such series, or the forecaster no such level.
+    """
+    row, shown = row_of(panel, series), panel.known()
+    # A series without history is forecast like others of the panel: they have to be in it.
+    others = np.arange(0 if shown.observations()[row] else len(panel))
+    inputs = _inputs(shown.select(np.array([row])), shown, forecaster.horizon)
+    generator = np.random.default_rng(0)
+    orders = [generator.permutation(len(inputs)) for _ in range(_PAIRS)]
+    orders += [order[::-1] for order in orders]
+    turns = np.stack([np.argsort(order) for order in orders])  # [order, input]: when its turn comes
+    seen = turns[:, None, :] < np.arange(len(inputs) + 1)[:, None]  # [order, turns taken, input]
+    count = seen.shape[0] * seen.shape[1]
+    versions = shown.select(np.concatenate([np.full(count, row), others]))
+    _hide(versions, inputs, ~seen.reshape(count, -1))
+    forecast = forecaster.predict(versions)
+    totals = forecast.values[:count, :, place_of(level, forecast.levels)].sum(axis=1)
+    gains = np.diff(totals.astype(np.float64).reshape(seen.shape[:2]), axis=1)
+    shares = np.take_along_axis(gains, turns, axis=1).mean(axis=0)
+    parts = [(part.name, part.period, float(share)) for part, share in zip(inputs, shares, strict=True) if share != 0]
+    return Attribution(series, level, float(totals[len(inputs)]), float(totals[0]), parts)
+
+
+class _Input(NamedTuple):
+    """Something that a forecaster sees of a series, and what it would see usually."""
+
+    name: str
+    period: str | None
+    role: str  # a field of `Panel`
+    steps: slice  # of the series
+    usual: Any
+
+
+def _inputs(alone: Panel, panel: Panel, horizon: int) -> list[_Input]:
+    """Those of a panel of one series that are not what they usually are."""
+    history, steps = int(alone.history[0]), len(alone.target)
+    labels = alone.frequency.labels(alone.start[0] + np.arange(steps)).astype("datetime64[s]").astype(str)
+
+    def period(begin: int, end: int) -> str:
+        return str(labels[begin]) if end - begin == 1 else f"{labels[begin]}/{labels[end - 1]}"
+
+    found = []
+    demand = np.where(alone.observed, alone.target, np.float32(np.nan))
+    end = history
+    while end > 0:
+        begin = max(0, end - max(1, (history - end) // 2) if history - end >= _ALONE else end - 1)
+        found.append(_Input("demand", period(begin, end), "target", slice(begin, end), _mean(demand)))
+        end = begin
+    ahead = [slice(step, step + 1) for step in range(history, min(steps, history + horizon))]
+    for role, columns in (("past", alone.past), ("future", alone.future)):
+        for name, column in columns.items():
+            usual = np.nanmedian(column) if np.isfinite(column).any() else np.nan
+            for part in [slice(0, history), *(ahead if role == "future" else [])]:
+                if part.stop > part.start:
+                    found.append(_Input(name, period(part.start, part.stop), role, part, usual))
+    for name, column in panel.static.items():
+        text = column.dtype == object
+        usual = None if text else np.nanmedian(column) if np.isfinite(column).any() else np.nan
+        found.append(_Input(name, None, "static", slice(0, 1), usual))
+    return [part for part in found if _differs(_column(alone, part)[part.steps], part.usual)]
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else 0.0
+
+
+def _differs(values: np.ndarray, usual: Any) -> bool:  # noqa: ANN401
+    if usual is None:
+        return values[0] is not None
+    return bool((np.isfinite(values) & (values != np.float32(usual))).any())
+
+
+def _column(alone: Panel, part: _Input) -> np.ndarray:
+    return alone.target if part.role == "target" else getattr(alone, part.role)[part.name]
+
+
+def _hide(versions: Panel, inputs: list[_Input], hidden: Bool[np.ndarray, "version input"]) -> None:
+    """Makes inputs usual in the first series of a panel, which are versions of one series."""
+    count = len(hidden)
+    for number, part in enumerate(inputs):
+        stop = count if part.role == "static" else int(versions.indptr[count])
+        window = _column(versions, part)[:stop].reshape(count, -1)[:, part.steps]  # a view: writing changes the panel
+        known = np.isfinite(window) if part.usual is not None else True  # what is not known stays so
+        window[np.broadcast_to(hidden[:, number, None], window.shape) & known] = part.usual
 
 
 def _mean_gradients(total: Any, seen: Inputs, blank: Inputs) -> list[Tensor]:  # noqa: ANN401

@@ -221,7 +221,7 @@ def test_shares_of_an_explanation_add_up_and_follow_the_plan() -> None:
     assert len({period for name, period, _ in told.parts if name == "price over usual"}) == 3
     with pytest.raises(ArgumentError, match="the panel has no series 'product x'"):
         model.explain(panel, "product x")
-    with pytest.raises(ArgumentError, match="no quantile of level 0.55"):
+    with pytest.raises(ArgumentError, match="level must be one of the forecaster's, .*, got 0.55"):
         model.explain(panel, "product 1", level=0.55)
 
 

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sirdar.errors import ArgumentError, nearest, require_positive_integer, require_seed
+from sirdar.errors import ArgumentError, require_positive_integer, require_seed
 from sirdar.forecasting import storage, training
 from sirdar.forecasting.decoding import monotone
 from sirdar.forecasting.features import Features, Pairs, Source, as_features
@@ -242,13 +242,10 @@ class FeedForward:
         Raises:
             ArgumentError: the panel has no such series, or the forecaster no such level.
         """
-        from sirdar.forecasting.attribution import Attribution  # it loads polars
+        from sirdar.forecasting.attribution import Attribution, place_of, row_of  # it loads polars
 
         learned = self._fitted()
-        row, at = (
-            _place("the panel has no series", series, panel.ids),
-            _place("no quantile of level", level, self.levels),
-        )
+        row, at = row_of(panel, series), place_of(level, self.levels)
         seen = _tensors(self._latest(learned.features.on(panel), np.array([row])))
         network = Inference(learned.network.eval())
         total, blank, shares = _gradients(lambda *inputs: network(*inputs)[..., at].sum(dim=1), seen, learned.network)
@@ -380,13 +377,6 @@ class Inference(nn.Module):
     ) -> Float[Tensor, "batch horizon level"]:
         """Quantiles."""
         return self.network(shared, ahead, scale) * scale[:, None, None]
-
-
-def _place(what: str, wanted: Any, known: Sequence[Any]) -> int:  # noqa: ANN401 - a name or a number
-    if wanted not in known:
-        msg = f"{what} {wanted!r}.{nearest(str(wanted), [str(one) for one in known])}"
-        raise ArgumentError(msg)
-    return known.index(wanted)
 
 
 def _gradients(

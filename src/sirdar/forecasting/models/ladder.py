@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ from sirdar.forecasting.selection import BAGS, Selection, Validation, reference_
 from sirdar.predictive import DECILES, Forecast
 from sirdar.predictive.forecast import require_levels
 from sirdar.predictive.scores import seasonal_scale
+
+if TYPE_CHECKING:
+    from sirdar.forecasting.attribution import Attribution
 
 _SLOW = "auto-arima"
 _FORECASTS = 500  # that are enough to choose by
@@ -110,6 +114,12 @@ class Ladder:
         """The choice in plain lines: every rung's record, the greedy steps, the weights, and what was left out."""
         self._fitted()
         return "\n".join(self.reasons)
+
+    def explain(self, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
+        """What moved one series' forecast: Shapley values of its inputs, see `attribution.sampled`."""
+        from sirdar.forecasting import attribution  # it loads torch
+
+        return attribution.sampled(self, panel, series, level=level)
 
     def save(self, path: str | Path) -> None:
         """Writes config.json into the folder `path`, and the chosen rungs into the folder `ensemble` in it."""
