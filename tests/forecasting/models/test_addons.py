@@ -2,6 +2,7 @@
 """The add-ons around a textbook method: the shipped suite, and what each part is there for."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.addons import AddOns, expectation
+from sirdar.forecasting.models.mqcnn import MQCNN
+from sirdar.forecasting.models.sqrf import SparseQuantileForest
 from sirdar.forecasting.models.textbook import Textbook
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive import DECILES, Forecast, Frequency
@@ -77,6 +80,24 @@ def test_the_method_inside_is_stored_with_its_settings(tmp_path) -> None:  # noq
     assert np.array_equal(AddOns.load(tmp_path / "model").predict(panel).values, model.predict(panel).values)
 
 
+@pytest.mark.parametrize("around", [SparseQuantileForest(5, trees=4), MQCNN(5, steps=3, width=8)])
+def test_they_are_stored_around_any_rung(around: Forecaster, tmp_path: Path) -> None:
+    panel = priced()
+    model = AddOns(5, around).fit(panel)
+    model.save(tmp_path / "model")
+    assert np.array_equal(AddOns.load(tmp_path / "model").predict(panel).values, model.predict(panel).values)
+
+
+def test_once_loaded_they_learn_anew_as_before(tmp_path: Path) -> None:
+    """Where demand falls below zero the method seeks the season that the component would."""
+    panel = priced()
+    model = AddOns(5).fit(panel)
+    model.save(tmp_path / "model")
+    below = replace(panel, target=panel.target - 1000)
+    loaded = AddOns.load(tmp_path / "model").update(below)
+    assert np.array_equal(loaded.predict(below).values, model.update(below).predict(below).values)
+
+
 def test_a_point_forecast_that_may_be_nothing_is_not_made_worse() -> None:
     """The seasonal naive of slow demand says 0 of most steps; the true 0.9 quantile of Poisson demand of 1 is 2."""
     panel = panel_of(np.random.default_rng(0).poisson(1.0, (60, 84)), unit="D")
@@ -124,7 +145,7 @@ def test_errors_are_learned_without_what_followed_the_origin() -> None:
     assert (forecast.quantile(0.9) - forecast.quantile(0.1)).mean() > 4  # 8 for Poisson demand of 10
 
 
-def test_only_around_a_textbook_method_it_can_be_stored(tmp_path) -> None:  # noqa: ANN001
+def test_around_what_is_no_rung_they_cannot_be_stored(tmp_path) -> None:  # noqa: ANN001
     with pytest.raises(UnsupportedError, match="NullForecaster"):
         AddOns(2, NullForecaster(2)).save(tmp_path / "model")
 

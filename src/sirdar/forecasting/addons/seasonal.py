@@ -156,8 +156,8 @@ class SeasonalProfile:
         cell = ((member[:, None] * seasons + season) * cycle.positions + position)[known]
         size = groups * seasons * cycle.positions
         dims = (groups, seasons, cycle.positions)
-        above = np.bincount(cell, (demand * weight)[known], size).reshape(dims)
-        below = np.bincount(cell, (base * weight)[known], size).reshape(dims)
+        sums = [np.bincount(cell, (part * weight)[known], size) for part in (demand, base)]
+        above, below = (part.astype(np.float64).reshape(dims) for part in sums)  # those of nothing are integers
         return shrunk_profile(above, below, self.caution)
 
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float64, Int64
 
 from sirdar.errors import ArgumentError, UnsupportedError, require_positive_integer
-from sirdar.forecasting import storage
+from sirdar.forecasting import ladder, storage
 from sirdar.forecasting.addons.distribution import DistributionEngine, Scale
 from sirdar.forecasting.addons.elasticity import PriceElasticity
 from sirdar.forecasting.addons.history import History, adjusted, codes, longest, shared_statics
@@ -173,14 +173,15 @@ class AddOns:
         return attribution.sampled(self, panel, series, level=level)
 
     def save(self, path: str | Path) -> None:
-        """Writes one folder with everything learned.
+        """Writes everything learned into the folder `path`, and the point forecaster into the folder `around` in it.
 
         Raises:
             ArgumentError: nothing was learned yet.
-            UnsupportedError: the point forecaster is no textbook method, so `load` could not build it.
+            UnsupportedError: the point forecaster is none of this package's, so `load` could not build it.
         """
-        if not isinstance(self.around, Textbook):
-            msg = f"add-ons around a {type(self.around).__name__} cannot be stored; those around a textbook method can"
+        kind = ladder.kind_of(self.around)
+        if kind is None:
+            msg = f"add-ons around a {type(self.around).__name__} cannot be stored; those around a rung can"
             raise UnsupportedError(msg)
         self._require_learned()
         tensors: dict[str, torch.Tensor] = {}
@@ -192,13 +193,12 @@ class AddOns:
             "engine": self._engine.state(),
             "lookalikes": self._lookalikes.state(),
         }
-        arguments = {"horizon": self.horizon, "around": self.around.method, "levels": self.levels}
-        inside = {name: getattr(self.around, name) for name in ("method", "levels", "season", "workers")}
+        arguments = {"horizon": self.horizon, "levels": self.levels}
         config = {
             "model": "add-ons",
             "arguments": arguments | {name: getattr(self, name) for name in names},
-            "inside": inside,
-            "inside_learned": self.around.learned,
+            "around": kind,
+            "named": self._named,
             "kept": self.kept,
             "groups": self._groups,
             "whole": self._whole,
@@ -207,16 +207,15 @@ class AddOns:
             "learned": pack(learned, tensors, "learned"),
         }
         storage.write(Path(path), config, tensors)
+        self.around.save(Path(path) / "around")
 
     @classmethod
     def load(cls, path: str | Path) -> "AddOns":
         """Reads what `save` wrote."""
         with storage.opened(Path(path), model="add-ons") as (config, tensors):
-            arguments = config["arguments"]
-            if "inside" in config:  # not in folders of earlier versions
-                around = Textbook(arguments["horizon"], **config["inside"])
-                arguments["around"] = around.restore(config.get("inside_learned"))
-            model = cls(**arguments)
+            around = ladder.class_of(config["around"]).load(Path(path) / "around")
+            model = cls(**config["arguments"] | {"around": around})
+            model._named = config["named"]
             learned = unpack(config["learned"], tensors)
             model.kept = tuple(config["kept"])
             model._groups = None if config["groups"] is None else (config["groups"][0], list(config["groups"][1]))

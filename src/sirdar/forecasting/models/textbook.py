@@ -140,12 +140,9 @@ class Textbook:
     def load(cls, path: str | Path) -> "Textbook":
         """Reads what `save` wrote."""
         with storage.opened(Path(path), model="textbook") as (config, _):
-            return cls(**config["arguments"]).restore(config.get("learned"))  # older folders have none
-
-    def restore(self, learned: Sequence[Any] | None) -> "Textbook":
-        """Takes the `learned` of a fitted one; None is that of one not fitted."""
-        self.learned = None if learned is None else Learned(*learned)
-        return self
+            forecaster, learned = cls(**config["arguments"]), config.get("learned")  # older folders have none
+            forecaster.learned = None if learned is None else Learned(*learned)
+            return forecaster
 
     def _shared(self, panel: Panel) -> Learned:
         """What was learned; the panel's own where nothing was, or of another calendar."""
