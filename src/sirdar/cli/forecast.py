@@ -24,19 +24,27 @@ def forecast(  # noqa: PLR0913 - one argument per option
     column: options.Columns = None,
     gaps: options.Gaps = None,
     holidays: options.Holidays = None,
+    explain: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="A product: what moved its median, input by input. Repeat for several."),
+    ] = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
     """Train one rung on all history and write forecast.parquet and the trained model (model/).
 
-    With --trained a model that was kept forecasts the table as it is now, in seconds.
+    With --trained a model that was kept forecasts the table as it is now, in seconds. With --explain the forecasts of
+    some products are taken apart: how many units each input adds to what the model forecasts without knowing any;
+    explained.csv has them by period.
 
     Examples:
         sirdar forecast demand.parquet --model mq-cnn --horizon 8 --out monday
 
-        sirdar forecast demand.parquet --trained monday/model --out tuesday
+        sirdar forecast demand.parquet --trained monday/model --out tuesday --explain SKU-17
     """
+    from sirdar.forecasting.attribution import row_of
     from sirdar.recipes import files
+    from sirdar.recipes.explain import explained, explanations_frame
     from sirdar.recipes.plan import Settings, read, train
     from sirdar.recipes.saved import saved_forecaster
 
@@ -60,9 +68,14 @@ def forecast(  # noqa: PLR0913 - one argument per option
     with files.output_folder(out) as scratch:
         with options.progress_bar() as progress:
             panel = read(settings)
+            for series in explain or []:
+                row_of(panel, series)  # refuses one that is not there before hours of training
             forecaster = kept or train(settings, name, panel, lambda text, done: progress(f"train: {text}", done))
             made = forecaster.predict(panel)
+            found = [explained(forecaster, panel, series, made.levels) for series in dict.fromkeys(explain or [])]
         files.write_forecast(made, scratch / "forecast.parquet")
+        if found:
+            explanations_frame(found).write_csv(scratch / "explained.csv")
         if kept is None:
             forecaster.save(scratch / "model")
     facts = {
@@ -73,8 +86,15 @@ def forecast(  # noqa: PLR0913 - one argument per option
         "levels": list(made.levels),
     }
     if as_json:
-        options.print_json(facts)
+        told = {one.series: {"baseline": one.baseline, **one.by_input(), "total": one.total} for one in found}
+        options.print_json(facts | {"explained": told} if found else facts)
         return
     sys.stdout.write(
         f"{facts['series']} series, {made.horizon} steps, {len(made.levels)} levels -> {out / 'forecast.parquet'}\n"
     )
+    for one in found:
+        shares = ", ".join(f"{name} {units:+,.4g}" for name, units in list(one.by_input().items())[:8])
+        sys.stdout.write(
+            f"{one.series}: {one.total:,.4g} units over {made.horizon} steps (level {one.level:g}); "
+            f"{one.baseline:,.4g} knowing nothing{', then ' if shares else ''}{shares}\n"
+        )
