@@ -34,8 +34,8 @@ def forecast(  # noqa: PLR0913 - one argument per option
     """Train one rung on all history and write forecast.parquet and the trained model (model/).
 
     With --trained a model that was kept forecasts the table as it is now, in seconds. With --explain the forecasts of
-    some products are taken apart: how many units each input adds to what the model forecasts without knowing any;
-    explained.csv has them by period.
+    some products are taken apart: how many units each input adds to a forecast from average ones; explained.csv has
+    them by period.
 
     Examples:
         sirdar forecast demand.parquet --model mq-cnn --horizon 8 --out monday
@@ -93,8 +93,12 @@ def forecast(  # noqa: PLR0913 - one argument per option
         f"{facts['series']} series, {made.horizon} steps, {len(made.levels)} levels -> {out / 'forecast.parquet'}\n"
     )
     for one in found:
-        shares = ", ".join(f"{name} {units:+,.4g}" for name, units in list(one.by_input().items())[:8])
+        shares = "".join(f", {name} {_units(units, '+')}" for name, units in list(one.by_input().items())[:8])
         sys.stdout.write(
-            f"{one.series}: {one.total:,.4g} units over {made.horizon} steps (level {one.level:g}); "
-            f"{one.baseline:,.4g} knowing nothing{', then ' if shares else ''}{shares}\n"
+            f"{one.series}: {_units(one.total)} units over {made.horizon} steps (level {one.level:g}); "
+            f"{_units(one.baseline)} with average inputs{shares}\n"
         )
+
+
+def _units(value: float, sign: str = "") -> str:
+    return f"{value:{sign},.0f}" if abs(value) >= 100 else f"{value:{sign}.3g}"
