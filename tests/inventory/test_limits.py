@@ -6,6 +6,8 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sirdar.errors import ArgumentError
 from sirdar.inventory import (
@@ -20,6 +22,7 @@ from sirdar.inventory import (
     simulate_slowly,
 )
 from sirdar.inventory.sample_paths import expect
+from sirdar.predictive import Forecast, Frequency
 
 
 def test_room_goes_where_it_saves_most(demand: ModuleType) -> None:
@@ -36,7 +39,7 @@ def test_room_goes_where_it_saves_most(demand: ModuleType) -> None:
     assert first == pytest.approx(second / 2, abs=0.35)  # three standard errors of the two fractions
 
 
-def test_whole_orders_within_a_budget_are_nearly_the_best_there_are(demand: ModuleType) -> None:
+def test_whole_orders_within_a_budget_are_the_best_there_are(demand: ModuleType) -> None:
     forecast = demand.certain_forecast([[4.0, 3.0], [3.0, 5.0], [2.0, 2.0]])
     trade = Trade(unit_cost=np.array([2.0, 1.0, 3.0]))
     problem = InventoryProblem(1.0, np.array([4.0, 5.0, 9.0]), 1, trade=trade, rules=OrderRules(budget=13.0))
@@ -52,8 +55,48 @@ def test_whole_orders_within_a_budget_are_nearly_the_best_there_are(demand: Modu
     affordable = [np.array(q, dtype=np.float64) for q in product(range(4), range(6), range(3))]
     best = min(cost(q) for q in affordable if q @ trade.unit_cost <= 13.0)
     # All units of a series save the same here, so that its price of indifference takes all of them or none.
-    assert quantity.tolist() == [0.0, 5.0, 2.0]
-    assert cost(quantity) <= best + 4.0
+    assert quantity.tolist() == [1.0, 5.0, 2.0]
+    assert cost(quantity) == pytest.approx(best)
+
+
+@given(
+    wanted=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    pack=st.sampled_from([0.0, 1.0, 2.0]),
+    minimum=st.sampled_from([0.0, 2.0]),
+    budget=st.floats(2.0, 40.0),
+    capacity=st.floats(2.0, 40.0),
+)
+@settings(max_examples=40, deadline=None)
+def test_nothing_that_is_wanted_and_fits_is_left(
+    wanted: list[int], pack: float, minimum: float, budget: float, capacity: float
+) -> None:
+    """Demand is certain and every unit saves the same: no price tells the first unit from the last."""
+    count = len(wanted)
+    values = np.array(wanted, dtype=np.float32).reshape(count, 1, 1)
+    forecast = Forecast(list(map(str, range(count))), np.zeros(count, dtype=np.int64), Frequency("W"), (0.5,), values)
+    rules = OrderRules(case_pack=pack, minimum=minimum, budget=budget, capacity=capacity)
+    free = OrderRules(case_pack=pack, minimum=minimum)
+    policy, trade = ProjectedInventory(forecast, samples=2), Trade(unit_cost=1.0)
+    most = policy.plan(InventoryProblem(1.0, 9.0, 0, trade=trade, rules=free), Stock.empty(count)).quantity
+    got = policy.plan(InventoryProblem(1.0, 9.0, 0, trade=trade, rules=rules), Stock.empty(count)).quantity
+    room = min(budget, capacity) - got.sum()
+    assert room >= -1e-9
+    assert (got <= most + 1e-9).all()
+    assert ((got == 0) | (got >= minimum - 1e-9)).all()
+    if pack:
+        assert np.allclose(got % pack, 0)
+    least = np.where(got > 0, pack, np.maximum(rules.least, pack))
+    left = (least <= room - 1e-9) & (got + least <= most + 1e-9) & (least > 0)
+    assert not left.any()
+    if pack == 0 and minimum == 0:
+        assert room == pytest.approx(0.0, abs=1e-6) or got == pytest.approx(most)
+
+
+def test_an_order_that_costs_something_as_such_is_whole_or_none() -> None:
+    forecast = Forecast(["a", "b"], np.zeros(2, dtype=np.int64), Frequency("W"), (0.5,), np.full((2, 1, 1), 8.0), 0.0)
+    problem = InventoryProblem(1.0, 9.0, 0, trade=Trade(unit_cost=1.0, order_cost=5.0), rules=OrderRules(budget=12.0))
+    quantity = ProjectedInventory(forecast, samples=2).plan(problem, Stock.empty(2)).quantity
+    assert sorted(quantity.tolist()) == [0.0, 8.0]
 
 
 @pytest.mark.parametrize("money", [1e-9, 1e-3, 1e6])

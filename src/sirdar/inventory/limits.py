@@ -2,8 +2,9 @@
 """Limits that series share, kept by a price: the least one at which what all series want fits.
 
 With a price on room or money every series decides alone: a Lagrange relaxation (Eisenach et al. 2024, arXiv:2410.02817,
-forecast such prices). Orders fall as the price rises, so that it is found by bisection. Whole units and minimum orders
-may leave a little of the limit unused.
+forecast such prices). Orders fall as the price rises, so that it is found by bisection. What is left, since no price
+splits units of equal worth, is shared out among the series that would order more at any lower price. Whole units and
+minimum orders may leave a little of the limit unused.
 
 Units that customers wait for take no room: they leave as they arrive. A series with more customers waiting than units
 under way fills nothing, and gives no room to others.
@@ -43,7 +44,9 @@ def within_limits(solve: Callable[[Series], Series], problem: InventoryProblem, 
     Raises:
         ArgumentError: what is there already exceeds the capacity; or there is a budget, but nothing costs anything.
     """
-    return solve(shadow_prices(solve, problem, position))
+    limits = _limits(problem, position)
+    _, orders, wanted = _search(solve, np.zeros(len(position)), limits, _dearest(problem))
+    return _filled(orders, np.maximum(wanted, orders), limits, problem)
 
 
 def shadow_prices(solve: Callable[[Series], Series], problem: InventoryProblem, position: Series) -> Series:
@@ -51,6 +54,10 @@ def shadow_prices(solve: Callable[[Series], Series], problem: InventoryProblem, 
 
     Zero where nothing binds. If the orders do not fall steadily as prices rise, the limits are kept all the same.
     """
+    return _search(solve, np.zeros(len(position)), _limits(problem, position), _dearest(problem))[0]
+
+
+def _limits(problem: InventoryProblem, position: Series) -> "list[_Limit]":
     limits = []
     if math.isfinite(problem.rules.budget):
         budget = problem.rules.budget * (1 + HAIR)
@@ -59,10 +66,13 @@ def shadow_prices(solve: Callable[[Series], Series], problem: InventoryProblem, 
         volume = np.broadcast_to(problem.rules.volume, position.shape)
         room = _room(problem, volume * np.maximum(position, 0.0)) + HAIR * problem.rules.capacity
         limits.append(_Limit(volume, room, np.maximum(-position, 0.0)))
+    return limits
+
+
+def _dearest(problem: InventoryProblem) -> float:
+    """A little more than any unit is worth: a step that the search halves must not be coarse where money is small."""
     steps = int(np.max(problem.review_period)) if problem.backlog else 1
-    # A little more than any unit is worth: a step that the search halves must not be coarse where all money is small.
-    dearest = 1.01 * (float(np.max(problem.lost_sale_cost)) * steps + float(np.max(problem.trade.price)))
-    return _search(solve, np.zeros(len(position)), limits, dearest)[0]
+    return 1.01 * (float(np.max(problem.lost_sale_cost)) * steps + float(np.max(problem.trade.price)))
 
 
 def require_within(problem: InventoryProblem, stock: Stock, orders: Array, gone: Array) -> None:
@@ -106,27 +116,34 @@ class _Limit:
     room: float
     spared: Series
 
+    def used(self, orders: Series) -> Series:
+        return self.weights * np.maximum(orders - self.spared, 0.0)
+
     def keeps(self, orders: Series) -> bool:
-        return float(self.weights @ np.maximum(orders - self.spared, 0.0)) <= self.room
+        return float(self.used(orders).sum()) <= self.room
 
 
 def _search(
     solve: Callable[[Series], Series], price: Series, limits: list[_Limit], dearest: float
-) -> tuple[Series, Series]:
-    """Prices and orders at the least multiple of the first limit's weights that keeps it, the others being kept."""
+) -> tuple[Series, Series, Series]:
+    """Prices and orders at the least multiple of the first limit's weights that keeps it, the others being kept.
+
+    Beside them, the orders at prices that are a hair lower.
+    """
     if not limits:
-        return price, solve(price)
+        orders = solve(price)
+        return price, orders, orders
     limit, rest = limits[0], limits[1:]
     weights = limit.weights
     found = _search(solve, price, rest, dearest)
     if limit.keeps(found[1]):
         return found
     low, high = 0.0, dearest / float(weights[weights > 0].min())
-    kept = _search(solve, price + high * weights, rest, dearest)
+    more, kept = found[1], _search(solve, price + high * weights, rest, dearest)
     for _ in range(DOUBLINGS):  # a unit that is waited for through several reviews is worth more than one review
         if limit.keeps(kept[1]):
             break
-        low, high = high, 2 * high
+        low, high, more = high, 2 * high, kept[1]
         kept = _search(solve, price + high * weights, rest, dearest)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -134,8 +151,53 @@ def _search(
         if limit.keeps(found[1]):
             high, kept = middle, found
         else:
+            low, more = middle, found[1]
+    return kept[0], kept[1], np.maximum(kept[2], more)
+
+
+def _filled(orders: Series, wanted: Series, limits: list[_Limit], problem: InventoryProblem) -> Series:
+    """Orders raised toward what is wanted as far as the limits go: first by one share of what is missing, for all.
+
+    Then by the least that may be added to each, those first that the share left farthest behind. An order that costs
+    something as such is placed whole or not at all.
+    """
+    count = len(orders)
+    pack, least, dear = (
+        np.broadcast_to(np.asarray(x, dtype=np.float64), count)
+        for x in (problem.rules.case_pack, problem.rules.least, problem.trade.order_cost)
+    )
+    first = np.where(dear > 0, wanted, np.minimum(np.maximum(least, pack), wanted))  # the least order where none is yet
+    fair = orders + _share(orders, wanted, limits) * (wanted - orders)
+    whole = np.where(pack > 0, orders + np.floor((fair - orders) / np.where(pack > 0, pack, 1) + 1e-9) * pack, fair)
+    orders = np.where((orders > 0) | (whole >= first), np.maximum(whole, orders), 0.0)
+    while True:
+        step = np.where(orders > 0, pack, first)
+        raised = np.where(orders + step <= wanted + 1e-9, orders + step, orders)
+        extra = [limit.used(raised) - limit.used(orders) for limit in limits]
+        free = [limit.room - float(limit.used(orders).sum()) for limit in limits]
+        fits = (raised > orders) & np.all([e <= f for e, f in zip(extra, free, strict=True)], axis=0)
+        queue = np.flatnonzero(fits)[np.argsort((orders - fair)[fits], kind="stable")]
+        held = np.all([np.cumsum(e[queue]) <= f for e, f in zip(extra, free, strict=True)], axis=0)
+        taken = queue[np.cumprod(held).astype(bool)]
+        if not len(taken):
+            break
+        orders[taken] = raised[taken]
+    rest = np.where((pack == 0) & (orders > 0), wanted, orders)  # what minimum orders left of goods that can be split
+    return orders + _share(orders, rest, limits) * (rest - orders)
+
+
+def _share(orders: Series, wanted: Series, limits: list[_Limit]) -> float:
+    """The largest share of what is missing that keeps all limits if each series is given it."""
+    low, high = 0.0, 1.0
+    if all(limit.keeps(wanted) for limit in limits):
+        return high
+    for _ in range(2 * HALVINGS):
+        middle = (low + high) / 2
+        if all(limit.keeps(orders + middle * (wanted - orders)) for limit in limits):
             low = middle
-    return kept
+        else:
+            high = middle
+    return low
 
 
 def _costs(problem: InventoryProblem, series: int) -> np.ndarray:

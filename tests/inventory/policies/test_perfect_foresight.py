@@ -100,7 +100,15 @@ def test_shared_room_is_kept() -> None:
     demand = np.array([[4.0] * 5, [4.0] * 5])
     problem = InventoryProblem(1.0, np.array([2.0, 5.0]), 0, rules=OrderRules(capacity=5.0))
     ledger = simulate(PerfectForesight(demand), problem, demand)
-    assert ledger.trajectory.orders[:, 0].tolist() == [0.0, 4.0]  # room goes to what loses more without it
+    assert ledger.trajectory.orders[:, 0].tolist() == [1.0, 4.0]  # room goes first to what loses more without it
+
+
+def test_a_budget_below_what_is_wanted_is_spent() -> None:
+    """The best there is by hand: five units a step, each of which earns 3 - 1 at no carrying."""
+    demand = np.full((1, 20), 10.0)
+    problem = InventoryProblem(0.2, 1.0, 1, trade=Trade(3.0, 1.0), rules=OrderRules(budget=5.0))
+    ledger = simulate(PerfectForesight(demand), problem, demand)
+    assert ledger.trajectory.orders[0, :-1].tolist() == [5.0] * 19
 
 
 def test_what_cannot_be_known_is_refused() -> None:

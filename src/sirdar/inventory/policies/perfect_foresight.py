@@ -15,7 +15,7 @@ from sirdar.errors import ArgumentError
 from sirdar.inventory.limits import shared, within_limits
 from sirdar.inventory.policy import State
 from sirdar.inventory.problem import InventoryProblem
-from sirdar.inventory.terms import RandomLeadTime
+from sirdar.inventory.terms import RandomLeadTime, permitted
 
 Series = Float[np.ndarray, " series"]
 
@@ -65,10 +65,14 @@ class PerfectForesight:
         if not shared(problem):
             return _lacking(stock, wanted, _worth(problem, lead, review, np.zeros(len(stock))))
 
-        def solve(unit_price: Series) -> Series:
-            return _lacking(stock, wanted, _worth(problem, lead, review, unit_price))
+        position = on_hand + pipeline.sum(axis=-1)
 
-        return within_limits(solve, problem, on_hand + pipeline.sum(axis=-1))
+        def solve(unit_price: Series) -> Series:
+            return permitted(
+                _lacking(stock, wanted, _worth(problem, lead, review, unit_price)), problem.rules, position
+            )
+
+        return within_limits(solve, problem, position)
 
     def _wanted(self, step: int) -> Series:
         return self.demand[:, step].astype(np.float64) if step < self.demand.shape[1] else np.zeros(len(self.demand))
