@@ -81,7 +81,7 @@ def test_a_bad_table_is_refused_by_every_verb(
         (["plan", "--lead-time=-1"], "lead time must be a positive integer, got -1"),
         (
             ["plan", "--lead-time", "9"],
-            "lead time \\+ review period is 10 steps, but the horizon is 6; use a horizon of",
+            "lead time \\+ review period is 10 steps, but forecasts reach 6; forecast with a horizon of",
         ),
         (["plan", "--holding-cost=-1"], "holding_cost must not be negative, got -1"),
         (["plan", "--lost-sale-cost", "nan"], "lost_sale_cost must be finite, got nan"),

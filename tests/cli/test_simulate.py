@@ -89,6 +89,7 @@ def test_a_table_that_says_when_there_was_stock(
         (["base-stock", "--holding-cost=-0.1"], "holding_cost must not be negative, got -0.1"),
         (["base-stock", "--lost-sale-cost", "0"], "the critical ratio must lie in (0, 1), got 0"),
         (["base-stock", "--unit-cost=-2"], "unit_cost must not be negative, got -2"),
+        (["base-stock", "--unit-cost", "2"], "--unit-cost needs --price: without income, buying nothing is cheapest"),
         (["base-stock", "--window", "0"], "window must be a positive integer, got 0"),
         (["base-stock", "--lead-time", "40"], "the window of 17 steps is too short: lead time + review period is 41"),
         (["base-stock", "--window", "51"], "no series has the 57 steps up to the table's last one"),

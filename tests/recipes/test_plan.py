@@ -18,10 +18,11 @@ from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqtransformer import MQTransformer
 from sirdar.forecasting.models.textbook import Textbook
-from sirdar.inventory import InventoryProblem
+from sirdar.inventory import InventoryProblem, OrderRules
+from sirdar.predictive import Forecast, Frequency
 from sirdar.recipes import files, migrate
-from sirdar.recipes.plan import Plan, Settings, compare_chips, example_network, plan
-from sirdar.recipes.plan_report import report_of
+from sirdar.recipes.plan import Plan, Settings, compare_chips, example_network, place_orders, plan
+from sirdar.recipes.plan_report import report_of, telling_products
 from sirdar.recipes.write import write_plan
 
 WEEKS, PRODUCTS = 60, 24
@@ -65,6 +66,39 @@ def neural(table: Path) -> Iterator[Plan]:
             ladder, "build", lambda name, *a, **k: (quick if name == "mq-cnn" else partial(build, name))(*a, **k)
         )
         yield plan(settings_of(table, models=("seasonal-naive", "mq-cnn"), windows=1), quiet)
+
+
+def test_what_ended_long_ago_is_not_ordered() -> None:
+    start = np.array([10, 10, 9, 2], dtype=np.int64)
+    forecast = Forecast(["a", "b", "late", "gone"], start, Frequency("W"), (0.5,), np.full((4, 4, 1), 6.0), floor=0.0)
+    orders = place_orders(Settings(horizon=4), forecast)
+    assert (orders.plan.quantity > 0).tolist() == [True, True, True, False]
+    assert "Of the products, 1 ('gone') ended long before the others: nothing is ordered for them." in orders.note
+    assert "1 ('late') have no rows in the last steps: their orders rest on forecasts from their last." in orders.note
+    assert "Of the products" not in place_orders(Settings(horizon=4), forecast.take(np.array([0, 1]))).note
+
+
+def test_returns_that_outnumber_sales_are_no_rise(table: Path) -> None:
+    frame = pl.read_parquet(table)
+    frame = frame.with_columns(y=pl.when(pl.col("unique_id") == "p23").then(-1.0).otherwise(pl.col("y")))
+    frame = frame.with_columns(y=pl.when(pl.col("unique_id") == "p22").then(-2.0).otherwise(pl.col("y")))
+    done = plan(settings_of(table, source=_written(frame, table.with_name("returns.parquet"))), quiet)
+    rising = [fan.id for fan in telling_products(done) if fan.why == "rising"]
+    assert not {"p22", "p23"} & set(rising)
+
+
+def _written(frame: pl.DataFrame, path: Path) -> Path:
+    frame.write_parquet(path)
+    return path
+
+
+def test_fractions_are_ordered_where_packs_are_fractions(table: Path) -> None:
+    frame = pl.read_parquet(table).with_columns(y=pl.col("y") * 0.01)
+    problem = InventoryProblem(rules=OrderRules(case_pack=0.01))
+    source = _written(frame, table.with_name("small.parquet"))
+    done = plan(settings_of(table, source=source, problem=problem), quiet)
+    assert done.orders.plan.total_fill_rate > 0.8
+    assert "Orders are multiples of 0.01." in report_of(done).order_assumptions
 
 
 def test_every_product_gets_a_forecast_and_an_order(table: Path) -> None:
@@ -156,7 +190,7 @@ def test_the_report_tells_the_products_that_tell_something(neural: Plan) -> None
 
 
 def test_an_order_must_be_covered_by_the_horizon(table: Path) -> None:
-    with pytest.raises(ArgumentError, match="lead time \\+ review period is 5 steps, but the horizon is 4"):
+    with pytest.raises(ArgumentError, match="lead time \\+ review period is 5 steps, but forecasts reach 4"):
         settings_of(table, problem=InventoryProblem(lead_time=4))
 
 

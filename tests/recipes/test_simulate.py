@@ -55,6 +55,19 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.parametrize("policy", ["min-max", "fixed-lot", "never-order"])
+def test_a_change_of_unit_changes_costs_by_as_much(policy: str, tmp_path: Path) -> None:
+    """Demand in fours of units, ordered in quarters: all costs are a quarter."""
+    table = frame()
+    totals = []
+    for size in (1.0, 0.25):  # exact in binary: rounding does not decide which side of a level stock is on
+        table.with_columns(y=pl.col("y") * size).write_parquet(tmp_path / f"{size}.parquet")
+        problem = InventoryProblem(rules=OrderRules(case_pack=size))
+        found = simulated(policy, tmp_path / f"{size}.parquet", problem=problem)
+        totals.append(found.replays[0].total / size)
+    assert totals[1] == pytest.approx(totals[0], rel=1e-5)
+
+
 def simulated(policy: str, source: Path, **changes: Any) -> Simulation:  # noqa: ANN401
     arguments: dict[str, Any] = {"source": source, "window": WINDOW, "model": "seasonal-naive"}
     return run(Settings(policy, **(arguments | changes)), quiet)

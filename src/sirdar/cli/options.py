@@ -42,6 +42,8 @@ HoldingCost = Annotated[float, typer.Option(help="Cost of a unit left at the end
 LostSaleCost = Annotated[float, typer.Option(help="Cost of a unit of demand that finds no stock.")]
 LeadTime = Annotated[int, typer.Option(help="Steps from an order to its arrival.")]
 ReviewPeriod = Annotated[int, typer.Option(help="Steps from one chance to order to the next.")]
+Minimum = Annotated[float, typer.Option(help="Least quantity that may be ordered.")]
+CasePack = Annotated[float, typer.Option(help="Orders are multiples of it; 0 for any quantity.")]
 Inventory = Annotated[
     Path | None,
     typer.Option(help="Table with unique_id, on_hand and optionally arriving_1, arriving_2, ...; assumed if omitted."),
@@ -133,15 +135,16 @@ def print_json(content: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout, numbers to the right."""
+    """A table on stdout, numbers to the right; texts stand as they are, whatever rich would read into them."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=Text(title, style="bold"), title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+        table.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*[Text(cell) for cell in row])
     console = Console()
     # A pipe or a file has no width; rich would take 80 columns and cut the names.
     Console(width=None if console.is_terminal else max(console.width, 120)).print(table)
@@ -160,8 +163,12 @@ def traded(problem: Any, trade: tuple[float, float, float], rules: tuple[float, 
     """The same problem with price, unit cost and order cost, and with minimum and case pack."""
     from dataclasses import replace
 
+    from sirdar.errors import ArgumentError
     from sirdar.inventory import OrderRules, Trade
 
+    if trade[1] > 0 and not trade[0]:
+        msg = "--unit-cost needs --price: without income, buying nothing is cheapest"
+        raise ArgumentError(msg)
     return replace(problem, trade=Trade(*trade), rules=OrderRules(*rules))
 
 

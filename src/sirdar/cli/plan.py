@@ -17,6 +17,8 @@ def plan(  # noqa: PLR0913 - one argument per option
     lost_sale_cost: options.LostSaleCost = 1.0,
     lead_time: options.LeadTime = 2,
     review_period: options.ReviewPeriod = 1,
+    minimum: options.Minimum = 0.0,
+    case_pack: options.CasePack = 1.0,
     inventory: options.Inventory = None,
     freq: options.Freq = None,
     column: options.Columns = None,
@@ -41,13 +43,14 @@ def plan(  # noqa: PLR0913 - one argument per option
     from sirdar.recipes.plan import plan as run
     from sirdar.recipes.write import write_plan
 
+    problem = options.problem(holding_cost, lost_sale_cost, lead_time, review_period)
     settings = Settings(
         source,
         options.roles(column, freq, gaps, holidays),
         horizon,
         windows,
         options.names(models, Settings.models),
-        options.problem(holding_cost, lost_sale_cost, lead_time, review_period),
+        options.traded(problem, (0.0, 0.0, 0.0), (minimum, case_pack)),
         inventory,
         seed,
     )

@@ -81,7 +81,7 @@ class OrderPlan:
             ids=ids,
             quantity=found["quantity"],
             expected_demand=found["demand"],
-            expected_sold=found["demand"] - found["lost"],
+            expected_sold=np.maximum(found["demand"] - found["lost"], 0.0),  # but for rounding error
             expected_lost=found["lost"],
             expected_left=found["left"],
             holding_cost=found["holding_cost"],

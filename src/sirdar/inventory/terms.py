@@ -68,6 +68,11 @@ class OrderRules:
         some = np.any(np.asarray(self.minimum) > 0) or np.any(np.asarray(self.case_pack) > 0)
         return not (some or np.any(np.isfinite(self.shelf)))
 
+    def counted(self, units: Float[np.ndarray, " series"]) -> Float[np.ndarray, " series"]:
+        """Units as goods are counted: in ones, or in packs of less than one; just as they are in any quantity."""
+        unit = np.minimum(np.asarray(self.case_pack, dtype=np.float64), 1.0)
+        return np.where(unit > 0, np.round(units / np.where(unit > 0, unit, 1.0)) * unit, units)
+
     @property
     def least(self) -> Values:
         """The smallest order there is, apart from none; 0 where any quantity may be ordered."""

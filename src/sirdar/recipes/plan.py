@@ -60,8 +60,8 @@ class Settings:
         ladder.check_names(self.models)
         if self.problem.cover > self.horizon:
             msg = (
-                f"lead time + review period is {self.problem.cover} steps, but the horizon is {self.horizon}; "
-                f"use a horizon of at least {self.problem.cover}"
+                f"lead time + review period is {self.problem.cover} steps, but forecasts reach {self.horizon}; "
+                f"forecast with a horizon of at least {self.problem.cover}"
             )
             raise ArgumentError(msg)
 
@@ -129,14 +129,31 @@ def train(settings: Settings, winner: str, panel: Panel, progress: Progress) -> 
 
 
 def place_orders(settings: Settings, forecast: Forecast) -> Orders:
-    """Orders by the projected-inventory policy, from the stock given or assumed."""
+    """Orders by the projected-inventory policy, from the stock given or assumed.
+
+    Nothing is ordered for products whose forecast ends before that of the others begins: their history ended long ago.
+    """
     problem = settings.problem
+    late = forecast.start.max(initial=0) - forecast.start
+    ended = late >= forecast.horizon
+    forecast = replace(forecast, values=np.where(ended[:, None, None], np.float32(0), forecast.values))
     if settings.inventory is None:
         stock, note = assumed_stock(forecast, problem)
     else:
         stock, note = read_stock(settings.inventory, list(forecast.ids), problem)
+    note += _told(forecast, ended, "ended long before the others: nothing is ordered for them.")
+    behind = (late > 0) & ~ended
+    note += _told(forecast, behind, "have no rows in the last steps: their orders rest on forecasts from their last.")
     plan = ProjectedInventory(forecast, seed=settings.seed).plan(problem, stock)
     return Orders(plan, stock, problem, note)
+
+
+def _told(forecast: Forecast, which: np.ndarray, what: str) -> str:
+    """A sentence that names how many products, and the first; none where there is none."""
+    rows = np.flatnonzero(which)
+    if not len(rows):
+        return ""
+    return f" Of the products, {len(rows)} ({forecast.ids[rows[0]]!r}{', ...' if len(rows) > 1 else ''}) {what}"
 
 
 def compare_chips(

@@ -8,6 +8,7 @@ import numpy as np
 from sirdar.chips import Option
 from sirdar.forecasting.backtest import Score
 from sirdar.forecasting.ladder import NAIVE
+from sirdar.inventory import OrderRules
 from sirdar.recipes.files import order_totals
 from sirdar.recipes.plan import BATCH, NIGHTLY_SERIES, Plan
 from sirdar.report.plan import (
@@ -122,7 +123,8 @@ def telling_products(plan: Plan) -> list[Fan]:
     sold, zeros = recent.sum(axis=1), (recent == 0).mean(axis=1)
     old, new = panel.history > 2 * _RECENT, panel.history <= 2 * _RECENT
     busy, change = sold >= np.quantile(sold, 0.8), _price_change(plan)
-    late, early = recent[:, -_RECENT:].mean(axis=1), recent[:, :-_RECENT].mean(axis=1)
+    part = recent[:, -_RECENT:], recent[:, :-_RECENT]
+    late, early = (np.maximum(steps.mean(axis=1), 0.0) for steps in part)  # returns may outnumber sales
     wanted = [
         ("best seller", sold.copy()),
         ("intermittent", np.where(old & (zeros >= 0.5) & (zeros <= 0.8), (recent > 0).sum(axis=1), -1)),
@@ -213,8 +215,15 @@ def _order_assumptions(plan: Plan, period: str) -> list[str]:
         f"{problem.lost_sale_cost:g}: the critical ratio is {problem.critical_ratio:.3f}.",
         f"Orders take {problem.lead_time} {period}s, and one may order every {problem.review_period}.",
         "Costs are per unit, in the currency of the two costs given; demand that finds no stock is lost.",
+        _lots(problem.rules),
         f"The {_MOST_ORDERS} products with the greatest expected cost are shown; orders.parquet has them all.",
     ]
+
+
+def _lots(rules: OrderRules) -> str:
+    pack, least = float(np.max(rules.case_pack)), float(np.max(rules.least))
+    sizes = f"multiples of {pack:g}" if pack > 0 else "of any quantity"
+    return f"Orders are {sizes}{f', of {least:g} at least' if least > pack else ''}."
 
 
 def _chip(option: Option, plan: Plan) -> ChipRow:

@@ -161,7 +161,7 @@ def run(settings: Settings, progress: Progress) -> Simulation:
         choose = chooser(name, given)
         replays.append(_replay(name, choose(1.0), history, settings.problem))
         if name in (settings.policy, RIVALS[0]):
-            curve += _curve(name, choose, history, settings.problem)
+            curve += _curve(replays[-1], choose, history, settings.problem)
         progress(name, 1.0)
     return Simulation(settings, history, replays, curve)
 
@@ -179,6 +179,9 @@ def _replay(name: str, choice: Choice, history: History, problem: InventoryProbl
     return Replay(name, choice.words, Ledger(ledger.trajectory, problem, warm_up))
 
 
-def _curve(name: str, choose: Chooser, history: History, problem: InventoryProblem) -> list[Point]:
-    found = [(factor, _replay(name, choose(factor), history, problem, factor)) for factor in FACTORS]
-    return [Point(name, factor, made.ledger.fill_rate, made.total) for factor, made in found]
+def _curve(usual: Replay, choose: Chooser, history: History, problem: InventoryProblem) -> list[Point]:
+    name, made = usual.name, {1.0: usual}
+    for factor in FACTORS:
+        if factor not in made:
+            made[factor] = _replay(name, choose(factor), history, problem, factor)
+    return [Point(name, factor, made[factor].ledger.fill_rate, made[factor].total) for factor in FACTORS]

@@ -145,20 +145,21 @@ def _candidates(name: str, given: Choosing) -> Iterator[Choice]:
 def _around(name: str, stock: np.ndarray, up_to: str, usual: np.ndarray, rules: OrderRules) -> Iterator[Choice]:
     """Policies about one stock level, with lots of some times the usual demand of a review.
 
-    Lots are at least one unit where goods are counted; what has never sold gets none.
+    Lots are at least one unit, or a pack of less, where goods are counted; what has never sold gets none.
     """
     if name == "base-stock":
         yield Choice(BaseStock(stock), f"order up to {up_to}")
-    counted = np.asarray(rules.case_pack) > 0
+    unit = np.minimum(np.asarray(rules.case_pack, dtype=np.float64), 1.0)
     sold = usual > 0
     for factor in (1.0, 2.0, 4.0, 8.0):
-        size = np.maximum(factor * usual, 1.0 * (counted & sold))
+        size = np.maximum(factor * usual, unit * sold)
         if name == "capped-base-stock":
             yield Choice(CappedBaseStock(stock, size), f"order up to {up_to}, at most {factor:g} times the mean")
         elif name == "min-max":
             yield Choice(MinMax(stock, stock + size), f"below {up_to} order up to it and {factor:g} times the mean")
         elif name == "fixed-lot":
-            lot = np.where(sold, np.where(counted, np.ceil(size), size), 1.0)
+            whole = np.ceil(size / np.where(unit > 0, unit, 1.0) - 1e-9) * unit
+            lot = np.where(sold, np.where(unit > 0, whole, size), 1.0)
             point = np.where(sold, stock, -1.0)
             yield Choice(FixedLot(point, lot), f"below {up_to} order lots of {factor:g} times the mean")
 

@@ -148,7 +148,6 @@ def opening_stock(demand: Float[np.ndarray, "series past"], problem: InventoryPr
 
     It is whole where goods are counted.
     """
-    mean = np.nanmean(demand, axis=1)
-    mean = np.round(mean) if np.any(np.asarray(problem.rules.case_pack) > 0) else mean
+    mean = problem.rules.counted(np.nanmean(demand, axis=1))
     lead = problem.longest_lead_time
     return Stock(mean * int(np.max(problem.review_period)), np.repeat(mean[:, None], lead, axis=1))

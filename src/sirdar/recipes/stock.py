@@ -70,4 +70,4 @@ def assumed_stock(forecast: Forecast, problem: InventoryProblem) -> tuple[Stock,
         f"No stock was given: each product is assumed to hold the mean demand of the lead time ({lead} steps) and to "
         "have nothing under way. Give --inventory FILE for orders that can be placed."
     )
-    return Stock(np.where(np.asarray(problem.rules.case_pack) > 0, np.round(expected), expected)), note
+    return Stock(problem.rules.counted(expected)), note
