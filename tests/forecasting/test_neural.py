@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the network rungs share: what they may see, seeds, early stopping, resuming, updating, storage, precision."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 import torch
 
 from sirdar.errors import ArgumentError, DataError
+from sirdar.forecasting import training
+from sirdar.forecasting.decoding import begin_at
 from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqrnn import MQRNN
 from sirdar.forecasting.models.mqtransformer import MQTransformer
-from sirdar.forecasting.neural import NeuralForecaster
+from sirdar.forecasting.neural import NeuralForecaster, Setting
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.training import Training
 from sirdar.forecasting.windows import Windows
@@ -344,3 +347,23 @@ def test_steps_out_of_stock_at_the_end_are_not_learned_as_zero(rung: Callable[..
 def test_training_options_are_checked(arguments: dict[str, object], sentence: str) -> None:
     with pytest.raises(ArgumentError, match=sentence):
         Training(**arguments)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("kind", [MQCNN, MQRNN, MQTransformer])
+@pytest.mark.parametrize(("levels", "low", "high"), [((0.05,), 2.0, 7.0), ((0.99, 0.995, 0.999), 16.0, 30.0)])
+def test_levels_need_not_stand_about_the_median(
+    kind: type[MQCNN | MQRNN | MQTransformer], levels: tuple[float, ...], low: float, high: float
+) -> None:
+    """Poisson demand of mean 10, whose quantiles are 5, and 18 to 21."""
+    panel = panel_of(np.random.default_rng(0).poisson(10.0, (30, 60)).astype(float))
+    values = kind(3, levels=levels, steps=80, width=8).fit(panel).predict(panel).values
+    assert low <= values.mean() <= high
+    assert len(np.unique(values)) > 1
+
+
+def test_a_middle_level_that_is_the_median_changes_no_network() -> None:
+    setting = Setting((0, 0, 0), 10, 1, counts=True, typical=1.0, whole=False)
+    with training.seeded(0):
+        fresh = MQCNN(2, width=8).build(setting)
+    for network in (begin_at(copy.deepcopy(fresh), 0.5), MQCNN(2, width=8)._network(setting)):
+        assert all(torch.equal(one, other) for one, other in zip(fresh.parameters(), network.parameters(), strict=True))

@@ -3,8 +3,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sirdar.forecasting.seasons import season_of
+from sirdar.forecasting.seasons import scale_of, season_of
+from sirdar.predictive import seasonal_scale
 from sirdar.testing.forecasters import panel_of
 
 
@@ -27,3 +30,15 @@ def test_the_median_history_decides(lengths: list[int], unit: str, season: int) 
 
 def test_steps_after_history_do_not_count() -> None:
     assert season_of(panel_of([np.ones(104)]).cut(1)) == 1
+
+
+@given(
+    st.lists(
+        st.lists(st.one_of(st.just(np.nan), st.floats(-1e3, 1e3)), min_size=1, max_size=12), min_size=1, max_size=5
+    ),
+    st.integers(1, 5),
+)
+def test_the_scale_is_that_of_the_scores(demand: list[list[float]], season: int) -> None:
+    panel = panel_of(demand).cut(1)
+    table = panel.tail(np.where(panel.in_history, panel.target, np.float32(np.nan)), 12)
+    assert scale_of(panel, season) == pytest.approx(seasonal_scale(table, season), rel=1e-5, nan_ok=True)

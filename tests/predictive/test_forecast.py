@@ -79,6 +79,10 @@ def test_one_level_alone_is_a_point() -> None:
 def test_one_level_beside_the_median_tells_no_other() -> None:
     forecast = forecast_of(np.array([[[3.0]]]), (0.9,))
     assert forecast.quantile(0.9)[0, 0] == 3
+    with pytest.raises(ArgumentError, match=r"level 0.9 alone does not tell the mean"):
+        forecast.mean()
+    with pytest.raises(ArgumentError, match=r"level 0.9 alone does not tell how demand is distributed"):
+        forecast.sample(2)
     with pytest.raises(ArgumentError, match=r"level 0.9 alone does not tell the quantile at 0.5"):
         forecast.median()
 

@@ -14,7 +14,7 @@ from sirdar.forecasting.meter import Meter
 from sirdar.forecasting.models.ensemble import average
 from sirdar.forecasting.models.ladder import Ladder
 from sirdar.forecasting.panel import Panel
-from sirdar.forecasting.seasons import season_of
+from sirdar.forecasting.seasons import scale_of, season_of
 from sirdar.predictive import Forecast, msis, scores
 
 
@@ -199,10 +199,8 @@ def _refuse_short(panel: Panel, horizon: int, windows: int, stride: int) -> None
 
 
 def _origin(past: Panel, horizon: int, season: int, forecasts: dict[str, Forecast]) -> Origin:
-    seen = np.where(past.observed, past.target, np.float32(np.nan))
-    history = past.tail(seen, int(past.history.max()))
     last = past.frequency.written(past.frequency.labels(np.array([int(past.end.max()) - 1])))[0]
-    return Origin(last, past.ids, past.actuals(horizon), scores.seasonal_scale(history, season), forecasts)
+    return Origin(last, past.ids, past.actuals(horizon), scale_of(past, season), forecasts)
 
 
 def _score(model: str, result: Backtest, meter: Meter) -> Score:

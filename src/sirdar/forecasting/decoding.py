@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From encoded history to quantiles: the decoder of Wen et al. (2017), and quantiles that cannot cross."""
 
+import math
+from statistics import NormalDist
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,6 +15,7 @@ from sirdar.forecasting.scaling import Scaled
 # Bound on the link's argument. sinh(3.5) is 17 times the recent spread: without a bound a product that takes off would
 # explode.
 _STEEPEST = 3.5
+_DEVIATIONS = math.sqrt(math.pi / 2)  # mean absolute deviations in a standard deviation
 
 
 def joined(
@@ -63,6 +67,18 @@ def monotone(
     if not counts:
         return quantiles
     return functional.leaky_relu(quantiles, 0.01) if training else functional.relu(quantiles)
+
+
+def begin_at(network: nn.Module, level: float) -> nn.Module:
+    """A fresh network whose middle quantile begins where a normal distribution has this level, not at the middle.
+
+    From there it would have far to go: farther out than the link's slope, which is lost on the way, leads back from.
+    """
+    decoder = network.get_submodule("decoder")
+    assert isinstance(decoder, Decoder)
+    with torch.no_grad():
+        decoder.quantiles[-1].get_parameter("bias")[0] += math.asinh(_DEVIATIONS * NormalDist().inv_cdf(level))
+    return network
 
 
 def reach_of(season: int, length: int) -> int:

@@ -28,6 +28,10 @@ class Whole(NamedTuple):
     after: Int64[np.ndarray, " series"]
     share: Float64[np.ndarray, " series"]
 
+    def of(self, series: Int64[np.ndarray, " series"]) -> "Whole":
+        """The histories of some of the series, which keep their names."""
+        return Whole(self.frame.filter(pl.col("unique_id").is_in(series)), self.after[series], self.share[series])
+
 
 def filled(panel: Panel, season: int, most: int) -> Whole:
     """Gaps get a line between the nearest values on both sides, and what their place in the season adds.

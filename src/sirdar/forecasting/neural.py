@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting import storage, training
 from sirdar.forecasting.covariates import Encoding
-from sirdar.forecasting.decoding import steps_of
+from sirdar.forecasting.decoding import begin_at, steps_of
 from sirdar.forecasting.members import Members
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.seasons import season_of
@@ -208,7 +208,8 @@ class NeuralForecaster(ABC):
     def _network(self, setting: Setting) -> nn.Module:
         """Fresh members; the caller's random state is as before."""
         with training.seeded(self.seed):
-            networks = [self.build(setting) for _ in range(self.members)]
+            middle = self.levels[len(self.levels) // 2]
+            networks = [begin_at(self.build(setting), middle) for _ in range(self.members)]
         return networks[0] if len(networks) == 1 else Members(networks)
 
     def _fitted(self) -> Learned:

@@ -102,9 +102,8 @@ class Forecast:
         if not bool(((u > 0) & (u < 1)).all()):
             msg = f"a quantile level must lie in (0, 1), got {level}"
             raise ArgumentError(msg)
-        if self.lone and not bool((u == self.levels[0]).all()):
-            msg = f"a forecast of the level {self.levels[0]} alone does not tell the quantile at {level}"
-            raise ArgumentError(msg)
+        if not bool((u == self.levels[0]).all()):
+            self._refuse_lone(f"the quantile at {level}")
         return self._at(np.broadcast_to(u, self.values.shape[:2])[..., None])[..., 0]
 
     def median(self) -> Float[np.ndarray, "series horizon"]:
@@ -112,18 +111,33 @@ class Forecast:
         return self.quantile(0.5)
 
     def mean(self) -> Float[np.ndarray, "series horizon"]:
-        """The expectation, by the midpoint rule over 200 levels."""
+        """The expectation, by the midpoint rule over 200 levels.
+
+        Raises:
+            ArgumentError: one level alone was forecast, and not the median.
+        """
+        self._refuse_lone("the mean")
         u = (np.arange(200) + 0.5) / 200
         return np.mean([self._at(np.full((*self.values.shape[:2], 1), x))[..., 0] for x in u], axis=0)
 
     def sample(self, count: int, seed: int = 0) -> Float[np.ndarray, "series horizon sample"]:
-        """Sample paths, neighbouring steps joined by a Gaussian copula of lag-one `correlation`."""
+        """Sample paths, neighbouring steps joined by a Gaussian copula of lag-one `correlation`.
+
+        Raises:
+            ArgumentError: one level alone was forecast, and not the median; or count or seed is out of range.
+        """
         require_positive_integer(count, "count")
+        self._refuse_lone("how demand is distributed")
         draws = np.random.default_rng(require_seed(seed)).standard_normal((len(self.ids), self.horizon, count))
         rho = self.correlation
         for step in range(1, self.horizon if rho else 0):
             draws[:, step] = rho * draws[:, step - 1] + np.sqrt(1 - rho * rho) * draws[:, step]
         return self._at(_normal_cdf(draws))
+
+    def _refuse_lone(self, wanted: str) -> None:
+        if self.lone:
+            msg = f"a forecast of the level {self.levels[0]} alone does not tell {wanted}"
+            raise ArgumentError(msg)
 
     def take(self, rows: np.ndarray) -> "Forecast":
         """The forecasts of some series, by number or by a mask of one truth value per series."""

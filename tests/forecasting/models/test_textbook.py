@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Textbook models against direct calls of statsforecast, and what these do not know: gaps and short histories."""
 
+import tracemalloc
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -218,3 +219,24 @@ def test_wrong_arguments_are_refused_in_a_sentence() -> None:
         Textbook(3, levels=(0.5, 0.5))
     with pytest.raises(ArgumentError, match="workers must be a positive integer, got 0"):
         Textbook(3, workers=0)
+
+
+@pytest.mark.parametrize("method", ["tsb", "croston"])
+def test_returns_are_no_lack_of_demand(method: str) -> None:
+    """Sales of mean 3 less returns of mean 1.5, and noise about zero: means are net."""
+    rng = np.random.default_rng(0)
+    net, noise = rng.poisson(3.0, (30, 100)) - rng.poisson(1.5, (30, 100)), rng.normal(0, 5, (30, 100))
+    point = Textbook(4, method, levels=[0.5]).fit(panel_of([*net, *noise])).predict(panel_of([*net, *noise])).median()
+    assert point[:30].mean() == pytest.approx(1.5, abs=0.4)
+    assert point[30:].mean() == pytest.approx(0.0, abs=0.8)
+
+
+def test_memory_follows_the_rows_not_the_longest_history() -> None:
+    """One series of 20,000 steps beside 3,000 of 20: side by side they were 60 million values, several times over."""
+    rng = np.random.default_rng(0)
+    panel = panel_of([rng.poisson(3.0, 20_000), *rng.poisson(3.0, (3_000, 20))])
+    model = Textbook(2, "croston").fit(panel)
+    tracemalloc.start()
+    assert np.isfinite(model.predict(panel).values).all()
+    assert tracemalloc.get_traced_memory()[1] < 60e6
+    tracemalloc.stop()

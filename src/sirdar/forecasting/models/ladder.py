@@ -22,11 +22,10 @@ from sirdar.forecasting import ladder, storage
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.ensemble import Ensemble
 from sirdar.forecasting.panel import Panel
-from sirdar.forecasting.seasons import season_of
+from sirdar.forecasting.seasons import scale_of, season_of
 from sirdar.forecasting.selection import BAGS, Selection, Validation, reference_of, select
 from sirdar.predictive import DECILES, Forecast
 from sirdar.predictive.forecast import require_levels
-from sirdar.predictive.scores import seasonal_scale
 
 if TYPE_CHECKING:
     from sirdar.forecasting.attribution import Attribution
@@ -220,7 +219,7 @@ class Ladder:
             [_after(past, panel.select(np.array([row[name] for name in past.ids])), self.horizon) for past in pasts]
         )
         season = season_of(pasts[-1])
-        scale = np.concatenate([_scale(past, season) for past in pasts])
+        scale = np.concatenate([scale_of(past, season) for past in pasts])
         return Validation(actual, scale, self.levels, reference_of(actual, naive, self.levels, scale))
 
     def _record(self, name: str, pasts: list[Panel]) -> np.ndarray:
@@ -273,11 +272,6 @@ def _after(past: Panel, panel: Panel, horizon: int) -> np.ndarray:
     values = past.actuals(horizon)
     known = (panel.history - past.history)[:, None]
     return np.where(np.arange(horizon) < known, values, np.float32(np.nan))
-
-
-def _scale(past: Panel, season: int) -> np.ndarray:
-    seen = np.where(past.observed, past.target, np.float32(np.nan))
-    return seasonal_scale(past.tail(seen, int(past.history.max())), season)
 
 
 def _told(error: Exception) -> str:

@@ -10,11 +10,11 @@ demand, TSB (Teunter, Syntetos & Babai 2011), Croston in Syntetos & Boylan's for
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
-import polars as pl
 from jaxtyping import Float32
 
 from sirdar.errors import ArgumentError, nearest, require_positive_integer
@@ -39,6 +39,7 @@ METHODS = {
     "adida": "intermittent demand aggregated to its mean interval, smoothed, disaggregated",
 }
 _INTERMITTENT = {"tsb", "croston", "adida"}
+_SALES_ONLY = {"tsb", "croston"}  # for demand that falls below zero they are ADIDA
 _SHORTEST = 8  # observations; below it the spread cannot be estimated and models of it explode
 _RECENT = 52
 _FARTHEST = 5.0  # ranges of a series' history beyond it: what lies farther is an explosion, not a forecast
@@ -103,9 +104,10 @@ class Textbook:
         """Quantiles after each series' history.
 
         Series with fewer than eight observations get the spread of their own past around its mean; those with none what
-        their look-alikes in the panel sold at first, zero if there are none. These models know no missing values:
-        intermittent methods skip gaps, which for the others are filled from both sides, the spread being widened by the
-        root of the share that was filled; from a gap at the end they forecast on.
+        their look-alikes in the panel sold at first, zero if there are none. Croston and TSB know sales alone: where
+        demand falls below zero ADIDA stands in for them. These models know no missing values: intermittent methods skip
+        gaps, which for the others are filled from both sides, the spread being widened by the root of the share that
+        was filled; from a gap at the end they forecast on.
         """
         count, shared = panel.observations(), self._shared(panel)
         values = np.zeros((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
@@ -153,14 +155,16 @@ class Textbook:
         """Point forecasts [series, horizon] and, where the model states intervals, quantiles."""
         bands = None if self.method in _INTERMITTENT else _bands(self.levels)
         whole = gaps.skipped(panel) if bands is None else gaps.filled(panel, season, max(season, self.horizon))
-        point, quantiles = self._run(whole, bands, self._model(season))
+        point, quantiles = self._run(whole, bands, self._model(self.method, season))
+        if self.method in _SALES_ONLY:  # what it takes for no demand is left out of its mean: returns
+            net = np.flatnonzero(_least(panel) < 0)
+            if len(net):
+                point[net], _ = self._run(whole.of(net), bands, self._model("adida", season))
         failed = np.flatnonzero(
             ~np.isfinite(point).all(axis=1) | _exploded(panel, point if quantiles is None else quantiles)
         )
         if len(failed):  # less history than a season, for one; the last value stands in
-            part = whole.frame.filter(pl.col("unique_id").is_in(failed))
-            part = gaps.Whole(part, whole.after[failed], whole.share[failed])
-            point[failed], repaired = self._run(part, bands, _naive())
+            point[failed], repaired = self._run(whole.of(failed), bands, _naive())
             if quantiles is not None and repaired is not None:
                 quantiles[failed] = repaired
         if quantiles is None:
@@ -193,7 +197,8 @@ class Textbook:
         wider = middle + (quantiles - middle) / np.sqrt(share)
         return point, np.where(share < 1, wider, quantiles)  # what was filled in fits too well
 
-    def _model(self, season: int) -> object:
+    @staticmethod
+    def _model(method: str, season: int) -> object:
         from statsforecast import models
 
         table: dict[str, Any] = {
@@ -206,7 +211,7 @@ class Textbook:
             "croston": lambda: models.CrostonSBA(alias="model"),
             "adida": lambda: models.ADIDA(alias="model"),
         }
-        return table[self.method]()
+        return table[method]()
 
     def _spread(self, panel: Panel) -> Float32[np.ndarray, "series level"]:
         """Quantiles of each series' own recent demand."""
@@ -235,11 +240,16 @@ def _bounded(values: np.ndarray) -> np.ndarray:
 
 def _exploded(panel: Panel, values: np.ndarray) -> np.ndarray:
     """Series of which a quantile, or a point, lies many times the range of their history away from it."""
-    seen = panel.tail(_seen(panel), int(panel.history.max()))
-    low, high = np.nanmin(seen, axis=1), np.nanmax(seen, axis=1)
+    low, high = _least(panel), -_least(replace(panel, target=-panel.target))
     reach = _FARTHEST * np.maximum(high - low, np.abs(high))
     flat = values.reshape(len(values), -1)
-    return ((flat > (high + reach)[:, None]) | (flat < (low - reach)[:, None])).any(axis=1)
+    return np.any((flat > (high + reach)[:, None]) | (flat < (low - reach)[:, None]), axis=1)
+
+
+def _least(panel: Panel) -> Float32[np.ndarray, " series"]:
+    """The least demand observed of each series, all of which were."""
+    rows, seen = panel.step_series[panel.observed], panel.target[panel.observed]
+    return np.minimum.reduceat(seen, np.searchsorted(rows, np.arange(len(panel))))
 
 
 def _seen(panel: Panel) -> Float32[np.ndarray, " steps"]:
@@ -247,14 +257,12 @@ def _seen(panel: Panel) -> Float32[np.ndarray, " steps"]:
 
 
 def _recent(panel: Panel) -> Float32[np.ndarray, "series time"]:
-    """The last 52 steps, or all history of a series that was not observed in them."""
+    """The last 52 steps; of a series that was not observed in them, those up to its last observation."""
     seen = _seen(panel)
     tail = panel.tail(seen, _RECENT)
     lost = np.logical_not(np.isfinite(tail).any(axis=1))
-    if lost.any():  # nothing observed for a year: all that there is
-        whole = panel.tail(seen, int(panel.history.max()))
-        padding = np.full((len(panel), whole.shape[1] - _RECENT), np.float32(np.nan))
-        tail = np.where(lost[:, None], whole, np.concatenate([padding, tail], axis=1))
+    if lost.any():
+        tail = np.where(lost[:, None], replace(panel, history=panel.seen_to()).tail(seen, _RECENT), tail)
     return tail
 
 
