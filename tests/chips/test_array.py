@@ -53,12 +53,20 @@ def test_no_array_beats_its_peak_and_more_work_takes_no_less(
     stationary: str,
     count: int,
 ) -> None:
-    array = Array(32, 16, 1e9, count=count, stationary=stationary, hidden_load=hidden == 1)  # type: ignore[arg-type]
+    array = Array(32, 16, 1e9, count=count, stationary=stationary, hidden_load=hidden == 1, stream=64, least_stream=8)  # type: ignore[arg-type]
     work = Product(rows, depth, columns, batch)
     cycles = array.cycles(work)
     assert cycles * 32 * 16 * count >= work.macs
     for bigger in (replace(work, rows=rows + 1), replace(work, depth=depth + 1), replace(work, columns=columns + 1)):
         assert array.cycles(bigger) >= cycles * (1 - 1e-12)
+
+
+def test_a_row_more_than_a_step_does_not_cost_less() -> None:
+    """Two steps of 512 and 1 row, or 64, on two arrays: one of them has the long one."""
+    array = load("trainium2").blocks.array()
+    assert array.cycles(Product(513, array.rows, array.columns)) >= array.cycles(
+        Product(512, array.rows, array.columns)
+    )
 
 
 def test_a_multiple_of_the_parallelism_costs_what_anything_below_it_does() -> None:

@@ -6,12 +6,15 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import torch
+from torch import nn
 
 from sirdar.chips import advise, load
 from sirdar.chips.option import dominator, front
 from sirdar.chips.tiled import Tiled
 from sirdar.errors import ArgumentError
 from sirdar.testing.chips import example_graph
+from sirdar.workload.trace import trace
 
 GRAPH = example_graph(batch=8)
 NIGHT = advise(GRAPH, per_day=1e6)
@@ -94,6 +97,8 @@ def test_the_saving_is_against_the_instance_in_use() -> None:
         NIGHT.against("g5.xlarg")
     with pytest.raises(ArgumentError, match="no option with a price to compare"):
         advise(GRAPH, per_day=1e6, latency_s=1e-9).against("g5.xlarge")
+    with pytest.raises(ArgumentError, match=r"the job costs nothing on g5.xlarge"):  # a network of views alone
+        advise(trace(nn.Flatten(), (torch.zeros(2, 3, 4),)), per_day=1e6, chips=("a10g", "t4")).against("g5.xlarge")
 
 
 @pytest.mark.parametrize("arguments", [{}, {"per_day": 1.0, "per_s": 1.0}])

@@ -94,6 +94,15 @@ def test_onnx_files_of_halves_and_of_complex_outputs_are_compared_as_what_they_a
         assert files["network.onnx"].difference is not None
 
 
+def test_no_script_compiles_a_program_that_is_not_there(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        made = migrate(nn.Sequential(nn.Linear(8, 8)), torch.zeros(2, 8, device="meta"), chip="trainium1")
+    files = {row.name: row for row in write_all(made, tmp_path)}
+    assert files["network.pt2"].problem
+    assert files["compile.py"].problem == "there is no network.pt2 for it to compile"
+    assert not (tmp_path / "compile.py").exists()
+
+
 def test_a_broken_exporter_leaves_no_file(made: Migration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sirdar.deploy import artefacts
 

@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from sirdar.chips import Tiled, load
 from sirdar.chips import names as chip_names
 from sirdar.deploy.artefacts import write_all
+from sirdar.deploy.emulation import Formats
 from sirdar.deploy.migrate import migrate
 from sirdar.errors import ArgumentError
+from sirdar.workload.trace import trace
 
 
 def perceptron() -> nn.Module:
@@ -63,7 +66,27 @@ def test_inferentia_1_casts_by_itself() -> None:
     made = migrate(perceptron().eval(), X, chip="inferentia1")
     assert [row.rule for row in made.findings] == ["fp32-cast"]
     assert made.reference is not None
+    assert made.reference.formats == Formats(default="bf16", storage="bf16")  # as the rule says, and not fp16
     assert 0 < made.reference.error < 0.02
+
+
+def test_the_price_is_that_of_an_estimate() -> None:
+    module = perceptron().eval()
+    made = migrate(module, X, chip="trainium1")
+    estimate = Tiled().estimate(trace(module, (X,)), load("trainium1"), "fp32")
+    assert made.prices[1].latency_s == pytest.approx(estimate.latency_s)
+
+
+def test_doubles_in_modules_of_torch_are_mended() -> None:
+    """Where no line of the caller's is known, the cast back at the end is not taken for what was mended."""
+    module = nn.Sequential(nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 2)).double().eval()
+    assert migrate(module, X.double(), chip="trainium1").runs
+
+
+def test_formats_that_the_chip_lacks_are_not_stored_in() -> None:
+    made = migrate(perceptron().eval(), X, chip="t4", tolerance=0.02)
+    assert made.plan is not None
+    assert made.plan.formats.storage in {"fp16", "fp32"}
 
 
 def test_a_moving_batch_gets_buckets() -> None:
@@ -103,11 +126,16 @@ class Counting(nn.Module):
         return self.layer(x) + self.calls
 
 
-def test_a_network_that_changes_itself_is_compared_from_the_same_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rewritten", [False, True])
+def test_a_network_that_changes_itself_is_compared_from_the_same_start(tmp_path: Path, *, rewritten: bool) -> None:
     module, x = Counting(), X.clone()
+    if rewritten:
+        module.layer = nn.Sequential(nn.Unflatten(1, (1, 16)), nn.Conv1d(1, 4, 16), nn.BatchNorm1d(4), nn.Flatten())
+        module.eval()
     made = migrate(module, x, chip="trainium1", tolerance=0.05)
     files = {row.name: row for row in write_all(made, tmp_path)}
-    assert made.difference == 0
+    assert [row.name for row in made.rewrites] == ["fold-batch-norm"] * rewritten
+    assert made.difference == pytest.approx(0, abs=1e-6)
     assert files["network.pt2"].difference == 0
     assert "changes what it stores" in files["network_planned.pt2"].problem
     assert torch.equal(module.calls, torch.zeros(4))

@@ -101,8 +101,9 @@ class Array:
         least = self.least_stream
         steps = tiles * (full + (rest > 0))
         cycles = tiles * (full * max(self.stream, least) + (max(rest, least) if rest else 0))
-        # Steps are dealt to the arrays whole, so the busiest array has the rounded-up share.
-        return cycles * math.ceil(steps / self.count) / steps if steps else 0.0
+        # Steps are dealt to the arrays whole, so the busiest array has the rounded-up share, of the long ones too.
+        busiest = cycles * math.ceil(steps / self.count) / steps if steps else 0.0
+        return max(busiest, float(math.ceil(tiles * full / self.count) * max(self.stream, least)))
 
     def _output_cycles(self, work: Product) -> float:
         tiles = work.batch * math.ceil(work.rows / self.rows) * math.ceil(work.columns / self.columns)

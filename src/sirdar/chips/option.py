@@ -134,6 +134,9 @@ class Ranking:
         if best is None or best.price_usd is None or now.price_usd is None:
             msg = f"there is no option with a price to compare {instance} with"
             raise ArgumentError(msg)
+        if not (now.price_usd and now.energy_j and now.latency_s):
+            msg = f"the job costs nothing on {instance}, so there is nothing to save"
+            raise ArgumentError(msg)
         return Saving(
             instance,
             best.title,

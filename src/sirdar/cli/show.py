@@ -89,4 +89,4 @@ def chips(ranking: Ranking) -> None:
         for row in ranking.options
     ]
     columns = ["chip", "instance", "dtype", "time", "energy, J", "price", "g CO2", "fits", ""]
-    print_table("Chips (roofline estimates)", columns, rows)
+    print_table("Chips (estimates)", columns, rows)

@@ -85,7 +85,7 @@ def write_all(made: Migration, folder: Path) -> tuple[Artefact, ...]:
     if made.captured is None or made.captured.program is None or made.captured.failures:
         return (_lock(made, folder, ()),)
     jobs: list[tuple[str, str, Callable[[Migration, Path], Artefact]]] = [
-        ("network.pt2", "torch.export program", _program),
+        (vendor.PROGRAM, "torch.export program", _program),
         ("network.onnx", "ONNX", _onnx),
     ]
     if made.plan is not None and changes_anything(made.plan.formats):
@@ -316,7 +316,16 @@ def _vela(made: Migration, path: Path) -> Artefact:
 
 
 def _script(made: Migration, path: Path) -> Artefact:
-    text = vendor.script(made, planned=path.with_name(vendor.PLANNED).exists())
+    planned = path.with_name(vendor.PLANNED).exists()
+    if (
+        not planned
+        and made.book is not None
+        and made.book.target != "inf1"
+        and not path.with_name(vendor.PROGRAM).exists()
+    ):
+        msg = f"there is no {vendor.PROGRAM} for it to compile"
+        raise UnsupportedError(msg)
+    text = vendor.script(made, planned=planned)
     compile(text, path.name, "exec")  # a syntax error would surface on another machine, hours later
     path.write_text(text, encoding="utf-8")
     return _written(path, "compiler script", "parsed; it runs where the vendor's SDK is installed", None)

@@ -132,7 +132,10 @@ def split(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def runnable(program: ExportedProgram) -> nn.Module:
     """A module that computes a program; a copy of its own where running it changes what it stores."""
     module = program.module(check_guards=False)
-    return copy.deepcopy(module) if program.graph_signature.buffers_to_mutate else module
+    if not program.graph_signature.buffers_to_mutate:
+        return module
+    with quiet():  # torch warns of what it copies
+        return copy.deepcopy(module)
 
 
 def fresh(example: Any) -> Any:  # noqa: ANN401 - nested tuples and dictionaries of anything

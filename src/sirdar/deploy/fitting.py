@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sirdar.chips import Chip, Roofline
+from sirdar.chips import Chip, Tiled
 from sirdar.chips.energy import energy
 from sirdar.deploy.rulebook import Rulebook
 from sirdar.units import usd
@@ -124,8 +124,8 @@ def risk_of(share: float) -> str:
 
 
 def latencies(graph: Graph, chip: Chip, dtype: str) -> dict[str, float]:
-    """Seconds of each operator in a number format, by the roofline."""
-    return {row.name: row.cost.latency_s for row in Roofline().breakdown(graph, chip, dtype)}
+    """Seconds of each operator in a number format, as `sirdar estimate` has them; the first carries a run's start."""
+    return {row.name: row.cost.latency_s for row in Tiled().breakdown(graph, chip, dtype)}
 
 
 def price(graph: Graph, chip: Chip, dtypes: Mapping[str, str], storage: str, *, region: str = "us-east-1") -> Price:

@@ -217,15 +217,20 @@ def _after(findings: Sequence[Finding], mended: Rewritten, book: Rulebook) -> tu
     touched = {(row.name, operator) for row in mended.rewrites for operator in row.operators}
     done = {row.name: row.sentence for row in mended.rewrites}
     left = check(mended.captured, book) if mended.rewrites else findings
-    still = {(row.rule, row.location) for row in left}
+    still = {_place(row) for row in left}
     marked = []
     for row in findings:
         name = rules.get(row.rule, "")
-        gone = (row.rule, row.location) not in still
+        gone = _place(row) not in still
         sentence = done.get(name, "") if gone or (name, row.operator) in touched else ""
         marked.append(replace(row, rewritten=said.get(name, sentence)))
     known = {row.rule for row in findings}
     return (*marked, *(row for row in left if row.rule not in known))
+
+
+def _place(row: Finding) -> tuple[str, object]:
+    """What a finding is about: a line of the caller's, or in torch's own modules, whose lines are not told, a name."""
+    return row.rule, row.location or row.operator
 
 
 def _counted(result: Migration) -> Migration:
@@ -277,9 +282,10 @@ def _costs(result: Migration, net: Network) -> dict[str, dict[str, float]]:
 
 
 def _storages(result: Migration) -> list[str]:
-    """Formats that activations may be kept in, narrow ones first."""
+    """Formats that activations may be kept in, narrow ones first; of 16 bits those that the chip's sheet lists."""
     assert result.book is not None
-    return [name for name in ("int8", "bf16", "fp16", "fp32") if name in result.book.storage]
+    known = {"int8", "fp32", *result.chip.flops_per_s}
+    return [name for name in ("int8", "bf16", "fp16", "fp32") if name in result.book.storage and name in known]
 
 
 def _default(result: Migration) -> Formats:

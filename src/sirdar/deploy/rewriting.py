@@ -205,8 +205,9 @@ def _attempt(
         module.graph.lint()
         module.recompile()
         with torch.no_grad(), quiet():
-            # The graph consists of core ATen operators already: it needs no second reduction.
-            return torch.export.export(module, captured.arguments, captured.keywords, strict=False), done, ""
+            program = torch.export.export(module, captured.arguments, captured.keywords, strict=False)
+            # Its operators are core ATen's already; but only of a functional graph the signature names what it changes.
+            return program.run_decompositions({}), done, ""
     except Exception as error:  # noqa: BLE001 - torch.export raises a dozen unrelated types
         return None, done, f"it could not be exported: {str(error).strip().splitlines()[0] if str(error) else error}"
 

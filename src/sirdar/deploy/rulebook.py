@@ -74,7 +74,7 @@ class Rulebook:
         compiler: "neuron", "vela" or "none".
         target: what that compiler calls the chip.
         formats: number formats that its matrix units take, narrowest last.
-        storage: formats that activations may be kept in.
+        storage: formats that activations may be kept in; without fp32 the first is what fp32 is cast to by default.
         cores: cores that a network can be split over, each with an equal share of the memory.
         rules: what it refuses.
         rewrites: names of `sirdar.deploy.rewrites.EVERYWHERE` to do wherever they apply.

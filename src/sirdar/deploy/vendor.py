@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from sirdar.deploy.migrate import Migration
 from sirdar.errors import UnsupportedError
 
+PROGRAM = "network.pt2"
 PLANNED = "network_planned.pt2"  # the network with the casts of its plan
 _CASTS = {"bf16": "bf16", "fp16": "fp16", "tf32": "tf32"}
 _PRECISE = ("fp32", "tf32", "fp16", "bf16")  # the most exact first
@@ -167,7 +168,7 @@ def script(made: Migration, *, planned: bool = True) -> str:
 
     Args:
         made: the migration.
-        planned: whether `PLANNED` lies beside it; otherwise it compiles network.pt2.
+        planned: whether `PLANNED` lies beside it; otherwise it compiles `PROGRAM`.
 
     Raises:
         UnsupportedError: the chip has no vendor compiler that a script could call.
@@ -188,7 +189,7 @@ def script(made: Migration, *, planned: bool = True) -> str:
     return form.format(
         title=made.title,
         chip=made.chip.name,
-        program=PLANNED if planned else "network.pt2",
+        program=PLANNED if planned else PROGRAM,
         casts=casts if planned else f": it computes what the original does (difference {made.difference:.1e})",
         lead=lead,
         flags=f"[\n    {rows},\n]",

@@ -15,7 +15,7 @@ from sirdar.deploy.artefacts import Artefact, write_all
 from sirdar.deploy.capture import Example
 from sirdar.deploy.migrate import Migration, migrate
 from sirdar.deploy.opening import opened
-from sirdar.errors import DataError
+from sirdar.errors import DataError, require_positive_integer
 from sirdar.recipes.files import write_json
 from sirdar.recipes.saved import saved_network
 from sirdar.report import page
@@ -51,6 +51,9 @@ class Settings:
     shapes: Path | None = None
     limit: int = 4
     rules: Path | None = None
+
+    def __post_init__(self) -> None:
+        require_positive_integer(self.limit, "buckets")
 
 
 def run(settings: Settings, progress: Progress) -> Migration:

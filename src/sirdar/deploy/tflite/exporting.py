@@ -79,9 +79,12 @@ def ranges_of(graph: fx.GraphModule, batches: Iterable[Example], example: Exampl
 
 def _parts(batch: tuple[Tensor, ...], example: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
     fits = len(batch) == len(example) and all(
-        given.shape[1:] == wanted.shape[1:] and wanted.ndim and given.shape[0] % wanted.shape[0] == 0
+        given.shape[1:] == wanted.shape[1:] and wanted.ndim > 0 and given.shape[0] % wanted.shape[0] == 0
         for given, wanted in zip(batch, example, strict=True)
     )
+    if [given.shape for given in batch] == [wanted.shape for wanted in example]:  # inputs without axes among them
+        yield batch
+        return
     if not fits:
         got, wanted = (" and ".join(str(tuple(tensor.shape)) for tensor in side) for side in (batch, example))
         msg = f"a calibration batch must be shaped like the example, {wanted}, or a multiple of it, got {got}"
