@@ -131,7 +131,7 @@ def test_no_verb_shows_the_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 @pytest.mark.parametrize(
     ("failure", "code", "sentence"),
     [
-        (KeyboardInterrupt(), 130, "interrupted; nothing was written"),
+        (KeyboardInterrupt(), 130, "interrupted; no result was written"),
         (OSError(28, "No space left on device", "out/x"), 2, "out/x: No space left on device"),
         (MemoryError(), 2, "the memory does not suffice; give a smaller table"),
     ],
@@ -171,7 +171,7 @@ def test_ctrl_c_is_repeated_until_it_is_heard(
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 130
-    assert capsys.readouterr().err.endswith("sirdar: interrupted; nothing was written\n")
+    assert capsys.readouterr().err.endswith("sirdar: interrupted; no result was written\n")
     assert not list(tmp_path.iterdir())
     assert signal.getsignal(signal.SIGINT) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
@@ -189,7 +189,7 @@ def test_ctrl_c_and_a_batch_system_end_cleanly(number: signal.Signals, tmp_path:
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert (out, err) == ("", "sirdar: interrupted; nothing was written\n")
+    assert (out, err) == ("", "sirdar: interrupted; no result was written\n")
     assert list(tmp_path.iterdir()) == [path]
 
 

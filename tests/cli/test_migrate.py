@@ -149,7 +149,7 @@ def test_an_exported_program(folder: Path, monkeypatch: pytest.MonkeyPatch, caps
         (("strangers_models:good", "--chip", "t5"), "t5"),
         (("strangers_models:good", "--chip", "t4", "--tolerance", "2"), "tolerance"),
         (("strangers_models:good", "--chip", "t4", "--shapes", "strangers_models.py"), "line"),
-        (("strangers_models:good", "--chip", "t4", "--buckets", "0", "--shapes", "shapes.txt"), "limit"),
+        (("strangers_models:good", "--chip", "t4", "--buckets", "0", "--shapes", "shapes.txt"), "buckets"),
         ((".", "--chip", "t4"), "saved forecaster"),
         (("strangers_models:raises", "--chip", "t4"), "strangers_models.py:20"),
         (("strangers_models:quits", "--chip", "t4"), "SystemExit"),

@@ -145,16 +145,18 @@ def test_a_forecast_is_taken_apart_into_its_inputs(
     assert list(told) == ["001", "003"]
     table = pl.read_csv(out / "explained.csv", schema_overrides={"unique_id": pl.String})
     forecast = pl.read_parquet(out / "forecast.parquet")
-    for name, shares in told.items():
+    for name, found in told.items():
         total = forecast.filter(pl.col("unique_id") == name)["q0.5"].sum()
-        assert total == pytest.approx(shares["total"], rel=1e-5)
-        assert total == pytest.approx(sum(shares.values()) - shares["total"], rel=1e-5)
+        assert total == pytest.approx(found["total"], rel=1e-5)
+        assert total == pytest.approx(found["baseline"] + sum(found["inputs"].values()), rel=1e-5)
         assert total == pytest.approx(table.filter(pl.col("unique_id") == name)["units"].sum(), rel=1e-5)
     assert "001: " in run([*command, *asked], monkeypatch, capsys)
     monkeypatch.setattr(sys, "argv", ["sirdar", *[str(part) for part in command], "--explain", "0001"])
     with pytest.raises(SystemExit):
         cli.main()
     assert "the panel has no series '0001'. Did you mean" in capsys.readouterr().err
+    run(command, monkeypatch, capsys)
+    assert not (out / "explained.csv").exists()  # it was another forecast's
 
 
 def test_a_forecast_knows_events_by_name_and_the_holidays_of_a_country(

@@ -118,6 +118,18 @@ def test_terms_of_a_sum_are_the_shares() -> None:
     assert sum(shares.values()) == pytest.approx(found.total - found.baseline)
 
 
+def test_a_covariate_is_not_taken_for_demand_or_the_baseline() -> None:
+    panel = panel_with_covariates().cut(4)
+    panel = replace(panel, future={"demand": panel.future["price"]}, past={"baseline": panel.past["orders"]})
+    for model in (SparseQuantileForest(4, trees=8), MQCNN(4, steps=3, width=8)):
+        names = set(model.fit(panel).explain(panel, "product 3", level=0.9).by_input())
+        assert (
+            {"demand", "demand (covariate)"}
+            <= names
+            <= {"demand", "demand (covariate)", "baseline (covariate)", "kind"}
+        )
+
+
 @pytest.mark.parametrize(
     "build",
     [

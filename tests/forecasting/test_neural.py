@@ -209,18 +209,24 @@ def test_a_killed_training_goes_on_to_the_same_result(rung: type[NeuralForecaste
     assert not list(tmp_path.iterdir())
 
 
-def test_a_checkpoint_of_other_data_is_not_taken(tmp_path: Path) -> None:
+@pytest.mark.parametrize("patience", [None, 30])
+def test_a_checkpoint_of_other_data_is_not_taken(tmp_path: Path, patience: int | None) -> None:
     def kill(done: float) -> None:
         if done >= 0.5:
             raise KeyboardInterrupt
 
     panel = example_panel()
-    options = Training(checkpoint=tmp_path)
+    last = np.arange(len(panel.target)) - panel.indptr[:-1][panel.step_series] == panel.history[panel.step_series] - 1
+    corrected = replace(
+        panel, target=np.where(last, panel.target + 1, panel.target)
+    )  # held out, where there is patience
+    options = Training(checkpoint=tmp_path, patience=patience)
     with pytest.raises(KeyboardInterrupt):
         MQCNN(3, steps=10, width=8, training=options, progress=kill).fit(panel)
-    begun: list[float] = []
-    MQCNN(3, steps=10, width=8, training=options, progress=begun.append).fit(example_panel(seed=1))
-    assert begun[0] == pytest.approx(0.1)
+    for other in (example_panel(seed=1), corrected):
+        begun: list[float] = []
+        MQCNN(3, steps=10, width=8, training=options, progress=begun.append).fit(other)
+        assert begun[0] == pytest.approx(0.1)
 
 
 def test_a_broken_checkpoint_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -81,6 +81,15 @@ def test_the_loss_is_the_mean_of_relative_wql_and_relative_sql() -> None:
     assert found.losses["naive"] == pytest.approx(1, rel=1e-5)
 
 
+def test_by_one_forecast_nothing_is_weighed_but_the_hopeless_left_out() -> None:
+    actual = np.full((1, HORIZON), 5.0, dtype=np.float32)
+    rivals = {"near": around(actual + 3, 1), "far": around(actual + 4, 1), "hopeless": around(actual + 50, 1)}
+    found = select(rivals, validation(actual))
+    assert found.weights == {"near": 0.5, "far": 0.5}
+    assert found.losses["near"] < found.losses["far"] < found.losses["hopeless"]
+    assert np.isfinite(found.loss)
+
+
 def test_with_nothing_to_judge_by_all_weigh_the_same() -> None:
     actual = np.full((3, HORIZON), np.nan, dtype=np.float32)
     found = select({"a": around(np.zeros_like(actual), 1), "b": around(np.zeros_like(actual), 2)}, validation(actual))

@@ -70,7 +70,7 @@ def main() -> None:
     except MemoryError:
         code = _refused("the memory does not suffice; give a smaller table, a shorter horizon or a coarser freq")
     if code == _INTERRUPTED:
-        sys.stderr.write("sirdar: interrupted; nothing was written\n")
+        sys.stderr.write("sirdar: interrupted; no result was written\n")
     sys.exit(code)
 
 

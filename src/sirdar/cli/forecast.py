@@ -72,12 +72,17 @@ def forecast(  # noqa: PLR0913 - one argument per option
                 row_of(panel, series)  # refuses one that is not there before hours of training
             forecaster = kept or train(settings, name, panel, lambda text, done: progress(f"train: {text}", done))
             made = forecaster.predict(panel)
-            found = [explained(forecaster, panel, series, made.levels) for series in dict.fromkeys(explain or [])]
+            found = []
+            for number, series in enumerate(asked := list(dict.fromkeys(explain or []))):
+                progress(f"explain: {series}", number / len(asked))
+                found.append(explained(forecaster, panel, series, made.levels))
         files.write_forecast(made, scratch / "forecast.parquet")
         if found:
             explanations_frame(found).write_csv(scratch / "explained.csv")
         if kept is None:
             forecaster.save(scratch / "model")
+    if not found:
+        (out / "explained.csv").unlink(missing_ok=True)  # of an earlier forecast in this folder
     facts = {
         "out": str(out),
         "model": name if trained is None else str(trained),
@@ -86,7 +91,10 @@ def forecast(  # noqa: PLR0913 - one argument per option
         "levels": list(made.levels),
     }
     if as_json:
-        told = {one.series: {"baseline": one.baseline, **one.by_input(), "total": one.total} for one in found}
+        told = {
+            one.series: {"level": one.level, "baseline": one.baseline, "total": one.total, "inputs": one.by_input()}
+            for one in found
+        }
         options.print_json(facts | {"explained": told} if found else facts)
         return
     sys.stdout.write(

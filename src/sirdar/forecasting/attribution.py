@@ -5,7 +5,7 @@ A network's shares lead from "no demand, average covariates" to what it saw; tho
 own mean, usual covariates".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from sirdar.forecasting.neural import NeuralForecaster
 
 _STEPS = 64  # of the midpoint rule
-_PAIRS = 4  # orders drawn, each with its reverse
-_ALONE = 24  # latest steps of demand, each with a share of its own; older ones share by blocks that double
+_PAIRS = 3  # orders drawn, each with its reverse
+_ALONE = 8  # latest steps of demand, each with a share of its own; older ones share by blocks that double
+_DEMAND = "demand"
+BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ def sampled(forecaster: Forecaster, panel: Panel, series: str, *, level: float) 
 
     Inputs turn from usual to seen one after the other, in a few orders and their reverses, and each is given the change
     that its turn made. Usual are the series' mean demand, its median of each covariate, the panel's median of a numeric
-    static and no value of a text one. The calendar is no input: it is part of the baseline.
+    static and no value of a text one. The calendar is no input: it is part of the baseline. A column that changes
+    nothing, neither beside all others nor alone, has no share.
 
     Args:
         forecaster: a fitted one.
@@ -126,21 +129,29 @@ def sampled(forecaster: Forecaster, panel: Panel, series: str, *, level: float) 
     row, shown = row_of(panel, series), panel.known()
     # A series without history is forecast like others of the panel: they have to be in it.
     others = np.arange(0 if shown.observations()[row] else len(panel))
-    inputs = _inputs(shown.select(np.array([row])), shown, forecaster.horizon)
+
+    def totals(inputs: list[_Input], seen: np.ndarray) -> np.ndarray:
+        """Of versions of the series [version, input]; one that several are alike is forecast once."""
+        packed, place = np.unique(np.packbits(seen, axis=1), axis=0, return_inverse=True)
+        distinct = np.unpackbits(packed, axis=1, count=len(inputs)).astype(bool)
+        versions = shown.select(np.concatenate([np.full(len(distinct), row), others]))
+        _hide(versions, inputs, ~distinct)
+        forecast = forecaster.predict(versions)
+        values = forecast.values[: len(distinct), :, place_of(level, forecast.levels)]
+        return values.sum(axis=1, dtype=np.float64)[place.reshape(-1)]
+
+    inputs = _telling(_inputs(shown.select(np.array([row])), shown, forecaster.horizon), totals)
     generator = np.random.default_rng(0)
     orders = [generator.permutation(len(inputs)) for _ in range(_PAIRS)]
     orders += [order[::-1] for order in orders]
     turns = np.stack([np.argsort(order) for order in orders])  # [order, input]: when its turn comes
     seen = turns[:, None, :] < np.arange(len(inputs) + 1)[:, None]  # [order, turns taken, input]
-    count = seen.shape[0] * seen.shape[1]
-    versions = shown.select(np.concatenate([np.full(count, row), others]))
-    _hide(versions, inputs, ~seen.reshape(count, -1))
-    forecast = forecaster.predict(versions)
-    totals = forecast.values[:count, :, place_of(level, forecast.levels)].sum(axis=1)
-    gains = np.diff(totals.astype(np.float64).reshape(seen.shape[:2]), axis=1)
-    shares = np.take_along_axis(gains, turns, axis=1).mean(axis=0)
-    parts = [(part.name, part.period, float(share)) for part, share in zip(inputs, shares, strict=True) if share != 0]
-    return Attribution(series, level, float(totals[len(inputs)]), float(totals[0]), parts)
+    reached = totals(inputs, np.concatenate(list(seen))).reshape(seen.shape[:2])
+    shares = np.take_along_axis(np.diff(reached, axis=1), turns, axis=1).mean(axis=0)
+    parts = [
+        (_called(part), part.period, float(share)) for part, share in zip(inputs, shares, strict=True) if share != 0
+    ]
+    return Attribution(series, level, float(reached[0, -1]), float(reached[0, 0]), parts)
 
 
 class _Input(NamedTuple):
@@ -166,7 +177,7 @@ def _inputs(alone: Panel, panel: Panel, horizon: int) -> list[_Input]:
     end = history
     while end > 0:
         begin = max(0, end - max(1, (history - end) // 2) if history - end >= _ALONE else end - 1)
-        found.append(_Input("demand", period(begin, end), "target", slice(begin, end), _mean(demand)))
+        found.append(_Input(_DEMAND, period(begin, end), "target", slice(begin, end), _mean(demand)))
         end = begin
     ahead = [slice(step, step + 1) for step in range(history, min(steps, history + horizon))]
     for role, columns in (("past", alone.past), ("future", alone.future)):
@@ -180,6 +191,28 @@ def _inputs(alone: Panel, panel: Panel, horizon: int) -> list[_Input]:
         usual = None if text else np.nanmedian(column) if np.isfinite(column).any() else np.nan
         found.append(_Input(name, None, "static", slice(0, 1), usual))
     return [part for part in found if _differs(_column(alone, part)[part.steps], part.usual)]
+
+
+def _telling(inputs: list[_Input], totals: Callable[[list[_Input], np.ndarray], np.ndarray]) -> list[_Input]:
+    """The inputs but for those of columns that change no total, beside all others or alone."""
+    columns = [(part.role, part.name) for part in inputs]
+    names = list(dict.fromkeys(columns))
+    groups = np.array([a == b for a in names for b in columns]).reshape(len(names), len(inputs))
+    groups = groups.astype(bool)  # of nothing it is an array of numbers
+    whole = np.ones((1, len(inputs)), dtype=bool)
+    found = totals(inputs, np.concatenate([whole, ~whole, ~groups, groups]))
+    without, alone = np.split(found[2:], 2)
+    told = np.any(groups[(without != found[0]) | (alone != found[1])], axis=0)
+    return [part for part, tells in zip(inputs, told, strict=True) if tells]
+
+
+def _called(part: _Input) -> str:
+    return part.name if part.role == "target" else named(part.name)
+
+
+def named(column: str) -> str:
+    """What a covariate is called beside demand and the baseline."""
+    return f"{column} (covariate)" if column in (_DEMAND, BASELINE) else column
 
 
 def _mean(values: np.ndarray) -> float:
@@ -226,13 +259,14 @@ def _named(
     labels = panel.frequency.labels(np.arange(end - length, end + windows.horizon)).astype("datetime64[s]").astype(str)
     waves = shares["known"].shape[1] - len(encoding.holidays) - len(encoding.known)
     parts: list[tuple[str, str | None, float]] = [
-        ("demand", label, float(x)) for label, x in zip(labels, shares["demand"], strict=False)
+        (_DEMAND, label, float(x)) for label, x in zip(labels, shares["demand"], strict=False)
     ]
     for column, (name, *_) in enumerate(encoding.past):
-        parts += [(name, label, float(x)) for label, x in zip(labels, shares["past"][:, column], strict=False)]
-    known = ["calendar"] * waves + [*encoding.holidays, *(name for name, *_ in encoding.known)]
+        parts += [(named(name), label, float(x)) for label, x in zip(labels, shares["past"][:, column], strict=False)]
+    known = ["calendar"] * waves + [*encoding.holidays, *(named(name) for name, *_ in encoding.known)]
     for column, name in enumerate(known):
         parts += [(name, label, float(x)) for label, x in zip(labels, shares["known"][:, column], strict=True)]
     statics = [name for name, *_ in encoding.static] + [name for name, values in encoding.categories for _ in values]
+    statics = [named(name) for name in statics]
     parts += [(name, None, float(x)) for name, x in zip(statics, shares["static"], strict=True)]
     return [part for part in parts if part[2] != 0]

@@ -278,7 +278,9 @@ class NeuralForecaster(ABC):
         facts = [self.MODEL, self._arguments(), asdict(replace(self.training, checkpoint=None)), told, steps]
         digest.update(json.dumps([*facts, torch.__version__], default=str).encode())
         columns = [*panel.past.values(), *panel.future.values(), *panel.static.values()]
-        for column in (panel.indptr, panel.history, panel.start, np.where(panel.observed, panel.target, -1), *columns):
+        demand = np.where(panel.observed, panel.target, np.float32(np.nan))
+        held = [] if self.training.patience is None else [panel.actuals(self.horizon)]
+        for column in (panel.indptr, panel.history, panel.start, demand, *columns, *held):
             digest.update(repr(column.tolist()).encode() if column.dtype == object else column.tobytes())
         for weight in self._fitted().network.state_dict().values():
             digest.update(weight.float().numpy().tobytes())

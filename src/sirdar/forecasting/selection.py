@@ -85,11 +85,11 @@ def select(forecasts: Mapping[str, np.ndarray], validation: Validation, seed: in
     """
     importance = validation.importance()
     rows = np.flatnonzero(importance.any(axis=1))
-    if len(rows) < 2:
-        names = list(forecasts)
-        return Selection(dict.fromkeys(names, 1 / len(names)), dict.fromkeys(names, float("nan")), [], float("nan"))
     losses = {name: _loss(values[rows], validation, importance, rows) for name, values in forecasts.items()}
     names = [name for name, loss in losses.items() if loss <= _HOPELESS * min(losses.values())]
+    if len(rows) < 2:  # nothing to hold weights against: those of one forecast would be its luck
+        mean = np.mean([forecasts[name][rows] for name in names], axis=0)
+        return Selection(dict.fromkeys(names, 1 / len(names)), losses, [], _loss(mean, validation, importance, rows))
 
     def greedy(chosen: np.ndarray) -> tuple[np.ndarray, list[tuple[int, float]]]:
         share = len(rows) / len(chosen)  # so that the loss of a part is comparable with that of the whole

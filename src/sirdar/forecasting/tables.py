@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stranger's files and frames as polars tables, and their columns as ids, times and numbers."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ _LONGEST_FLOAT32 = float(np.finfo(np.float32).max)
 _NO_NUMBERS = (pl.Date, pl.Datetime, pl.Time, pl.Duration, pl.Binary, pl.Object)
 _NO_IDS = (pl.Binary, pl.Object)
 _LIKE_A_NUMBER = r"^\W*\d[\d.,\s]*\W*$"  # "1,5" or "10 %", which is better refused than taken as a word
+_WITH_POINTS = r"^-?[1-9]\d{0,2}(\.\d{3})+$"  # 1.008 is a thousand and eight where commas are decimal
 _SHOWN = 20  # column names in a message
 _UNREADABLE = (
     pl.exceptions.PolarsError,
@@ -124,12 +126,14 @@ def _load_file(path: Path) -> Table:
                 head = pl.read_csv(
                     path, infer_schema=False, separator=separator, glob=False, has_header=False, n_rows=1
                 )
-                _refuse_twins([str(name) for name in head.row(0)], f"{path}: ")
+                _refuse_twins(list(head.row(0)), f"{path}: ")
     except UnicodeDecodeError as error:
         msg = f"{path}: the text is not UTF-8; save the table as UTF-8 CSV or Parquet"
         raise DataError(msg) from error
     except _UNREADABLE as error:
         msg = f"{path}: not a readable {kind} file (truncated or damaged?): {_first_line(error)}"
+        if "found more fields" in str(error):
+            msg = f"{path}: a row has more fields than the header; remove titles above it, quote texts with separators"
         raise DataError(msg) from error
     return Table(frame, f"{path}: ", text=kind == "csv")
 
@@ -149,18 +153,30 @@ def _refuse_disguise(path: Path, kind: str, head: bytes) -> None:
         raise DataError(msg)
 
 
-def _refuse_twins(names: list[str], where: str) -> None:
-    """Two columns of one name: which of them is meant cannot be told."""
+def _refuse_twins(names: list[str | None], where: str) -> None:
+    """Two columns of one name: which of them is meant cannot be told. Those without any are not asked for."""
     for name in names:
-        if names.count(name) > 1:
+        if name is not None and names.count(name) > 1:
             msg = f"{where}column {name!r} comes {names.count(name)} times; rename or remove all but one"
             raise DataError(msg)
 
 
 def _separator(path: Path) -> str:
-    with path.open(encoding="utf-8-sig") as file:
-        header = file.readline()
-    return max(",;\t|", key=header.count)
+    """Of the first line that is not blank, which is the header; what stands in quotes is a name.
+
+    Raises:
+        DataError: it is no text of lines in UTF-8.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = next((line for line in file if line.strip()), "")
+    if "\0" in header:
+        msg = f"{path}: the text is not UTF-8; save the table as UTF-8 CSV or Parquet"
+        raise DataError(msg)
+    if header.endswith("\r"):
+        msg = f"{path}: its lines end in CR alone; save the table with the line ends of today, LF or CRLF"
+        raise DataError(msg)
+    bare = re.sub(r'"[^"]*"', "", header)
+    return max(",;\t|", key=bare.count)
 
 
 def _first_line(error: BaseException) -> str:
@@ -307,6 +323,17 @@ def _parsed_numbers(column: pl.Series, where: str) -> pl.Series:
         row = first_row(bad)
         msg = (
             f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} is not a number; correct it or leave it empty"
+        )
+        raise DataError(msg)
+    points = text.str.contains(".", literal=True).fill_null(value=False)
+    most = values.filter(~points).abs().max()
+    # 982, 995, 1.008: whole up to a thousand, and three digits behind every point.
+    grouped = points.any() and text.filter(points).str.contains(_WITH_POINTS).all()
+    if grouped and isinstance(most, float) and 100 <= most < 1000:
+        row = first_row(points)
+        msg = (
+            f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} may have a point that groups thousands, as "
+            "all points of this column; write its numbers without, or with another number of decimals"
         )
         raise DataError(msg)
     return values

@@ -7,11 +7,9 @@ from typing import Protocol, runtime_checkable
 import polars as pl
 
 from sirdar.errors import UnsupportedError
-from sirdar.forecasting.attribution import Attribution
+from sirdar.forecasting.attribution import BASELINE, Attribution
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.panel import Panel
-
-BASELINE = "baseline"
 
 
 @runtime_checkable

@@ -90,6 +90,9 @@ def write_forecast(forecast: Forecast, path: Path) -> None:
 
 def read_forecast(path: Path) -> Forecast:
     """What `write_forecast` wrote."""
+    if path.is_dir():
+        msg = f"{path}: is a folder; give the forecast.parquet in it"
+        raise DataError(msg)
     frame = load_table(path)
     try:
         facts = json.loads(pl.read_parquet_metadata(path)[_METADATA])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sirdar.errors import ArgumentError, DataError
+from sirdar.errors import ArgumentError, DataError, OutputError
 from sirdar.forecasting import ladder
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.ladder import Ladder
@@ -164,6 +164,32 @@ def test_a_killed_fit_goes_on_to_the_same_result(tmp_path: Path, monkeypatch: py
     assert again.reasons == whole.reasons
     Ladder(3, names, windows=1, checkpoint=tmp_path / "kept").fit(panel.cut(1))
     assert len(made) == 5  # another panel: nothing of it is kept
+
+
+def test_what_befalls_the_checkpoint_is_not_laid_on_the_rungs(tmp_path: Path) -> None:
+    panel, names = noisy(), ["seasonal-naive", "theta"]
+    whole = Ladder(3, names, windows=1, checkpoint=tmp_path / "kept").fit(panel)
+    for folder in (tmp_path / "kept").iterdir():
+        (folder / "weights.safetensors").write_bytes(b"half")
+    again = Ladder(3, names, windows=1, checkpoint=tmp_path / "kept").fit(panel)
+    assert (again.weights, again.reasons) == (whole.weights, whole.reasons)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="cannot be written"):
+        Ladder(3, names, windows=1, checkpoint=tmp_path / "file").fit(panel)
+
+
+def test_forecasts_made_blind_to_a_plan_are_not_those_that_know_it(tmp_path: Path) -> None:
+    panel = noisy()
+    plan = {"plan": np.random.default_rng(0).random(len(panel.target)).astype(np.float32)}
+    for known in (replace(panel, past=plan), replace(panel, future=plan)):
+        Ladder(3, ["seasonal-naive", "theta"], windows=1, checkpoint=tmp_path).fit(known)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_one_short_series_is_told_plainly() -> None:
+    found = Ladder(3, ["seasonal-naive", "theta"], windows=1).fit(noisy().select(np.array([0])))
+    assert "nan" not in found.why()
+    assert "too little to weigh by" in found.why()
 
 
 def test_it_is_stored_with_its_reasons(tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.errors import ArgumentError, DataError, OutputError, require_positive_integer
 from sirdar.forecasting import ladder, storage
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.ensemble import Ensemble
@@ -81,6 +82,7 @@ class Ladder:
 
         Raises:
             ArgumentError: nothing was observed, or no rung works on the panel.
+            OutputError: the checkpoint cannot be written.
         """
         panel.require_observed()
         self.reasons = []
@@ -185,6 +187,8 @@ class Ladder:
         for number, name in enumerate(self.rungs):
             try:
                 forecasts[name] = self._record(name, pasts)
+            except OutputError:
+                raise  # the checkpoint's, not the rung's
             except Exception as error:  # noqa: BLE001 - whatever a rung's library raises, the others go on
                 self.reasons.append(f"{name}: left out, since it failed in validation: {_told(error)}")
             self._tell(0.7 * (number + 1) / len(self.rungs))
@@ -230,9 +234,8 @@ class Ladder:
         """A rung's quantiles at one origin, from the checkpoint when they stand there."""
         folder = None
         if self.checkpoint is not None:
-            self.checkpoint.mkdir(parents=True, exist_ok=True)
             folder = self.checkpoint / f"{name}-{_key(past, (self.horizon, self.levels, self.seed))}"
-            if folder.exists():
+            with suppress(DataError, KeyError):  # what is not whole is forecast again
                 return storage.read(folder, model="ladder-validation")[1]["values"].numpy()
         begin = time.process_time()
         values = np.ascontiguousarray(self._build(name).fit(past).predict(past).values)
@@ -257,7 +260,9 @@ def told(selection: Selection, *, series: int, windows: int) -> list[str]:
         lines.append(f"greedy step: add {name}, loss {loss:.4f}{gain}")
         previous = loss
     best = min(selection.losses.values())
-    if len(selection.weights) == 1:
+    if not selection.path:
+        lines.append("too little to weigh by: all rungs that are not hopeless count alike")
+    elif len(selection.weights) == 1:
         lines.append(f"{next(iter(selection.weights))} alone: no average was better")
     else:
         lines.append(
@@ -283,7 +288,8 @@ def _key(past: Panel, arguments: tuple[object, ...]) -> str:
     digest = hashlib.sha256(json.dumps([*arguments, past.frequency.unit, past.ids, past.price, past.holidays]).encode())
     digest.update(np.where(past.observed, past.target, np.float32(np.nan)).tobytes())
     digest.update(past.start.tobytes() + past.history.tobytes())
-    for name, column in sorted({**past.static, **past.past, **past.future}.items()):
-        digest.update(name.encode())
+    roles = {"static": past.static, "past": past.past, "future": past.future}
+    for role, name, column in ((role, *item) for role, columns in roles.items() for item in sorted(columns.items())):
+        digest.update(f"{role} {name}".encode())
         digest.update(repr(column.tolist()).encode() if column.dtype == object else column.tobytes())
     return digest.hexdigest()[:16]
