@@ -19,12 +19,13 @@ check: $(READY)  ## format, lint, types, import contracts
 
 bench: $(READY)  ## re-run the cheap benchmarks, each writing its JSON under benchmarks/results
 	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/chips_energy.py
 
 docs: $(READY)  ## regenerate what is generated: the CLI reference and the benchmark tables
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf .venv plan dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv plan dist build .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sirdar needs Python 3.11 or newer: make PYTHON=python3.11 " + "plan")'

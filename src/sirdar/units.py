@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 SECONDS_PER_HOUR = 3600.0
 JOULES_PER_KWH = 3.6e6
-BYTES_PER_GIB = 2**30
 PICO = 1e-12
 
 

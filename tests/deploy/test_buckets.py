@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from sirdar.deploy.buckets import choose, line
 from sirdar.errors import ArgumentError
 
-LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=9)
-
 
 def wasted(counts: dict[int, float], chosen: tuple[int, ...]) -> float:
     return sum(weight * (min(c for c in chosen if c >= length) - length) for length, weight in counts.items())

@@ -68,6 +68,7 @@ def advise(  # noqa: PLR0913 - one argument per option
 
 def _show(ranking, saving: dict | None, per_second: float | None) -> None:  # noqa: ANN001 - its type would load the chips for --help
     from sirdar.report.plan import duration, number
+    from sirdar.units import kwh
 
     rows = [
         [
@@ -76,7 +77,7 @@ def _show(ranking, saving: dict | None, per_second: float | None) -> None:  # no
             duration(row.seconds) if per_second is None else f"{row.machines}",
             row.dtype,
             "–" if row.price_usd is None else f"${number(row.price_usd)}",
-            number(row.energy_j / 3.6e6),
+            number(kwh(row.energy_j)),
             duration(row.latency_s),
             "*" if row.pareto else "",
             row.reason,

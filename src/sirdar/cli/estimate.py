@@ -14,7 +14,9 @@ _MODEL = "Folder of a saved forecaster, package.module:factory[@weights.safetens
 
 def estimate(
     model: Annotated[str, typer.Argument(help=_MODEL)],
-    chip: Annotated[list[str] | None, typer.Option(help="Name or TOML file of a chip, repeated.")] = None,
+    chip: Annotated[
+        list[str] | None, typer.Option(help="Name or TOML file of a chip, repeated; trainium1 if omitted.")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="Number format; a chip without it takes the next one it has.")] = "bf16",
     batch: Annotated[int | None, typer.Option(help="Examples in one run; as in the example inputs if omitted.")] = None,
     layers: Annotated[int, typer.Option(min=0, help="How many of the slowest layers to list.")] = 0,

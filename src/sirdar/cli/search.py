@@ -286,7 +286,7 @@ def _costs_of(study: "Study", winner: Mapping[str, float | int]) -> list[tuple[s
 
 
 def _require_onnx() -> None:
-    from sirdar.recipes.vision_deploy import require_onnx
+    from sirdar.deploy.export import require_onnx
 
     require_onnx()  # it is needed after the search, which takes hours
 

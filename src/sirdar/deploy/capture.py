@@ -6,12 +6,10 @@ plain export fails, torch's draft export goes on past the failure, so that one r
 """
 
 import copy
-import logging
 import os
 import re
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import StringIO
 from traceback import StackSummary
@@ -28,7 +26,7 @@ from torch.utils import _pytree as pytree
 from sirdar.deploy.findings import Location, location_of, location_of_error
 from sirdar.deploy.nodes import name_of
 from sirdar.errors import ArgumentError, UnsupportedError
-from sirdar.workload.trace import reduced
+from sirdar.workload.trace import evaluating, quiet, reduced, split
 
 Example = torch.Tensor | tuple[Any, ...] | dict[str, Any]
 
@@ -113,22 +111,6 @@ def capture(
     return Captured(title, program, arguments, keywords, failures, trained, module, composed)
 
 
-def split(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of an example.
-
-    Raises:
-        ArgumentError: it is neither a tensor nor a tuple nor a dictionary.
-    """
-    if isinstance(example, torch.Tensor):
-        return (example,), {}
-    if isinstance(example, tuple):
-        return example, {}
-    if isinstance(example, dict):
-        return (), example
-    msg = f"example must be a tensor, a tuple or a dict of arguments, got {type(example).__name__}"
-    raise ArgumentError(msg)
-
-
 def runnable(program: ExportedProgram) -> nn.Module:
     """A module that computes a program; a copy of its own where running it changes what it stores."""
     module = program.module(check_guards=False)
@@ -152,19 +134,6 @@ def drawn_alike(seed: int = 0) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """The module in evaluation mode and without gradients; it is left as it was."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
-
-
-@contextmanager
 def all_lines() -> Iterator[None]:
     """Every line from the first `forward` on is kept for each node; by itself torch keeps those in a `forward` only."""
 
@@ -178,23 +147,6 @@ def all_lines() -> Iterator[None]:
         yield
     finally:
         del owner._filter_traceback_frames
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without torch's warnings and log lines about its own bookkeeping."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(),
-            redirect_stdout(StringIO()),
-            redirect_stderr(StringIO()),
-        ):  # a failed export prints its graph
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _program(program: ExportedProgram, example: Example | None) -> Captured:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A module as a `.pt2` or ONNX file, checked against the module before it gets its name."""
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.utils import _pytree
 
 from sirdar.errors import UnsupportedError
 from sirdar.placing import placed
+from sirdar.workload.trace import evaluating
 
 TOLERANCE = 1e-4  # largest difference, relative to the largest value (or to 1, where all are smaller)
 _OPSET = 18
@@ -52,12 +53,7 @@ def export_onnx(module: nn.Module, example: Tensor | tuple[Tensor, ...], path: s
             else under onnxruntime.
         OutputError: the file cannot be written.
     """
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401 - torch's exporter needs it
-    except ImportError as error:
-        msg = f"ONNX export needs {error.name}: pip install 'sirdar[onnx]'"
-        raise UnsupportedError(msg) from error
+    onnxruntime = require_onnx()
     given = example if isinstance(example, tuple) else (example,)
 
     def write(part: str) -> Callable[[], tuple[Tensor, ...]]:
@@ -69,6 +65,21 @@ def export_onnx(module: nn.Module, example: Tensor | tuple[Tensor, ...], path: s
     _checked(module, given, Path(path), ".onnx", write)
 
 
+def require_onnx() -> Any:  # noqa: ANN401 - the module
+    """onnxruntime, or a sentence that says how to install what an ONNX file needs.
+
+    Raises:
+        UnsupportedError: onnxscript or onnxruntime is missing.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError as error:
+        msg = f"ONNX export needs {error.name}: pip install 'sirdar[onnx]'"
+        raise UnsupportedError(msg) from error
+    return onnxruntime
+
+
 def _checked(
     module: nn.Module,
     given: tuple[Tensor, ...],
@@ -78,7 +89,7 @@ def _checked(
 ) -> None:
     """Write under a temporary name, compare, rename."""
     title = type(module).__name__
-    with placed(path, suffix) as part, _evaluating(module), torch.no_grad(), warnings.catch_warnings():
+    with placed(path, suffix) as part, evaluating(module), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own deprecations
         expected = _flat(module(*given))
         try:
@@ -110,14 +121,3 @@ def _flat(output: object) -> tuple[Tensor, ...]:
     """All tensors that a module puts out, in order."""
     leaves, _ = _pytree.tree_flatten(output)
     return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
-
-
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training

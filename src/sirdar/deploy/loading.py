@@ -13,13 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sirdar.deploy.archive import checked
 from sirdar.deploy.findings import location_of_error
+from sirdar.deploy.opening import opened
 from sirdar.errors import ArgumentError, DataError, nearest
 
 FORMS = "package.module:factory, package.module:factory@weights.safetensors or network.pt2"
@@ -133,13 +132,7 @@ def _fill(module: nn.Module, path: Path) -> None:
 
 
 def _exported(path: Path) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    archive = checked(path)
-    try:
-        program = torch.export.load(archive)
-    except Exception as error:  # torch.export.load raises a dozen unrelated types
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        msg = f"{path}: torch cannot open it as an exported program: {reason}"
-        raise DataError(msg) from error
+    program = opened(path)
     inputs, keywords = program.example_inputs or ((), {})
     example = (*inputs, *keywords.values())
     if not example or not all(isinstance(item, Tensor) for item in example):

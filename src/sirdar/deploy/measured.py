@@ -26,6 +26,7 @@ from sirdar.deploy.tflite.graph import from_graph
 from sirdar.errors import ArgumentError, UnsupportedError, require_positive_integer
 from sirdar.units import Cost
 from sirdar.workload.graph import Graph
+from sirdar.workload.trace import evaluating
 
 Clock = Literal["wall", "cpu"]
 
@@ -118,7 +119,7 @@ def time_module(
     """
     _check(threads, seconds, clock)
     if device == "cpu":
-        with _pinned(threads), _torch_threads(threads), _evaluating(module), torch.inference_mode():
+        with _pinned(threads), _torch_threads(threads), evaluating(module), torch.inference_mode():
             given = example if isinstance(example, tuple) else (example,)
             return _repeat(lambda: module(*given), seconds, clock)
     if not device.startswith("cuda") or not torch.cuda.is_available():
@@ -127,7 +128,7 @@ def time_module(
     given = tuple(part.to(device) for part in (example if isinstance(example, tuple) else (example,)))
     home = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     try:
-        with _evaluating(module), torch.inference_mode():
+        with evaluating(module), torch.inference_mode():
             moved = module.to(device)
 
             def run() -> None:
@@ -264,14 +265,3 @@ def _torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """All steps of a simulation for a block of series that stays in the cache: the loops of `rollout`.
 
-Written for numba over plain memory, as short loops that it turns into vector instructions. `advance` is also the whole
+Written for numba over plain memory, as short loops that it turns into vector instructions. `_rollout` is also the whole
 of the transitions in one place: who wants to read them reads `sirdar.inventory.reference`.
 
 The scratch memory holds rows of `block` numbers: those named below, then lead + 1 rows of orders under way, then, if a
@@ -21,7 +21,6 @@ from numba import cfunc, njit, types
 LEVEL, CAP, REORDER, PACK, LEAST = range(5)  # parameters, in the order in which they are handed over
 POSITION, STOCK, HELD, SHORT, ORDERED, PLACED, TO_POSITION, TO_STOCK, TO_LEVEL, TO_CAP = range(5, 15)
 ROWS = 15
-SUMS = (HELD, SHORT, ORDERED, PLACED)
 SIZE, FIRST, LAST, LEAD, TIME, REVIEW, BLOCK, WAITS, ROUNDS, DERIVES, SPREAD, BAD = range(12)  # whole numbers
 POINTERS = 11
 # Of the same kind as all the rest, which keeps vectors whole, they follow the weights: one, the largest order that is

@@ -8,8 +8,7 @@ from typing import Any
 from sirdar.report import plots
 from sirdar.report.page import Figure, Page, Row, Section, Table, render
 from sirdar.report.plan import duration, number
-
-_JOULES_PER_KWH = 3.6e6
+from sirdar.units import kwh
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def _headline(best: Mapping[str, Any] | None, report: ChipsReport) -> list[tuple
         return []
     shown = [
         ("Price", "–" if best["price_usd"] is None else f"${number(best['price_usd'])}", _title(best)),
-        ("Energy", f"{number(best['energy_j'] / _JOULES_PER_KWH)} kWh", f"{number(best['grams_co2'])} g CO₂"),
+        ("Energy", f"{number(kwh(best['energy_j']))} kWh", f"{number(best['grams_co2'])} g CO₂"),
         ("Latency", duration(best["latency_s"]), "of one batch"),
     ]
     if report.saving:
@@ -71,7 +70,7 @@ def _table(report: ChipsReport) -> Table:
                 str(row["dtype"]),
                 number(row["machines"]),
                 number(row["price_usd"]),
-                number(row["energy_j"] / _JOULES_PER_KWH),
+                number(kwh(row["energy_j"])),
                 number(row["grams_co2"]),
                 duration(row["seconds"]),
                 duration(row["latency_s"]),
@@ -106,9 +105,9 @@ def _energies(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
     known = sorted((row for row in rows if row["energy_low_j"] > 0), key=lambda row: row["energy_j"])
     if not known:
         return None
-    kwh = [[row[f"energy{part}_j"] / _JOULES_PER_KWH for part in ("_low", "", "_high")] for row in known]
-    dots = [_dot(row, values, number(values[1]), "greenest") for row, values in zip(known, kwh, strict=True)]
-    title = f"{_title(known[0])} is greenest, at {number(kwh[0][1])} kWh"
+    spent = [[kwh(row[f"energy{part}_j"]) for part in ("_low", "", "_high")] for row in known]
+    dots = [_dot(row, values, number(values[1]), "greenest") for row, values in zip(known, spent, strict=True)]
+    title = f"{_title(known[0])} is greenest, at {number(spent[0][1])} kWh"
     caption = "A line runs from the low to the high estimate of the power, the dot is the middle."
     return Figure(title, [plots.dots(dots, "kWh")], kicker="Energy", caption=caption)
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from sirdar.search.space import Candidate as Candidate
     from sirdar.search.space import Choice as Choice
     from sirdar.search.space import SearchSpace as SearchSpace
+    from sirdar.search.stopping import CurveStopping as CurveStopping
+    from sirdar.search.stopping import MedianStopping as MedianStopping
     from sirdar.search.study import Options as Options
     from sirdar.search.study import Study as Study
     from sirdar.search.study import search as search
@@ -49,9 +51,11 @@ _HOME = {
     "Candidate": "space",
     "Choice": "space",
     "Curation": "curate",
+    "CurveStopping": "stopping",
     "Granule": "curate",
     "Hybrid": "hybrid",
     "Landscape": "curate",
+    "MedianStopping": "stopping",
     "Objective": "objectives",
     "Objectives": "objectives",
     "Options": "study",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sirdar.chips import Chip, Estimator
-from sirdar.errors import ArgumentError, DataError, require_positive_integer
+from sirdar.errors import ArgumentError, DataError, require_positive_integer, require_seed
 from sirdar.search.expert import Rule, bind
 from sirdar.search.ledger import Ledger, MemoryLedger, OptunaLedger, alone, trial_from_dict, trial_to_dict, used
 from sirdar.search.limits import feasible_candidate
@@ -286,6 +286,7 @@ def search(
         OutputError: the storage cannot be opened, or another search writes to this study.
     """
     begin = cpu_seconds()
+    require_seed(seed)
     require_positive_integer(trials, "trials")
     rest = options or Options()
     bill(0.0, 0.0, rest.gpu, rest.region)  # names that are not known are refused before any work

@@ -94,8 +94,8 @@ def reduced(program: ExportedProgram, *, whole: Iterable[torch._ops.OpOverload] 
 
 
 def _exported(module: nn.Module, example: Example, title: str) -> ExportedProgram:
-    arguments, keywords = _arguments(example)
-    with _evaluating(module), torch.no_grad(), quiet():
+    arguments, keywords = split(example)
+    with evaluating(module), quiet():
         try:
             return reduced(torch.export.export(module, arguments, keywords), whole=_WHOLE)
         except Exception as error:  # torch.export raises a dozen unrelated types
@@ -121,7 +121,12 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def split(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of an example.
+
+    Raises:
+        ArgumentError: it is neither a tensor nor a tuple nor a dictionary.
+    """
     if isinstance(example, torch.Tensor):
         return (example,), {}
     if isinstance(example, tuple):
@@ -133,11 +138,13 @@ def _arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode and without gradients; it is left as it was."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        yield
+        with torch.no_grad():
+            yield
     finally:
         for part, training in modes.items():
             part.training = training

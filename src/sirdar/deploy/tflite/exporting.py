@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a torch module to the operators that the writer knows, and the range of every value over calibration batches."""
 
-import contextlib
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +11,7 @@ from torch import Tensor, fx, nn
 from sirdar.deploy.capture import all_lines
 from sirdar.deploy.tflite.compositions import compositions
 from sirdar.errors import ArgumentError, UnsupportedError
+from sirdar.workload.trace import evaluating
 
 Example = Tensor | tuple[Tensor, ...]
 Ranges = Mapping[fx.Node, tuple[float, float]]
@@ -26,7 +26,7 @@ def exported(module: nn.Module, example: Example) -> fx.GraphModule:
     """
     title = type(module).__name__
     given = arguments(example)
-    with _evaluating(module), torch.no_grad(), all_lines(), warnings.catch_warnings():
+    with evaluating(module), all_lines(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export warns about its own bookkeeping
         try:
             program = torch.export.export(module, given).run_decompositions(compositions())
@@ -118,14 +118,3 @@ class _Recorder(fx.Interpreter):
             if not (math.isfinite(low) and math.isfinite(high)):
                 msg = f"calibration gives values that are not finite in {node.name!r}, from {low} to {high}"
                 raise ArgumentError(msg)
-
-
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from sirdar.errors import ArgumentError, DataError, OutputError, require_positive_integer
+from sirdar.errors import ArgumentError, DataError, OutputError, require_positive_integer, require_seed
 from sirdar.forecasting import ladder, storage
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.ensemble import Ensemble
@@ -71,7 +71,7 @@ class Ladder:
             raise ArgumentError(msg)
         self.levels = require_levels(levels)
         self.windows = None if windows is None else require_positive_integer(windows, "windows")
-        self.seed, self.progress = seed, progress
+        self.seed, self.progress = require_seed(seed), progress
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.ensemble: Ensemble | None = None
         self.weights: dict[str, float] = {}

@@ -14,7 +14,7 @@ from typing import ClassVar, final
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sirdar.errors import require_positive_integer
+from sirdar.errors import require_positive_integer, require_seed
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
 from sirdar.forecasting.decoding import Decoder, joined, monotone, steps_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
@@ -108,7 +108,7 @@ class MQCNN(NeuralForecaster):
         self.steps = None if steps is None else require_positive_integer(steps, "steps")
         self.width = require_positive_integer(width, "width")
         self.members = require_positive_integer(members, "members")
-        self.seed, self.progress = seed, progress
+        self.seed, self.progress = require_seed(seed), progress
         self.training = Training() if training is None else training
         self.learned: Learned | None = None
 

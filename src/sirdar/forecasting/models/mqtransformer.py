@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.errors import ArgumentError, require_positive_integer, require_seed
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
 from sirdar.forecasting.decoding import Decoder, joined, monotone, steps_of
 from sirdar.forecasting.neural import Learned, NeuralForecaster, Setting
@@ -362,7 +362,7 @@ class MQTransformer(NeuralForecaster):
             msg = f"width must be a multiple of {HEADS}, the heads of the attention, got {width}"
             raise ArgumentError(msg)
         self.members = require_positive_integer(members, "members")
-        self.seed, self.progress = seed, progress
+        self.seed, self.progress = require_seed(seed), progress
         self.training = Training() if training is None else training
         self.learned: Learned | None = None
 

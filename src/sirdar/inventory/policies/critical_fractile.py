@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.errors import ArgumentError, require_positive_integer, require_seed
 from sirdar.inventory.policy import State
 from sirdar.inventory.problem import InventoryProblem
 from sirdar.inventory.terms import RandomLeadTime
@@ -38,6 +38,7 @@ class CriticalFractile:
 
     def __post_init__(self) -> None:
         require_positive_integer(self.samples, "samples")
+        require_seed(self.seed)
         if self.level is not None and not 0 < self.level < 1:
             msg = f"level must lie in (0, 1), got {self.level}"
             raise ArgumentError(msg)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.errors import ArgumentError, require_positive_integer, require_seed
 from sirdar.inventory.backend import Array
 from sirdar.inventory.limits import shared, within_limits
 from sirdar.inventory.plan import OrderPlan
@@ -56,6 +56,7 @@ class ProjectedInventory:
 
     def __post_init__(self) -> None:
         require_positive_integer(self.samples, "samples")
+        require_seed(self.seed)
 
     def order(self, state: State) -> Float[np.ndarray, "*batch series"]:
         """Quantities for the stock of every series, in each scenario if there are several."""
