@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sirdar.chips.array import Product, products
 from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.workload.graph import Graph
-from sirdar.workload.trace import _arguments, trace
+from sirdar.workload.trace import split, trace
 
 
 def counted_macs(module: nn.Module, *example: torch.Tensor) -> int:
@@ -184,7 +184,7 @@ def test_examples_may_be_tensor_tuple_or_keywords() -> None:
     module, series, item = Forecaster(), torch.zeros(3, 4, 20), torch.zeros(3, dtype=torch.int64)
     assert trace(module, {"series": series, "item": item}) == trace(module, (series, item))
     with pytest.raises(ArgumentError, match="a tuple or a dict of arguments, got list"):
-        _arguments([series, item])  # `trace` itself is type-checked under pytest, before it can say so
+        split([series, item])  # `trace` itself is type-checked under pytest, before it can say so
 
 
 def test_the_module_keeps_its_mode() -> None:
