@@ -69,7 +69,7 @@ def neural(table: Path) -> Iterator[Plan]:
 
 
 def test_what_ended_long_ago_is_not_ordered() -> None:
-    start = np.array([10, 10, 9, 2], dtype=np.int64)
+    start = np.array([10, 10, 9, 2], dtype=np.int64) - 60  # before 1970 too
     forecast = Forecast(["a", "b", "late", "gone"], start, Frequency("W"), (0.5,), np.full((4, 4, 1), 6.0), floor=0.0)
     orders = place_orders(Settings(horizon=4), forecast)
     assert (orders.plan.quantity > 0).tolist() == [True, True, True, False]

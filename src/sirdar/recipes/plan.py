@@ -134,7 +134,7 @@ def place_orders(settings: Settings, forecast: Forecast) -> Orders:
     Nothing is ordered for products whose forecast ends before that of the others begins: their history ended long ago.
     """
     problem = settings.problem
-    late = forecast.start.max(initial=0) - forecast.start
+    late = max(forecast.start, default=0) - forecast.start
     ended = late >= forecast.horizon
     forecast = replace(forecast, values=np.where(ended[:, None, None], np.float32(0), forecast.values))
     if settings.inventory is None:
