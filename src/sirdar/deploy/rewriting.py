@@ -207,7 +207,10 @@ def _attempt(
         with torch.no_grad(), quiet():
             program = torch.export.export(module, captured.arguments, captured.keywords, strict=False)
             # Its operators are core ATen's already; but only of a functional graph the signature names what it changes.
-            return program.run_decompositions({}), done, ""
+            changes = captured.program.graph_signature
+            if changes.buffers_to_mutate or changes.user_inputs_to_mutate:
+                program = program.run_decompositions({})
+            return program, done, ""
     except Exception as error:  # noqa: BLE001 - torch.export raises a dozen unrelated types
         return None, done, f"it could not be exported: {str(error).strip().splitlines()[0] if str(error) else error}"
 
