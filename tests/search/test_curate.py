@@ -177,3 +177,13 @@ def test_wrong_arguments_are_refused() -> None:
 @pytest.mark.parametrize("overhead", [0.0, 5.0, 50.0, 300.0])
 def test_a_staircase_without_noise_shows_its_grain_whatever_stands_below_it(grain: int, overhead: float) -> None:
     assert measure_granule([overhead + -(-width // grain) for width in range(1, 289)]).size == grain
+
+
+def test_no_layer_leaves_no_multiplier_idle() -> None:
+    space = SearchSpace("top", (Choice("top.channels", (0, 12, 32)),))
+    assert curate(space, 16).space["top.channels"].options == (0, 32)
+
+
+@pytest.mark.parametrize("overhead", [0.0, 50.0])
+def test_a_grain_of_two_is_not_lost_to_rounding(overhead: float) -> None:
+    assert measure_granule([1e-6 * (overhead + 2 * math.ceil(c / 2)) for c in range(1, 289)]).size == 2

@@ -217,3 +217,48 @@ def test_wrong_rules_are_refused() -> None:
         Rule("multiple", "*.channels", 0)
     with pytest.raises(ArgumentError, match="between 0 and 1, got 2.0"):
         find_rules([], share=2.0)
+
+
+def noise(seed: int, levels: int | None) -> tuple[SearchSpace, Objectives, list[Trial]]:
+    """Scores that have nothing to do with the candidates; of few levels, so that most are equal, or of any value."""
+    rng = np.random.default_rng(seed)
+    candidates = [SPACE.sample(rng) for _ in range(60)]
+    scores = rng.standard_normal(60) if levels is None else rng.integers(0, levels, 60)
+    rows = enumerate(zip(candidates, scores, strict=True))
+    return SPACE, WANTED, [Trial(number, candidate, {"score": float(score)}) for number, (candidate, score) in rows]
+
+
+def test_equal_scores_are_no_evidence() -> None:
+    """Early trials are random and late ones alike, as evolution has them; all score the same."""
+    rng = np.random.default_rng(0)
+    late = SPACE.sample(rng)
+    candidates = [SPACE.sample(rng) for _ in range(15)] + [SPACE.mutate(late, rng) for _ in range(45)]
+    trials = [Trial(number, candidate, {"score": 0.0}) for number, candidate in enumerate(candidates)]
+    assert find_rules([(SPACE, WANTED, trials)]) == ()
+
+
+@pytest.mark.parametrize("levels", [2, None])
+def test_noise_has_rules_as_seldom_as_asked_for(levels: int | None) -> None:
+    """One study in a hundred, at most, at the chance of .01."""
+    assert sum(bool(find_rules([noise(seed, levels)])) for seed in range(20)) <= 1
+
+
+def test_what_equals_the_front_wins_with_it() -> None:
+    space = SearchSpace("s", (Choice("A", ("x", "y", "z")), Choice("B", (1, 2, 3))))
+    worth = {"x": (1.0, 1.0), "y": (0.5, 2.0), "z": (0.4, 2.0)}
+    both = Objectives((Objective("score", "maximise"), Objective("latency_s")))
+    rng, trials = np.random.default_rng(0), []
+    for number in range(120):
+        candidate = space.sample(rng)
+        score, latency = worth[str(candidate["A"])]
+        trials.append(Trial(number, candidate, {"score": score, "latency_s": latency}))
+    found = find_rules([(space, both, trials)])
+    assert (found[0].verb, found[0].where, found[0].value) == ("prefer", "A", "x")
+    assert found[0].others[0] == 0
+
+
+def test_no_layer_is_no_layer_that_fills_a_grain() -> None:
+    space = SearchSpace("s", (Choice("top.channels", (0, 12, 32)),))
+    rule = [Rule("multiple", "*.channels", 16)]
+    assert apply_rules(rule, space, space.candidate({"top.channels": 12}))["top.channels"] == 32
+    assert apply_rules(rule, space, space.candidate({"top.channels": 0}))["top.channels"] == 0

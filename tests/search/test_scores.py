@@ -205,3 +205,23 @@ def test_convolutions_rank_above_pooling() -> None:
     rows = scored(Cells(), [space.candidate(cells(name)) for name in names], batch=16)
     assert combined(rows).argmax() == 2
     assert combined(rows).argmin() == 0
+
+
+def test_what_a_block_writes_into_its_input_changes_no_score() -> None:
+    def made(*, inplace: bool) -> nn.Module:
+        torch.manual_seed(0)
+        block = [nn.Sequential(nn.ReLU(inplace=inplace), nn.Conv2d(8, 8, 3, padding=1)) for _ in range(2)]
+        return nn.Sequential(nn.Conv2d(3, 8, 3), *block, nn.Flatten())
+
+    one, other = (score(made(inplace=inplace), inputs(), 0) for inplace in (False, True))
+    assert one == pytest.approx(other, nan_ok=True)
+
+
+def test_scores_leave_modes_and_statistics() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten()).train()
+    network[1].eval()
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    score(network, inputs())
+    assert network.training
+    assert not network[1].training
+    assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())

@@ -324,3 +324,25 @@ def test_the_process_passes_through_what_it_knows() -> None:
     far = GaussianProcess(x, np.zeros(8), y).predict(np.array([[50.0]]), np.zeros(1))[1]
     assert far[0] > 3 * deviation.max()
     assert expected_improvement(np.array([1.0]), np.array([1.0]), 1.0)[0] == pytest.approx(1 / np.sqrt(2 * np.pi))
+
+
+def test_no_weight_is_left_without_a_beginning() -> None:
+    """Wide, then deep, then both: the corner that neither had comes from the one that has it."""
+    bank = WeightBank()
+    for shape in ((96, 16), (64, 32)):
+        bank.lend(nn.Linear(shape[1], shape[0], bias=False))
+    before = bank.weights["weight", 2].detach().clone()
+    lent = bank.lend(nn.Linear(32, 96, bias=False))["weight"]
+    assert lent[64:, 16:].ne(0).all()
+    assert torch.equal(lent[:64], before[:64])
+    assert torch.equal(lent[:, :16], before[:, :16])
+
+
+def test_shared_weights_that_diverge_end_the_search_in_a_sentence() -> None:
+    class Wild(Regression):
+        def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+            return ((1e4 * x, 1e4 * y) for x, y in super().batches(seed))
+
+    strategy = SingleShot(Wild(), Supernet(steps=60, rate=1.0))
+    with pytest.raises(ArgumentError, match="the shared weights diverged in step .*; lower the rate of Supernet"):
+        strategy.propose(view())

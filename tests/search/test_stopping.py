@@ -2,14 +2,18 @@
 """Stopping rules on curves whose end is known."""
 
 import math
+from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
 from sirdar.errors import ArgumentError
+from sirdar.search.space import Candidate
 from sirdar.search.stopping import CurveStopping, MedianStopping, expected_end
-from sirdar.search.task import Trial
-from sirdar.testing.search import TOY
+from sirdar.search.study import Options, search
+from sirdar.search.task import Report, Stopped, Trial
+from sirdar.testing.search import TOY, ToyTask
 
 
 def curve(end: float, speed: float = 1.0, steps: int = 10) -> tuple[tuple[int, float], ...]:
@@ -63,3 +67,26 @@ def test_points_that_are_not_finite_neither_doom_a_curve_nor_save_one() -> None:
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ArgumentError, match="got 0 and 0.5"):
         MedianStopping(warm_up=0)
+
+
+def test_accelerators_of_stopped_trainings_are_billed() -> None:
+    """Each step takes an hour of one; a training that is stopped says how many it took."""
+
+    class Accelerated(ToyTask):
+        def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+            del seed
+            done = 0
+            try:
+                for step in range(1, 6):
+                    done = step
+                    report(step, -float(number_of[candidate]))
+            except Stopped as stopped:
+                stopped.gpu_s = 3600.0 * done
+                raise
+            return {self.metric: -float(number_of[candidate]), "gpu_s": 3600.0 * done}
+
+    number_of: dict[Candidate, int] = defaultdict(lambda: len(number_of))
+    study = search(TOY, Accelerated(), strategy="random", trials=6, options=Options(stopping=MedianStopping(2)))
+    steps = sum(len(trial.curve) for trial in study.trials)
+    assert any(trial.state == "stopped" for trial in study.trials)
+    assert study.spent.gpu_hours == pytest.approx(steps)

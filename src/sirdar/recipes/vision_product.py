@@ -2,6 +2,7 @@
 """What the three camera products have in common: a space, a network for each candidate, its price and its training."""
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from sirdar.errors import ArgumentError, DataError
 from sirdar.search.compress import CLUSTERS, clustering
 from sirdar.search.space import Candidate, SearchSpace, Value
+from sirdar.search.task import Stopped
 from sirdar.units import Cost
 from sirdar.vision.blocks import Block
 from sirdar.vision.graph import graph_of
@@ -124,9 +126,14 @@ class ProductTask:
             report(step, self.data.score(candidate, network))
             return False
 
-        network, seconds = self.trained(candidate, seed, watch)
+        begin, accelerated = time.monotonic(), self.data.device.startswith("cuda")
+        try:
+            network, seconds = self.trained(candidate, seed, watch)
+        except Stopped as stopped:
+            stopped.gpu_s = (time.monotonic() - begin) * accelerated
+            raise
         measures = {self.metric: self.data.score(candidate, network), "train_s": seconds}
-        return measures | ({"gpu_s": seconds} if self.data.device.startswith("cuda") else {})
+        return measures | ({"gpu_s": seconds} if accelerated else {})
 
     def trained(
         self,

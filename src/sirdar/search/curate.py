@@ -29,6 +29,7 @@ WIDTHS = (".channels", ".width", ".deep", "multiplier")
 """What names of choices that make layers wider end with."""
 PROBES = ("standard", "pointwise", "depthwise", "dense")
 _EXCESS = 0.5  # of the rise of latency that must come at the edges of the grain beyond what a slope has there
+_ROUNDING = 1e-9  # of sums: a grain of 2 has just the excess that is asked for
 _EQUAL = 0.4  # of neighbours: as many are equal only where there is no noise
 _WIDEST = 288  # the arrays of the catalogue take up to 128 channels at once, and two steps tell a grain from a bend
 
@@ -110,7 +111,7 @@ def measure_granule(latency_s: Sequence[float], kind: str = "") -> Granule:
     for size in range(2, len(latency_s)):
         there = float(steps[size - 1 :: size].sum()) / rise if rise > 0 else 0.0
         # A slope has a share of 1 / size there, so what counts is how much more it is.
-        if there - 1 / size >= max(_EXCESS, share - 1 / best):
+        if there - 1 / size >= max(_EXCESS, share - 1 / best) - _ROUNDING:
             best, share = size, there
     return Granule(kind, best, share, tuple(float(value) for value in latency_s))
 
@@ -253,9 +254,9 @@ def _ending(space: SearchSpace, endings: Sequence[str]) -> list[Choice]:
 
 
 def _fill(option: Value, grain: int) -> float:
-    """Share of the multipliers that work."""
+    """Share of the multipliers that work; none is idle where there is no such layer."""
     channels = float(option)
-    return channels / (grain * math.ceil(channels / grain)) if channels > 0 else 0.0
+    return channels / (grain * math.ceil(channels / grain)) if channels > 0 else 1.0
 
 
 def curate_priced(

@@ -76,7 +76,8 @@ def find_rules(
     Args:
         runs: space, objectives and trials of each; spaces may differ.
         share: of a run's judged trials that count as its best; where there are several objectives, its front does.
-        chance: probability by chance below which a pattern becomes a rule.
+        chance: probability that there is any rule by chance; a pattern becomes one where its own is less than that over
+            the number of patterns that are compared (Bonferroni).
 
     Raises:
         ArgumentError: the share is not between 0 and 1.
@@ -91,7 +92,9 @@ def find_rules(
         best += [trial.candidate for trial in trials if trial.usable and trial.number in won]
         others += [trial.candidate for trial in trials if trial.usable and trial.number not in won]
     spaces = [space for space, _, _ in runs]
-    found = [rule for where in _places(spaces) for rule in _rules_of(where, spaces, best, others, chance)]
+    places = {where: _offered(where, spaces) for where in _places(spaces)}
+    each = chance / max(1, sum(len(options) + len(grains) for options, grains in places.values()))
+    found = [rule for where, offered in places.items() for rule in _rules_of(where, offered, best, others, each)]
     return tuple(sorted(found, key=lambda rule: (rule.chance, rule.where.startswith("*"), str(rule))))
 
 
@@ -218,10 +221,17 @@ def _rule(row: dict[str, Any]) -> Rule:
 
 
 def _winners(objectives: Objectives, trials: Sequence[Trial], share: float) -> set[int]:
+    """Of several objectives the front and its equals, else the best share, in which equals stand or fall together."""
+    judged = [trial for trial in trials if trial.usable]
     if objectives.several:
-        return {trial.number for trial in objectives.pareto(trials)}
-    judged = sorted((t for t in trials if t.usable), key=lambda t: -objectives.reward(t.measures))
-    return {trial.number for trial in judged[: max(1, round(share * len(judged)))]}
+        front = {objectives.losses(trial.measures) for trial in objectives.pareto(trials)}
+        return {trial.number for trial in judged if objectives.losses(trial.measures) in front}
+    reward = {trial.number: objectives.reward(trial.measures) for trial in judged}
+    if not reward:
+        return set()
+    least = sorted(reward.values(), reverse=True)[max(1, round(share * len(reward))) - 1]
+    best = {number for number, found in reward.items() if found >= least}
+    return best if 2 * len(best) <= len(reward) else {number for number, found in reward.items() if found > least}
 
 
 def _places(spaces: Sequence[SearchSpace]) -> Iterator[str]:
@@ -232,25 +242,31 @@ def _places(spaces: Sequence[SearchSpace]) -> Iterator[str]:
     yield from (f"*{ending}" for ending in dict.fromkeys(endings) if endings.count(ending) > 1)
 
 
-def _rules_of(
-    where: str, spaces: Sequence[SearchSpace], best: Sequence[Candidate], others: Sequence[Candidate], chance: float
-) -> Iterator[Rule]:
+def _offered(where: str, spaces: Sequence[SearchSpace]) -> tuple[list[Value], tuple[int, ...]]:
+    """The options and the grains that may be rules there."""
     choices = [choice for space in spaces for choice in space.choices if Rule("pin", where, 1).meets(choice.name)]
-    options = dict.fromkeys(option for choice in choices for option in choice.options)
+    options = list(dict.fromkeys(option for choice in choices for option in choice.options))
     numeric = all(choice.numeric for choice in choices)
-    single: list[Rule] = []
-    if not numeric or len(options) <= _FEW:
-        found = (_compared("prefer", where, option, lambda v, o=option: v == o, best, others) for option in options)
-        single = [rule if _more(rule) else replace(rule, verb="avoid") for rule in found if rule.chance < chance]
-    if numeric:
-        rules = [
-            _compared("multiple", where, n, lambda v, n=n: float(v) > 0 and float(v) % n == 0, best, others)
-            for n in _GRAINS
-        ]
-        more = [rule for rule in rules if rule.chance < chance and _more(rule)]
-        clearest = min(more, key=lambda rule: rule.chance, default=None)  # of equals the largest
-        if clearest is not None and all(clearest.chance < rule.chance for rule in single):
-            single = [clearest]
+    return options if not numeric or len(options) <= _FEW else [], _GRAINS if numeric else ()
+
+
+def _rules_of(
+    where: str,
+    offered: tuple[list[Value], tuple[int, ...]],
+    best: Sequence[Candidate],
+    others: Sequence[Candidate],
+    chance: float,
+) -> Iterator[Rule]:
+    options, grains = offered
+    found = (_compared("prefer", where, option, lambda v, o=option: v == o, best, others) for option in options)
+    single = [rule if _more(rule) else replace(rule, verb="avoid") for rule in found if rule.chance < chance]
+    rules = [
+        _compared("multiple", where, n, lambda v, n=n: float(v) > 0 and float(v) % n == 0, best, others) for n in grains
+    ]
+    more = [rule for rule in rules if rule.chance < chance and _more(rule)]
+    clearest = min(more, key=lambda rule: rule.chance, default=None)  # of equals the largest
+    if clearest is not None and all(clearest.chance < rule.chance for rule in single):
+        single = [clearest]
     yield from single
 
 
@@ -311,5 +327,7 @@ def _decided(choice: Choice, present: Value, told: Sequence[Rule]) -> Value:
     grain = next((rule.value for rule in told if rule.verb == "multiple"), None)
     if grain is None or not choice.numeric:
         return present
-    filled = [option for option in left if float(option) % float(grain) == 0]
+    if not float(present):  # no such layer
+        return present
+    filled = [option for option in left if float(option) > 0 and float(option) % float(grain) == 0]
     return min(filled, key=lambda option: (abs(float(option) - float(present)), -float(option)), default=present)

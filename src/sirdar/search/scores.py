@@ -6,7 +6,8 @@ and keeps what the scores need, so that many scores cost little more than one.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -131,7 +132,26 @@ def observe(network: nn.Module, inputs: Tensor, seed: int) -> Observation:
     if not len(inputs):
         msg = "zero-shot scores need a batch of inputs, got none"
         raise ArgumentError(msg)
-    mode = network.training
+    with _restored(network):
+        return _observed(network, inputs, seed)
+
+
+@contextmanager
+def _restored(network: nn.Module) -> Iterator[None]:
+    """Modes and buffers, such as the statistics of batch norms, are afterwards as they were."""
+    modes = {part: part.training for part in network.modules()}
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+        with torch.no_grad():
+            for name, buffer in network.named_buffers():
+                buffer.copy_(buffers[name])
+
+
+def _observed(network: nn.Module, inputs: Tensor, seed: int) -> Observation:
     network.train()
     owned = (getattr(part, "blocks", None) for part in (network, *network.children()))
     parts = next((blocks for blocks in owned if isinstance(blocks, nn.Module)), network)
@@ -139,6 +159,7 @@ def observe(network: nn.Module, inputs: Tensor, seed: int) -> Observation:
     watch = _Watch(blocks)
     hooks = [module.register_forward_hook(watch.layer) for module in network.modules() if isinstance(module, _LAYERS)]
     hooks += [m.register_forward_pre_hook(watch.activation) for m in network.modules() if isinstance(m, _ACTIVATIONS)]
+    hooks += [block.register_forward_pre_hook(watch.entry) for block in blocks]
     hooks += [block.register_forward_hook(watch.block) for block in blocks]
     counter = FlopCounterMode(display=False)
     try:
@@ -147,7 +168,6 @@ def observe(network: nn.Module, inputs: Tensor, seed: int) -> Observation:
     finally:
         for hook in hooks:
             hook.remove()
-        network.train(mode)
     outputs = _joined(found)
     finite = bool(outputs.isfinite().all())
     generator = torch.Generator().manual_seed(seed)
@@ -171,6 +191,7 @@ class _Watch:
         self.blocks: list[tuple[Tensor, Tensor]] = []
         self.codes: list[Tensor] = []
         self.features: list[Tensor] = []
+        self.taken: dict[nn.Module, Tensor] = {}
 
     def layer(self, _module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
         if isinstance(output, Tensor):  # a copy, looked at later: what comes next may write into it
@@ -182,9 +203,16 @@ class _Watch:
             code = code[:, :: math.ceil(code.shape[1] / _MOST_UNITS)]
         self.codes.append(code.cpu())
 
-    def block(self, _module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
-        if isinstance(output, Tensor) and output.dim() > 1 and inputs and isinstance(inputs[0], Tensor):
-            self.blocks.append((inputs[0], output))
+    def entry(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if not inputs or not isinstance(inputs[0], Tensor):
+            return None
+        self.taken[module] = inputs[0]  # the block gets a copy, into which it may write
+        return inputs[0].clone(), *inputs[1:]
+
+    def block(self, module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
+        taken = self.taken.pop(module, None)
+        if taken is not None and isinstance(output, Tensor) and output.dim() > 1:
+            self.blocks.append((taken, output))
 
 
 def _joined(outputs: Any) -> Tensor:  # noqa: ANN401 - whatever comes out

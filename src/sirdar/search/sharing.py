@@ -49,6 +49,7 @@ class WeightBank:
         self.seed = seed
         self.weights: dict[tuple[str, int], Tensor] = {}
         self.momenta: dict[tuple[str, int], Tensor] = {}
+        self._known: dict[tuple[str, int], Tensor] = {}  # which weights some candidate had
 
     def __len__(self) -> int:
         return sum(weight.numel() for weight in self.weights.values())
@@ -83,24 +84,28 @@ class WeightBank:
 
     def _slice(self, name: str, parameter: Tensor) -> Tensor:
         key = (name, parameter.dim())
-        present = self.weights.get(key)
-        if present is None or any(have < need for have, need in zip(present.shape, parameter.shape, strict=True)):
-            self.weights[key] = self._grown(present, parameter).requires_grad_()
+        present, known = self.weights.get(key), self._known.get(key)
+        small = present is None or any(have < need for have, need in zip(present.shape, parameter.shape, strict=True))
+        if small or known is None or not bool(known[_part(known, parameter)].all()):
+            self.weights[key] = self._grown(present, parameter, known).requires_grad_()
+            self._known[key] = self._grown(known, torch.ones(parameter.shape, dtype=torch.bool))
+            self._known[key][_part(self._known[key], parameter)] = True
             if present is not None and present.grad is not None:
                 self.weights[key].grad = self._grown(present.grad, torch.zeros_like(parameter))
             if key in self.momenta:
                 self.momenta[key] = self._grown(self.momenta[key], torch.zeros_like(parameter))
         return self.weights[key][_part(self.weights[key], parameter)]
 
-    def _grown(self, present: Tensor | None, parameter: Tensor) -> Tensor:
-        """The old weights within new ones, which come from the candidate that asked."""
+    def _grown(self, present: Tensor | None, parameter: Tensor, known: Tensor | None = None) -> Tensor:
+        """The old weights, those `known` of them, within new ones, which come from the candidate that asked."""
         fresh = parameter.detach().clone()
         if present is None:
             return fresh
         shape = [max(have, need) for have, need in zip(present.shape, parameter.shape, strict=True)]
         result = torch.zeros(shape, dtype=present.dtype)
         result[_part(result, fresh)] = fresh
-        result[_part(result, present)] = present.detach()
+        there = _part(result, present)
+        result[there] = present.detach() if known is None else torch.where(known, present.detach(), result[there])
         return result
 
 

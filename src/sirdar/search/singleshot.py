@@ -8,6 +8,7 @@
 * A hard limit: what exceeds it is never drawn. The largest, when it does, teaches but is never proposed.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -146,6 +147,9 @@ class SingleShot:
                 self._learn(bank, view.fallback, batch, teacher)  # no draw, so the distribution learns nothing from it
                 for candidate in [policy.draw(view, rng) for _ in range(self.supernet.randoms)]:
                     loss, _ = self._learn(bank, candidate, batch, teacher)
+                    if not math.isfinite(loss):
+                        msg = f"the shared weights diverged in step {step}; lower the rate of Supernet"
+                        raise ArgumentError(msg)
                     if step >= self.supernet.steps // 4:  # the first losses tell how new the weights are, nothing else
                         policy.learn(candidate, -loss - self._term(candidate))
                 done = step / self.supernet.steps

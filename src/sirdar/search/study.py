@@ -223,8 +223,9 @@ class _Search:
             found = self.task.evaluate(candidate, self.seed, lambda step, at: self._report(curve, rivals, step, at))
             measures |= {name: float(value) for name, value in found.items()}
             note = self._lacking(measures)
-        except Stopped:
+        except Stopped as stopped:
             state = "stopped"
+            self.gpu_s += stopped.gpu_s
         except ERRORS as error:
             note = f"{type(error).__name__}: {error}"
         self.gpu_s += measures.get("gpu_s", 0.0)

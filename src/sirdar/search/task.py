@@ -17,7 +17,12 @@ State = Literal["complete", "stopped", "failed"]
 
 
 class Stopped(Exception):  # noqa: N818 - a signal, no error: it passes through the task and the search ends the trial
-    """The learning curve says that a candidate will not be among the best."""
+    """The learning curve says that a candidate will not be among the best.
+
+    A task that uses accelerators may put the seconds of them that were spent into `gpu_s` as it passes.
+    """
+
+    gpu_s: float = 0.0
 
 
 @runtime_checkable
