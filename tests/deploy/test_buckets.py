@@ -4,7 +4,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sirdar.deploy.buckets import choose, line
@@ -27,7 +27,6 @@ def test_one_axis_is_optimal(counts: dict[int, int], limit: int) -> None:
     assert wasted(weights, chosen) == pytest.approx(min(wasted(weights, ends) for ends in every))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 40)), min_size=1, max_size=30), st.integers(1, 6))
 def test_every_input_finds_a_bucket(shapes: list[tuple[int, int]], limit: int) -> None:
     found = choose(shapes, limit)
@@ -42,7 +41,6 @@ def test_every_input_finds_a_bucket(shapes: list[tuple[int, int]], limit: int) -
     assert 0 <= found.waste <= found.single_waste < 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.just(3), st.integers(1, 40)), min_size=2, max_size=20))
 def test_more_buckets_never_waste_more(shapes: list[tuple[int, int]]) -> None:
     wastes = [choose(shapes, limit).waste for limit in range(1, 6)]

@@ -106,7 +106,7 @@ def test_variances_predict_the_error_of_one_layer() -> None:
         assert row["fp32"] == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**31), st.floats(0.05, 3.0))
 def test_the_allocation_is_near_the_optimum(seed: int, budget: float) -> None:
     """Brute force over four layers of three formats; a multiplier may lose one layer's choice, and never the budget."""

@@ -44,7 +44,7 @@ class Arithmetic(nn.Module):
         )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(-5, 9), st.integers(1, 4), st.integers(0, 2**31))
 def test_every_value_lies_within(start: int, step: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -143,7 +143,7 @@ def exact(module: nn.Module, x: Tensor, tolerance: float = 0.51) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     stride=st.integers(1, 3),
@@ -168,7 +168,7 @@ def test_convolutions_are_padded_as_torch_does(
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kernel=st.integers(2, 4),
     stride=st.integers(1, 3),
@@ -195,7 +195,7 @@ def test_pooling_is_padded_as_torch_does(
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(kernel=st.integers(2, 4), stride=st.integers(1, 3), padding=st.integers(0, 1), outer=st.integers(0, 1))
 def test_transposed_convolutions_are_cut_as_torch_does(kernel: int, stride: int, padding: int, outer: int) -> None:
     torch.manual_seed(0)

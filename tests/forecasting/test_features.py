@@ -304,7 +304,7 @@ def loops(demand: np.ndarray, now: int, scale: float, shape: tuple[int, tuple[in
 demands = st.lists(st.sampled_from([0, 0, 0, 1, 2, 7, 40, np.nan]), min_size=1, max_size=70)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(demands, st.integers(0, 70), st.sampled_from(["D", "W", "M"]))
 def test_history_is_what_loops_say(demand: list[float], now: int, unit: str) -> None:
     now = min(now, len(demand))
@@ -316,7 +316,7 @@ def test_history_is_what_loops_say(demand: list[float], now: int, unit: str) -> 
         assert column(rows, features, name)[0] == pytest.approx(value, rel=1e-4, abs=1e-5, nan_ok=True), name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(demands, st.integers(0, 70), st.integers(1, 20))
 def test_seasons_are_what_loops_say(demand: list[float], now: int, step: int) -> None:
     now, cycle = min(now, len(demand)), 7
@@ -332,7 +332,7 @@ def test_seasons_are_what_loops_say(demand: list[float], now: int, step: int) ->
     assert column(rows, features, "last of cycle 7")[0] == pytest.approx(last / rows.scale[0], rel=1e-4, nan_ok=True)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 30), st.integers(0, 10_000), st.sampled_from(["h", "D", "B", "W", "M"]))
 def test_nothing_after_the_origin_changes_a_feature(back: int, seed: int, unit: str) -> None:
     """Demand, stock and past covariates, whatever they are; plans beyond the target step likewise."""

@@ -148,7 +148,7 @@ def test_size_grows_with_leaves_not_with_rows() -> None:
     points=st.integers(1, 20),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_sketch_holds_all_of_a_small_leaf_and_the_middles_of_a_large_one(
     sizes: list[int], points: int, seed: int
 ) -> None:
@@ -167,7 +167,7 @@ def test_a_sketch_holds_all_of_a_small_leaf_and_the_middles_of_a_large_one(
 
 
 @given(seed=st.integers(0, 10_000), spread=st.sampled_from([3, 300, 65_536]), leaves=st.integers(1, 6))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_quantiles_of_the_union_are_those_of_plain_numpy(seed: int, spread: int, leaves: int) -> None:
     rng = np.random.default_rng(seed)
     codes = [np.unique(rng.integers(0, spread, rng.integers(1, 12))) for _ in range(leaves)]

@@ -3,7 +3,7 @@
 
 import numpy as np
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sirdar.forecasting.panel import Panel
@@ -31,7 +31,6 @@ def panel_of(histories: list[list[float]]) -> Panel:
     )
 
 
-@settings(deadline=None)
 @given(histories=HISTORIES, length=st.integers(1, 10), ahead=st.integers(0, 3))
 def test_a_tail_is_aligned_to_the_right(histories: list[list[float]], length: int, ahead: int) -> None:
     panel = panel_of(histories)
@@ -42,7 +41,6 @@ def test_a_tail_is_aligned_to_the_right(histories: list[list[float]], length: in
         np.testing.assert_array_equal(row, np.array(expected, dtype=np.float32))
 
 
-@settings(deadline=None)
 @given(histories=HISTORIES, data=st.data())
 def test_chosen_series_keep_their_data(histories: list[list[float]], data: st.DataObject) -> None:
     panel = panel_of(histories)
@@ -60,7 +58,6 @@ def test_chosen_series_keep_their_data(histories: list[list[float]], data: st.Da
     assert panel.select(flags).ids == [f"s{row}" for row in sorted(rows)]
 
 
-@settings(deadline=None)
 @given(histories=HISTORIES, steps=st.integers(1, 10), horizon=st.integers(1, 4))
 def test_what_a_cut_hides_are_the_actuals(histories: list[list[float]], steps: int, horizon: int) -> None:
     cut = panel_of(histories).cut(steps)
@@ -75,7 +72,6 @@ def test_what_a_cut_hides_are_the_actuals(histories: list[list[float]], steps: i
     assert (cut.end == cut.start + cut.history).all()
 
 
-@settings(deadline=None)
 @given(histories=HISTORIES, steps=st.integers(1, 10))
 def test_what_is_known_of_a_cut_panel_is_its_history_and_its_plans(histories: list[list[float]], steps: int) -> None:
     cut = panel_of(histories).cut(steps)

@@ -39,7 +39,7 @@ def test_noise_does_not_drift_and_errs_by_more_than_it_spreads() -> None:
     assert 1.2 < ratio < 1.45  # two draws differ by sqrt(2) of what one is from the mean
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(1e-9, 1e3), st.integers(0, 1000))
 def test_demand_scales_with_its_unit(factor: float, seed: int) -> None:
     demand = 1e6 + 1e5 * torch.randn(2, TIME, generator=torch.Generator().manual_seed(seed))

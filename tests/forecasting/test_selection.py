@@ -52,7 +52,7 @@ def test_an_explosion_in_one_series_is_not_chosen_by_a_bag_without_it() -> None:
     assert found.weights == {"high": 1.0}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000))
 def test_the_average_never_loses_to_its_best_member(seed: int) -> None:
     rng = np.random.default_rng(seed)

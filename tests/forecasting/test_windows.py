@@ -73,7 +73,7 @@ demand = st.one_of(st.just(NAN), st.integers(-5, 9).map(float))
 series = st.lists(st.tuples(st.lists(demand, max_size=9), st.integers(0, 9)), min_size=1, max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(series, st.integers(1, 6), st.integers(1, 4), st.data())
 def test_windows_agree_with_a_loop(rows: list, length: int, horizon: int, data: st.DataObject) -> None:
     history = [min(count, len(row)) for row, count in rows]

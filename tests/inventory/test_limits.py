@@ -66,7 +66,7 @@ def test_whole_orders_within_a_budget_are_the_best_there_are(demand: ModuleType)
     budget=st.floats(2.0, 40.0),
     capacity=st.floats(2.0, 40.0),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_nothing_that_is_wanted_and_fits_is_left(
     wanted: list[int], pack: float, minimum: float, budget: float, capacity: float
 ) -> None:

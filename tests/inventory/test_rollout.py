@@ -85,7 +85,7 @@ POLICIES = st.sampled_from(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(problem=PROBLEMS, policy=POLICIES, seed=st.integers(0, 1000))
 def test_costs_are_those_of_the_slow_reference(problem: InventoryProblem, policy: Policy, seed: int) -> None:
     demand, stock = draw(seed)
@@ -95,7 +95,7 @@ def test_costs_are_those_of_the_slow_reference(problem: InventoryProblem, policy
     assert found.summary() == pytest.approx(slow.summary(), abs=1e-9)  # asks for the trajectory
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=PROBLEMS, seed=st.integers(0, 1000), scalar=st.booleans(), whole=st.booleans())
 def test_gradients_are_those_of_the_steps(problem: InventoryProblem, seed: int, *, scalar: bool, whole: bool) -> None:
     # Whole numbers meet ties all the time: demand equal to stock, nothing missing to the level, just the cap missing.

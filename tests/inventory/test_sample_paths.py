@@ -101,7 +101,7 @@ def slow_cost(
     return total_holding / paths, total_short / paths, total_late / paths, total_left / paths, interval / paths
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=problems(), seed=st.integers(0, 10_000))
 def test_no_permitted_quantity_is_cheaper(problem: InventoryProblem, seed: int) -> None:
     on_hand, pipeline, demand = draw_case(problem, seed)
@@ -113,7 +113,7 @@ def test_no_permitted_quantity_is_cheaper(problem: InventoryProblem, seed: int) 
     assert slow_cost(on_hand, pipeline, best, demand, problem)[4] == pytest.approx(min(costs))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=problems(), seed=st.integers(0, 10_000))
 def test_expectations_are_those_of_a_slow_simulation(problem: InventoryProblem, seed: int) -> None:
     on_hand, pipeline, demand = draw_case(problem, seed)
@@ -126,7 +126,7 @@ def test_expectations_are_those_of_a_slow_simulation(problem: InventoryProblem, 
     assert found.left[0] == pytest.approx(left)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=problems(), seed=st.integers(0, 10_000), more=st.integers(1, 10))
 def test_orders_fall_as_stock_rises_and_rise_with_the_lost_sale_cost(
     problem: InventoryProblem, seed: int, more: int
@@ -174,7 +174,7 @@ def slow_timed_cost(
     return cost
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=problems(), seed=st.integers(0, 10_000), review=st.integers(0, 2))
 def test_with_random_lead_times_no_permitted_quantity_is_cheaper(
     problem: InventoryProblem, seed: int, review: int

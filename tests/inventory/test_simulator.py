@@ -61,7 +61,7 @@ def draw(seed: int) -> tuple[np.ndarray, Stock]:
     return demand, Stock(rng.integers(0, 9, SERIES))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(problem=PROBLEMS, policy=POLICIES, seed=st.integers(0, 1000))
 def test_fast_and_slow_agree_and_units_are_conserved(problem: InventoryProblem, policy: Policy, seed: int) -> None:
     demand, stock = draw(seed)

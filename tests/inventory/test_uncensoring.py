@@ -23,7 +23,7 @@ def censored(mean: np.ndarray, dispersion: float, time: int, seed: int) -> tuple
     return demand, np.minimum(demand, stock), demand < stock
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.3, 1.5]), st.sampled_from([None, 7]))
 def test_demand_is_sales_where_in_stock_and_never_less(seed: int, dispersion: float, draw: int | None) -> None:
     _, sales, in_stock = censored(np.array([0.3, 2.0, 30.0]), dispersion, 20, seed)

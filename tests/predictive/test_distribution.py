@@ -11,7 +11,7 @@ from sirdar.predictive import DECILES, Forecast, Frequency
 from sirdar.predictive.distribution import area, cumulative
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.floats(0.001, 0.999))
 def test_it_inverts_the_quantiles_of_a_forecast(seed: int, level: float) -> None:
     values = np.cumsum(np.random.default_rng(seed).uniform(0.1, 5, (4, 1, 9)), axis=2)
@@ -27,7 +27,7 @@ def test_a_run_of_equal_quantiles_is_a_jump() -> None:
     np.testing.assert_allclose(found, [0.0, 0.4, 0.6, 0.8, 1.0])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.floats(-20, 60))
 def test_the_area_is_the_integral(seed: int, upper: float) -> None:
     steps = np.random.default_rng(seed).integers(0, 6, 9).astype(np.float64)

@@ -31,7 +31,7 @@ risen = hnp.arrays(np.float32, (2, 3, 9), elements=st.floats(-(2.0**60), 2.0**60
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(risen)
 def test_a_quantile_at_a_level_is_the_stored_value(values: np.ndarray) -> None:
     forecast = forecast_of(values)
@@ -39,14 +39,14 @@ def test_a_quantile_at_a_level_is_the_stored_value(values: np.ndarray) -> None:
         np.testing.assert_array_equal(forecast.quantile(level), values[:, :, index].astype(np.float64))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(risen, st.lists(st.floats(1e-9, 1 - 1e-9), min_size=2, max_size=20))
 def test_quantiles_rise_with_the_level(values: np.ndarray, levels: list[float]) -> None:
     found = np.stack([forecast_of(values).quantile(level) for level in sorted([*levels, *DECILES])])
     assert (np.diff(found, axis=0) >= 0).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(risen, st.floats(-5, 5))
 def test_the_floor_holds_everywhere(values: np.ndarray, floor: float) -> None:
     forecast = forecast_of(values, floor=floor)

@@ -74,7 +74,7 @@ def seasonal_series(seasons: int, figures: np.ndarray) -> np.ndarray:
     return np.tile(figures, seasons) * 100.0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 9), st.integers(0, 5), st.integers(0, 4), st.integers(0, 2**32 - 1))
 def test_naive2_continues_a_pure_season(season: int, extra: int, padding: int, seed: int) -> None:
     figures = np.random.default_rng(seed).uniform(0.2, 2.0, season) * np.where(np.arange(season) % 2, 1, 3)

@@ -50,7 +50,7 @@ def excess_of_each(demand: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     return np.array([revisions(actual[rows], values[rows], LEVELS).excess * demand[rows].mean() for rows in batches])
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.lists(st.floats(0.5, 5.0), min_size=2, max_size=4), st.integers(0, 2**32 - 1))
 def test_a_martingale_has_no_excess_volatility(news: list[float], seed: int) -> None:
     demand, means, spread = evolution(np.array(news), 800, seed)

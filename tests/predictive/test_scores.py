@@ -145,7 +145,7 @@ def test_the_transform_by_hand() -> None:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     hnp.arrays(np.float64, (3, 2), elements=st.integers(0, 4)),
     hnp.arrays(np.float64, (3, 2, 9), elements=st.integers(0, 4)),

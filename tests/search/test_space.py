@@ -39,7 +39,7 @@ def space_of(rows: list[tuple[int, int]]) -> SearchSpace:
     return SearchSpace("any", tuple(choices))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ROWS, st.integers(0, 1000))
 def test_size_sampling_and_moves_agree_with_enumeration(rows: list[tuple[int, int]], seed: int) -> None:
     space = space_of(rows)

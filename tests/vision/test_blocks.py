@@ -56,7 +56,7 @@ def test_a_backbone_hands_out_the_last_features_of_every_resolution() -> None:
 
 
 @given(st.integers(1, 512), st.floats(0.1, 2), st.sampled_from([2, 8, 16]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_depth_multiplier_rounds_to_the_granule_and_never_loses_a_tenth(
     channels: int, multiplier: float, granule: int
 ) -> None:

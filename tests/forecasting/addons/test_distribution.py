@@ -45,7 +45,7 @@ def test_the_conformal_guarantee_holds_for_few_errors(size: int) -> None:
     assert (covered[:4] / draws <= level[:4] + slack).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.floats(0.001, 1e6), st.booleans())
 def test_quantiles_rise_and_are_not_negative_at_any_size(seed: int, size: float, conformal: bool) -> None:  # noqa: FBT001
     rng = np.random.default_rng(seed)

@@ -128,7 +128,7 @@ def test_means_of_a_long_window_tell_each_origin_its_own_past(kind: type[nn.Modu
 sizes = st.one_of(st.just(0.0), st.floats(2.0**-60, 2.0**60, width=32))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 1000),
     st.booleans(),

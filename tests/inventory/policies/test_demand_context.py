@@ -12,7 +12,7 @@ from sirdar.inventory import demand_context
 GROUPS = (np.array([0, 0, 1]), np.array([0, 0, 0]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), step=st.integers(0, 29), season=st.sampled_from([0, 4, 7]))
 def test_a_step_knows_only_what_came_before(seed: int, step: int, season: int) -> None:
     random = np.random.default_rng(seed)

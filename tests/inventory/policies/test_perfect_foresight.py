@@ -56,7 +56,7 @@ def test_a_unit_is_carried_only_as_long_as_it_pays() -> None:
     assert PerfectForesight(demand).order(State(np.zeros(1), np.zeros((1, 0)), dear)).tolist() == [0.0]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**6),
     lead=st.integers(0, 3),
@@ -74,7 +74,7 @@ def test_nothing_is_cheaper(seed: int, lead: int, review: int, lost: float, *, b
         assert (best <= simulate(rival, problem, demand, stock).cost + 1e-6).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10**6),
     lead=st.integers(0, 2),
