@@ -156,7 +156,6 @@ def read(source: Any, roles: dict[str, Any]) -> Panel | None:  # noqa: ANN401 - 
 
 HOSTILE = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
