@@ -69,10 +69,11 @@ def neural(table: Path) -> Iterator[Plan]:
 
 
 def test_what_ended_long_ago_is_not_ordered() -> None:
-    start = np.array([10, 10, 9, 2], dtype=np.int64) - 60  # before 1970 too
-    forecast = Forecast(["a", "b", "late", "gone"], start, Frequency("W"), (0.5,), np.full((4, 4, 1), 6.0), floor=0.0)
+    start = np.array([10, 10, 9, 2, 60], dtype=np.int64) - 60  # before 1970 too
+    ids = ["a", "b", "late", "gone", "misdated"]
+    forecast = Forecast(ids, start, Frequency("W"), (0.5,), np.full((5, 4, 1), 6.0), floor=0.0)
     orders = place_orders(Settings(horizon=4), forecast)
-    assert (orders.plan.quantity > 0).tolist() == [True, True, True, False]
+    assert (orders.plan.quantity > 0).tolist() == [True, True, True, False, True]
     assert "Of the products, 1 ('gone') ended long before the others: nothing is ordered for them." in orders.note
     assert "1 ('late') have no rows in the last steps: their orders rest on forecasts from their last." in orders.note
     assert "Of the products" not in place_orders(Settings(horizon=4), forecast.take(np.array([0, 1]))).note

@@ -217,6 +217,27 @@ def test_what_a_block_writes_into_its_input_changes_no_score() -> None:
     assert one == pytest.approx(other, nan_ok=True)
 
 
+class Growing(nn.Module):
+    """Makes a buffer in its first run, and puts another tensor in the place of one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 8, 3)
+        self.register_buffer("grid", None)
+        self.register_buffer("wide", torch.zeros(1).expand(4))
+        self.register_buffer("seen", torch.zeros(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.grid, self.seen = torch.zeros(3), torch.ones(5)
+        return self.layer(x).relu().flatten(1)
+
+
+def test_buffers_that_come_and_change_are_borne() -> None:
+    network = Growing()
+    score(network, inputs())
+    assert torch.equal(network.seen, torch.zeros(2))
+
+
 def test_scores_leave_modes_and_statistics() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten()).train()
     network[1].eval()

@@ -173,7 +173,7 @@ def _separator(path: Path) -> str:
         msg = f"{path}: the text is not UTF-8; save the table as UTF-8 CSV or Parquet"
         raise DataError(msg)
     if header.endswith("\r"):
-        msg = f"{path}: its lines end in CR alone; save the table with the line ends of today, LF or CRLF"
+        msg = f"{path}: its lines end in CR, or CR CR LF; save the table with the line ends of today, LF or CRLF"
         raise DataError(msg)
     bare = re.sub(r'"[^"]*"', "", header)
     return max(",;\t|", key=bare.count)
@@ -326,10 +326,16 @@ def _parsed_numbers(column: pl.Series, where: str) -> pl.Series:
         )
         raise DataError(msg)
     points = text.str.contains(".", literal=True).fill_null(value=False)
-    most = values.filter(~points).abs().max()
-    # 982, 995, 1.008: whole up to a thousand, and three digits behind every point.
-    grouped = points.any() and text.filter(points).str.contains(_WITH_POINTS).all()
-    if grouped and isinstance(most, float) and 100 <= most < 1000:
+    most, grouped = values.filter(~points).abs().max(), text.filter(points)
+    # 982, 995, 1.008: whole up to a thousand, three digits behind every point, and no gap between without it and with.
+    least = grouped.str.replace_all(".", "", literal=True).cast(pl.Float64, strict=False).abs().min()
+    if (
+        grouped.str.contains(_WITH_POINTS).all()
+        and isinstance(most, float)
+        and isinstance(least, float)
+        and 100 <= most < 1000
+        and least <= 10 * most
+    ):
         row = first_row(points)
         msg = (
             f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} may have a point that groups thousands, as "

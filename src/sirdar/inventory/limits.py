@@ -158,7 +158,7 @@ def _search(
 def _filled(orders: Series, wanted: Series, limits: list[_Limit], problem: InventoryProblem) -> Series:
     """Orders raised toward what is wanted as far as the limits go: first by one share of what is missing, for all.
 
-    Then by the least that may be added to each, those first that the share left farthest behind. An order that costs
+    Then by the least that may be added to each, those first that the share left farthest behind. A new order that costs
     something as such is placed whole or not at all.
     """
     count = len(orders)
@@ -168,8 +168,10 @@ def _filled(orders: Series, wanted: Series, limits: list[_Limit], problem: Inven
     )
     first = np.where(dear > 0, wanted, np.minimum(np.maximum(least, pack), wanted))  # the least order where none is yet
     fair = orders + _share(orders, wanted, limits) * (wanted - orders)
-    whole = np.where(pack > 0, orders + np.floor((fair - orders) / np.where(pack > 0, pack, 1) + 1e-9) * pack, fair)
+    whole = orders + _packed(fair - orders, pack)
     orders = np.where((orders > 0) | (whole >= first), np.maximum(whole, orders), 0.0)
+    others = np.where(orders > 0, wanted, orders)  # for them is what those too small to be ordered leave
+    orders = orders + _packed(_share(orders, others, limits) * (others - orders), pack)
     while True:
         step = np.where(orders > 0, pack, first)
         raised = np.where(orders + step <= wanted + 1e-9, orders + step, orders)
@@ -184,6 +186,10 @@ def _filled(orders: Series, wanted: Series, limits: list[_Limit], problem: Inven
         orders[taken] = raised[taken]
     rest = np.where((pack == 0) & (orders > 0), wanted, orders)  # what minimum orders left of goods that can be split
     return orders + _share(orders, rest, limits) * (rest - orders)
+
+
+def _packed(units: Series, pack: Series) -> Series:
+    return np.where(pack > 0, np.floor(units / np.where(pack > 0, pack, 1) + 1e-9) * pack, units)
 
 
 def _share(orders: Series, wanted: Series, limits: list[_Limit]) -> float:

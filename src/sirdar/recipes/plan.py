@@ -28,6 +28,7 @@ from sirdar.workload.trace import trace
 Progress = Callable[[str, float], None]
 NIGHTLY_SERIES = 1_000_000
 BATCH = 4096  # series in one run of the network
+_ENDED = 8  # steps without a row after which a product is taken for ended, at least
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,12 @@ def train(settings: Settings, winner: str, panel: Panel, progress: Progress) -> 
 def place_orders(settings: Settings, forecast: Forecast) -> Orders:
     """Orders by the projected-inventory policy, from the stock given or assumed.
 
-    Nothing is ordered for products whose forecast ends before that of the others begins: their history ended long ago.
+    Nothing is ordered for products whose history ended a horizon, and eight steps, before that of nine in ten others.
     """
     problem = settings.problem
-    late = max(forecast.start, default=0) - forecast.start
-    ended = late >= forecast.horizon
+    present = np.quantile(forecast.start, 0.9, method="lower") if len(forecast.ids) else 0
+    late = present - forecast.start
+    ended = late >= max(forecast.horizon, _ENDED)
     forecast = replace(forecast, values=np.where(ended[:, None, None], np.float32(0), forecast.values))
     if settings.inventory is None:
         stock, note = assumed_stock(forecast, problem)

@@ -229,9 +229,12 @@ def _winners(objectives: Objectives, trials: Sequence[Trial], share: float) -> s
     reward = {trial.number: objectives.reward(trial.measures) for trial in judged}
     if not reward:
         return set()
-    least = sorted(reward.values(), reverse=True)[max(1, round(share * len(reward))) - 1]
+    wanted = max(1, round(share * len(reward)))
+    least = sorted(reward.values(), reverse=True)[wanted - 1]
     best = {number for number, found in reward.items() if found >= least}
-    return best if 2 * len(best) <= len(reward) else {number for number, found in reward.items() if found > least}
+    if len(best) == wanted or 2 * len(best) <= len(reward):
+        return best
+    return {number for number, found in reward.items() if found > least}
 
 
 def _places(spaces: Sequence[SearchSpace]) -> Iterator[str]:

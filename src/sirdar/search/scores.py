@@ -140,15 +140,17 @@ def observe(network: nn.Module, inputs: Tensor, seed: int) -> Observation:
 def _restored(network: nn.Module) -> Iterator[None]:
     """Modes and buffers, such as the statistics of batch norms, are afterwards as they were."""
     modes = {part: part.training for part in network.modules()}
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    held = [(part, *pair, pair[1].clone()) for part in modes for pair in part.named_buffers(recurse=False)]
     try:
         yield
     finally:
         for part, training in modes.items():
             part.training = training
         with torch.no_grad():
-            for name, buffer in network.named_buffers():
-                buffer.copy_(buffers[name])
+            for part, name, buffer, before in held:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+                setattr(part, name, buffer)  # another tensor may have taken its place
 
 
 def _observed(network: nn.Module, inputs: Tensor, seed: int) -> Observation:

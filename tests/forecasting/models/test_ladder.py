@@ -169,8 +169,9 @@ def test_a_killed_fit_goes_on_to_the_same_result(tmp_path: Path, monkeypatch: py
 def test_what_befalls_the_checkpoint_is_not_laid_on_the_rungs(tmp_path: Path) -> None:
     panel, names = noisy(), ["seasonal-naive", "theta"]
     whole = Ladder(3, names, windows=1, checkpoint=tmp_path / "kept").fit(panel)
-    for folder in (tmp_path / "kept").iterdir():
-        (folder / "weights.safetensors").write_bytes(b"half")
+    first, second = (tmp_path / "kept").iterdir()
+    (first / "weights.safetensors").write_bytes(b"half")
+    (second / "weights.safetensors").unlink()
     again = Ladder(3, names, windows=1, checkpoint=tmp_path / "kept").fit(panel)
     assert (again.weights, again.reasons) == (whole.weights, whole.reasons)
     (tmp_path / "file").write_text("mine")

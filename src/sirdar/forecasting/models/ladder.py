@@ -9,6 +9,7 @@ alike. The chosen rungs are then trained again on all history.
 import hashlib
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -237,6 +238,7 @@ class Ladder:
             folder = self.checkpoint / f"{name}-{_key(past, (self.horizon, self.levels, self.seed))}"
             with suppress(DataError, KeyError):  # what is not whole is forecast again
                 return storage.read(folder, model="ladder-validation")[1]["values"].numpy()
+            shutil.rmtree(folder, ignore_errors=True)
         begin = time.process_time()
         values = np.ascontiguousarray(self._build(name).fit(past).predict(past).values)
         if folder is not None:
