@@ -2,10 +2,13 @@
 """`Forecaster`: what every rung of the ladder can do."""
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive import Forecast
+
+if TYPE_CHECKING:
+    from sirdar.forecasting.attribution import Attribution
 
 
 @runtime_checkable
@@ -42,3 +45,13 @@ class Updating(Protocol):
     def update(self, panel: Panel) -> "Forecaster":
         """Learns from new data and answers itself."""
         ...
+
+
+class Explained:
+    """What a forecaster without gradients inherits, to explain a forecast."""
+
+    def explain(self: Forecaster, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
+        """What moved one series' forecast: Shapley values of its inputs, see `attribution.sampled`."""
+        from sirdar.forecasting import attribution  # it imports this module, and torch
+
+        return attribution.sampled(self, panel, series, level=level)

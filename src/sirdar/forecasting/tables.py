@@ -162,13 +162,13 @@ def _refuse_twins(names: list[str | None], where: str) -> None:
 
 
 def _separator(path: Path) -> str:
-    """Of the first line that is not blank, which is the header; what stands in quotes is a name.
+    """Of the first line that is not empty, which is the header; what stands in quotes is a name.
 
     Raises:
         DataError: it is no text of lines in UTF-8.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
-        header = next((line for line in file if line.strip()), "")
+        header = next((line for line in file if line.strip("\r\n")), "")
     if "\0" in header:
         msg = f"{path}: the text is not UTF-8; save the table as UTF-8 CSV or Parquet"
         raise DataError(msg)

@@ -132,7 +132,8 @@ def train(settings: Settings, winner: str, panel: Panel, progress: Progress) -> 
 def place_orders(settings: Settings, forecast: Forecast) -> Orders:
     """Orders by the projected-inventory policy, from the stock given or assumed.
 
-    Nothing is ordered for products whose history ended a horizon, and eight steps, before that of nine in ten others.
+    Nothing is ordered for products whose history ended a horizon, and eight steps, before the panel's: the latest end
+    but for a tenth of the products, whose dates may be wrong.
     """
     problem = settings.problem
     present = np.quantile(forecast.start, 0.9, method="lower") if len(forecast.ids) else 0

@@ -8,7 +8,6 @@ Products without history start from their look-alikes.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,14 +21,11 @@ from sirdar.forecasting.addons.history import History, adjusted, codes, longest,
 from sirdar.forecasting.addons.lookalike import LookAlikes
 from sirdar.forecasting.addons.seasonal import SeasonalProfile
 from sirdar.forecasting.addons.state import pack, unpack
-from sirdar.forecasting.forecaster import Forecaster
+from sirdar.forecasting.forecaster import Explained, Forecaster
 from sirdar.forecasting.models.textbook import Textbook
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive import DECILES, Forecast, Frequency
 from sirdar.predictive.forecast import require_levels
-
-if TYPE_CHECKING:
-    from sirdar.forecasting.attribution import Attribution
 
 COMPONENTS = ("season", "price")
 _MEANS = {"tsb", "croston", "adida"}  # methods whose point is a mean that their median does not show
@@ -54,7 +50,7 @@ class _Effects:
         return result
 
 
-class AddOns:
+class AddOns(Explained):
     """A point forecaster with seasons, prices, past errors and look-alikes added on.
 
     Args:
@@ -165,12 +161,6 @@ class AddOns:
             values = np.round(values)
         values = np.maximum(values, np.float32(floor))
         return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
-
-    def explain(self, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
-        """What moved one series' forecast: Shapley values of its inputs, see `attribution.sampled`."""
-        from sirdar.forecasting import attribution  # it loads torch
-
-        return attribution.sampled(self, panel, series, level=level)
 
     def save(self, path: str | Path) -> None:
         """Writes everything learned into the folder `path`, and the point forecaster into the folder `around` in it.

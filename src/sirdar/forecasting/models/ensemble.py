@@ -3,17 +3,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sirdar.errors import ArgumentError, DataError, UnsupportedError
 from sirdar.forecasting import ladder, storage
-from sirdar.forecasting.forecaster import Forecaster, Updating
+from sirdar.forecasting.forecaster import Explained, Forecaster, Updating
 from sirdar.forecasting.panel import Panel
-
-if TYPE_CHECKING:
-    from sirdar.forecasting.attribution import Attribution
 from sirdar.predictive import Forecast
 
 
@@ -62,7 +58,7 @@ def _refuse_different(first: Forecast, other: Forecast) -> None:
         raise ArgumentError(msg)
 
 
-class Ensemble:
+class Ensemble(Explained):
     """Several forecasters, trained on the same panel and averaged.
 
     Args:
@@ -97,12 +93,6 @@ class Ensemble:
     def predict(self, panel: Panel) -> Forecast:
         """The average of the members' quantiles."""
         return average([member.predict(panel) for member in self.members.values()], self.weights)
-
-    def explain(self, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
-        """What moved one series' forecast: Shapley values of its inputs, see `attribution.sampled`."""
-        from sirdar.forecasting import attribution  # it loads torch
-
-        return attribution.sampled(self, panel, series, level=level)
 
     def save(self, path: str | Path) -> None:
         """Writes one folder per member under `path`, numbered, since a member's name need not be a file's.

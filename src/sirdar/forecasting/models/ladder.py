@@ -14,14 +14,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from sirdar.errors import ArgumentError, DataError, OutputError, require_positive_integer, require_seed
 from sirdar.forecasting import ladder, storage
-from sirdar.forecasting.forecaster import Forecaster
+from sirdar.forecasting.forecaster import Explained, Forecaster
 from sirdar.forecasting.models.ensemble import Ensemble
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.seasons import scale_of, season_of
@@ -29,15 +28,12 @@ from sirdar.forecasting.selection import BAGS, Selection, Validation, reference_
 from sirdar.predictive import DECILES, Forecast
 from sirdar.predictive.forecast import require_levels
 
-if TYPE_CHECKING:
-    from sirdar.forecasting.attribution import Attribution
-
 _SLOW = "auto-arima"
 _FORECASTS = 500  # that are enough to choose by
 _MOST = 3  # windows
 
 
-class Ladder:
+class Ladder(Explained):
     """Picks and averages rungs by their own record on the panel, and says why.
 
     Args:
@@ -116,12 +112,6 @@ class Ladder:
         """The choice in plain lines: every rung's record, the greedy steps, the weights, and what was left out."""
         self._fitted()
         return "\n".join(self.reasons)
-
-    def explain(self, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
-        """What moved one series' forecast: Shapley values of its inputs, see `attribution.sampled`."""
-        from sirdar.forecasting import attribution  # it loads torch
-
-        return attribution.sampled(self, panel, series, level=level)
 
     def save(self, path: str | Path) -> None:
         """Writes config.json into the folder `path`, and the chosen rungs into the folder `ensemble` in it."""

@@ -9,7 +9,6 @@ on the rank of scaled demand rather than on demand: intermittent demand has few 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,14 +17,12 @@ from jaxtyping import Float32
 from sirdar.errors import ArgumentError, require_positive_integer, require_seed
 from sirdar.forecasting import storage
 from sirdar.forecasting.features import Features, as_features
+from sirdar.forecasting.forecaster import Explained
 from sirdar.forecasting.forest import QuantileForest
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.training import steps_for
 from sirdar.predictive import DECILES, Forecast
 from sirdar.predictive.forecast import require_levels
-
-if TYPE_CHECKING:
-    from sirdar.forecasting.attribution import Attribution
 
 _CHUNK = 1024  # series forecast at a time: bounds memory
 _LEAF_ROWS = 50
@@ -33,7 +30,7 @@ _ROWS, _MOST_ROWS = 200_000, 1_000_000
 _LEAVES = 512
 
 
-class SparseQuantileForest:
+class SparseQuantileForest(Explained):
     """The SQRF forecaster.
 
     Args:
@@ -106,12 +103,6 @@ class SparseQuantileForest:
             values = np.floor(values + np.float32(0.5))
         floor = 0.0 if self.counts else -np.inf
         return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
-
-    def explain(self, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
-        """What moved one series' forecast: Shapley values of its inputs, see `attribution.sampled`."""
-        from sirdar.forecasting import attribution  # it loads torch
-
-        return attribution.sampled(self, panel, series, level=level)
 
     def save(self, path: str | Path) -> None:
         """Writes config.json and weights.safetensors into the folder `path`."""

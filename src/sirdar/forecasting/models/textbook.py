@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Float32
@@ -20,13 +20,11 @@ from jaxtyping import Float32
 from sirdar.errors import ArgumentError, nearest, require_positive_integer
 from sirdar.forecasting import gaps, storage
 from sirdar.forecasting.addons.lookalike import LookAlikes
+from sirdar.forecasting.forecaster import Explained
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.seasons import season_of
 from sirdar.predictive import DECILES, Forecast
 from sirdar.predictive.forecast import require_levels
-
-if TYPE_CHECKING:
-    from sirdar.forecasting.attribution import Attribution
 
 METHODS = {
     "seasonal-naive": "the value one season ago, or the last one where history is too short for that",
@@ -59,7 +57,7 @@ class Learned(NamedTuple):
         return cls(panel.frequency.unit, season_of(modelled) if len(modelled) else 1, panel.counts)
 
 
-class Textbook:
+class Textbook(Explained):
     """One statsforecast model per series.
 
     Args:
@@ -125,12 +123,6 @@ class Textbook:
         floor = 0.0 if shared.counts else -np.inf
         values = np.maximum.accumulate(np.maximum(values, np.float32(floor)), axis=2)
         return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
-
-    def explain(self, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
-        """What moved one series' forecast: Shapley values of its inputs, see `attribution.sampled`."""
-        from sirdar.forecasting import attribution  # it loads torch
-
-        return attribution.sampled(self, panel, series, level=level)
 
     def save(self, path: str | Path) -> None:
         """Writes config.json into the folder `path`; there are no weights."""
