@@ -102,7 +102,7 @@ def search(  # noqa: PLR0913 - one argument per option
     file judged by running it. Where that training was killed, the same command goes on with it.
 
     Examples:
-        sirdar search forecaster demand.parquet --chip trainium1 --limit latency_s=3e-4 --out searched
+        sirdar search forecaster demand.parquet --chip trainium1 --limit latency_s=1e-3 --out searched
 
         sirdar search forecaster demand.csv --column id=sku --column time=week --column target=units --horizon 8
 

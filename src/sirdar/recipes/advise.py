@@ -15,13 +15,12 @@ from sirdar.deploy.compiled import Vela, compile_tflite
 from sirdar.deploy.tflite.graph import from_graph
 from sirdar.errors import ArgumentError, UnsupportedError, require_positive_integer
 from sirdar.numerics.formats import element_named
-from sirdar.recipes.saved import saved_network
+from sirdar.recipes.saved import BATCH, saved_network
 from sirdar.report.chips import ChipsReport, chips_page
 from sirdar.workload.graph import Graph
 from sirdar.workload.order import scheduled
 from sirdar.workload.trace import trace
 
-_SERIES = 4096  # of a forecaster in one run, where no batch is asked for
 _NO_NPU = (
     "Ethos-U NPUs are not ranked, since they are parts of devices and are not rented; one that is named is ranked by "
     "Arm's compiler, for int8 networks of one example at a time."
@@ -96,7 +95,7 @@ def _resized(model: str, example: tuple[Tensor, ...], batch: int) -> tuple[Tenso
 
 
 def _saved(path: Path, batch: int | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    return saved_network(path, f"; otherwise give {loading.FORMS}").inference(batch or _SERIES)
+    return saved_network(path, f"; otherwise give {loading.FORMS}").inference(batch or BATCH)
 
 
 def estimate(graph: Graph, chip_name: str, dtype: str) -> Estimate:

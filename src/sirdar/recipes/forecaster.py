@@ -27,6 +27,8 @@ from sirdar.forecasting.training import Training
 from sirdar.predictive import DECILES
 from sirdar.predictive.forecast import require_levels
 from sirdar.recipes.demand import Demand
+from sirdar.recipes.saved import BATCH
+from sirdar.search.pricing import estimated
 from sirdar.search.space import Candidate, SearchSpace
 from sirdar.search.spaces import mqcnn
 from sirdar.search.study import Options, Study, search
@@ -37,6 +39,7 @@ from sirdar.workload.trace import trace
 
 COMPILED = "ethos-u"  # chips whose names begin so are priced by compiling
 HOST = "this-cpu"  # priced by running
+TIMED = 1024  # series in such a run; candidates are to be priced in seconds
 
 
 class ShapedNetwork(nn.Module):
@@ -183,7 +186,7 @@ class ForecasterTask:
     metric = "wql"
     higher_is_better = False
 
-    def __init__(self, panel: Panel, horizon: int, steps: int = 400, batch: int = 1024) -> None:
+    def __init__(self, panel: Panel, horizon: int, steps: int = 400, batch: int = BATCH) -> None:
         self.horizon = require_positive_integer(horizon, "horizon")
         self.steps, self.batch = require_positive_integer(steps, "steps"), require_positive_integer(batch, "batch")
         self.past = panel.cut(self.horizon)
@@ -260,7 +263,7 @@ def baseline(space: SearchSpace, length: int) -> Candidate:
 
 
 def pricing(task: ForecasterTask, chip: str) -> Callable[[Candidate], Cost]:
-    """Costs on a chip: compiled for Ethos-U (of `Core`, one series), measured for "this-cpu", else by the roofline."""
+    """Costs on a chip: compiled for Ethos-U (of `Core`, one series), measured for "this-cpu", else estimated."""
     if chip.startswith(COMPILED):
         from sirdar.deploy.compiled import Vela, ethos_u
 
@@ -268,21 +271,17 @@ def pricing(task: ForecasterTask, chip: str) -> Callable[[Candidate], Cost]:
         return lambda candidate: vela.estimate(trace(*task.core(shaped(candidate, task.horizon))), target, "int8")
     if chip == HOST:
         return lambda candidate: _measured(*task.inference(shaped(candidate, task.horizon)))
-    from sirdar.chips import Roofline, load
-
-    sheet, roofline = load(chip), Roofline()
-    return lambda candidate: roofline.estimate(task.graph(candidate), sheet, "bf16")
+    return estimated(task, chip)
 
 
 def usual_limit(usual_s: float, least_s: float) -> float:
-    """Two thirds of MQ-CNN's latency; where not even the smallest network is so fast, half the way down to it.
+    """Two thirds of MQ-CNN's latency, or half the way down to the smallest network's where that is more.
 
     Args:
         usual_s: latency of MQ-CNN as it comes.
-        least_s: latency of the smallest network; on short histories most of it is what no width changes.
+        least_s: latency of the smallest network; much of it is what no width changes, such as the start of a run.
     """
-    aimed = usual_s * 2 / 3
-    return aimed if least_s <= aimed else max(least_s, (usual_s + least_s) / 2)
+    return max(usual_s * 2 / 3, (usual_s + least_s) / 2, least_s)
 
 
 def _measured(network: nn.Module, example: tuple[Tensor, ...], runs: int = 7) -> Cost:
@@ -329,7 +328,8 @@ def search_product(
     if chip == HOST and options is not None and options.curate:
         msg = f"{HOST} is timed and never twice the same: curation needs a chip that an estimator prices"
         raise ArgumentError(msg)
-    task, space = ForecasterTask(data.read(), data.horizon), mqcnn()
+    batch = TIMED if chip == HOST else BATCH
+    task, space = ForecasterTask(data.read(), data.horizon, batch=batch), mqcnn()
     cost = pricing(task, chip)
     start = baseline(space, task.length)
     bounds = dict(limits or {"latency_s": usual_limit(cost(start).latency_s, cost(space.smallest()).latency_s)})

@@ -21,13 +21,12 @@ from sirdar.forecasting.panel import Panel
 from sirdar.inventory import InventoryProblem, OrderPlan, ProjectedInventory, Stock
 from sirdar.predictive import Forecast
 from sirdar.recipes.demand import Demand
-from sirdar.recipes.saved import Network, network_in, saved_network
+from sirdar.recipes.saved import BATCH, Network, network_in, saved_network
 from sirdar.recipes.stock import assumed_stock, read_stock
 from sirdar.workload.trace import trace
 
 Progress = Callable[[str, float], None]
 NIGHTLY_SERIES = 1_000_000
-BATCH = 4096  # series in one run of the network
 _ENDED = 8  # steps without a row after which a product is taken for ended, at least
 
 

@@ -10,7 +10,8 @@ from sirdar.forecasting.backtest import Score
 from sirdar.forecasting.ladder import NAIVE
 from sirdar.inventory import OrderRules
 from sirdar.recipes.files import order_totals
-from sirdar.recipes.plan import BATCH, NIGHTLY_SERIES, Plan
+from sirdar.recipes.plan import NIGHTLY_SERIES, Plan
+from sirdar.recipes.saved import BATCH
 from sirdar.report.plan import (
     CalibrationPoint,
     ChipRow,

@@ -11,6 +11,7 @@ from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.ladder import Ladder
 from sirdar.forecasting.neural import NeuralForecaster
 
+BATCH = 4096  # series in one run of a network, where none is asked for
 Network = NeuralForecaster | FeedForward
 
 

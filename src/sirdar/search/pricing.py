@@ -3,7 +3,7 @@
 
 from typing import final
 
-from sirdar.chips import Chip, Estimator, Roofline, load
+from sirdar.chips import Chip, Estimator, Tiled, load
 from sirdar.errors import SirdarError
 from sirdar.search.objectives import measures_of
 from sirdar.search.space import Candidate
@@ -61,12 +61,12 @@ def estimated(task: Task, chip: str | Chip, estimator: Estimator | None = None, 
     Args:
         task: gives the graphs.
         chip: a name of the catalogue or a chip.
-        estimator: the roofline when None.
+        estimator: that of `sirdar estimate`, `sirdar.chips.Tiled`, when None.
         dtype: number format to run in.
 
     Raises:
         ArgumentError: the chip is unknown.
     """
     sheet = chip if isinstance(chip, Chip) else load(chip)
-    judge = Roofline() if estimator is None else estimator
+    judge = Tiled() if estimator is None else estimator
     return lambda candidate: judge.estimate(task.graph(candidate), sheet, dtype)

@@ -44,7 +44,7 @@ class Options:
     """What a search rarely needs to be told.
 
     Args:
-        estimator: prices the task's graphs; the roofline when None.
+        estimator: prices the task's graphs; `sirdar.chips.Tiled` when None.
         dtype: number format to run in on the chip.
         cost: prices candidates in place of chip and estimator.
         objectives: in place of the task's metric (and, without limits, latency).
