@@ -18,11 +18,14 @@ _HARNESS = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">
 <script>
 setTimeout(() => {{
   const inside = document.getElementById("f").contentDocument, plots = [...inside.querySelectorAll(".plot")];
+  const outside = [...inside.querySelectorAll("main *, header, nav, dl, footer")].filter(
+    (e) => !e.closest(".tablebox > *") && !e.closest("svg") && e.getBoundingClientRect().right > {width} + 0.5);
   document.getElementById("result").textContent = JSON.stringify({{
     scroll: inside.documentElement.scrollWidth, plots: plots.length,
     marks: plots.map((p) => p.querySelectorAll("svg .role-mark path, svg .role-mark text, svg .role-mark line").length),
     widths: plots.map((p) => p.querySelector("svg")?.getBoundingClientRect().width ?? 0),
     injected: inside.querySelectorAll("img, main script").length,
+    outside: outside.map((e) => e.outerHTML.slice(0, 80)),
     spilt: [...inside.querySelectorAll("figure svg text")].filter((t) =>
       t.getBoundingClientRect().right > t.closest("figure").getBoundingClientRect().right - 4).length,
   }});

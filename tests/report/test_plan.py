@@ -7,8 +7,7 @@ import json
 import math
 import random
 import re
-import shutil
-import subprocess
+from collections.abc import Callable
 from datetime import date, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,31 +21,11 @@ from sirdar.report.plan import (
     LeaderboardRow,
     OrderRow,
     PlanReport,
-    duration,
-    number,
     plan_page,
 )
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- '\" {{ 7 * 7 }} \u2028"
 LEVELS = [k / 10 for k in range(1, 10)]
-HARNESS = """<!DOCTYPE html><meta charset="utf-8"><body style="margin:0">
-<iframe id="f" src="{url}" style="border:0;width:{width}px;height:{height}px;display:block"></iframe>
-<pre id="result"></pre>
-<script>
-setTimeout(() => {{
-  const inside = document.getElementById("f").contentDocument, plots = [...inside.querySelectorAll(".plot")];
-  const outside = [...inside.querySelectorAll("main *, header, nav, dl, footer")].filter(
-    (e) => !e.closest(".tablebox > *") && !e.closest("svg") && e.getBoundingClientRect().right > {width} + 0.5);
-  document.getElementById("result").textContent = JSON.stringify({{
-    scroll: inside.documentElement.scrollWidth, height: inside.documentElement.scrollHeight, plots: plots.length,
-    marks: plots.map((p) => p.querySelectorAll("svg .role-mark path, svg .role-mark text, svg .role-mark line").length),
-    widths: plots.map((p) => p.querySelector("svg")?.getBoundingClientRect().width ?? 0),
-    spilt: [...inside.querySelectorAll("figure svg text")].filter((t) =>
-      t.getBoundingClientRect().right > t.closest("figure").getBoundingClientRect().right - 4).length,
-    injected: inside.querySelectorAll("img, main script").length, outside: outside.map((e) => e.outerHTML.slice(0, 80)),
-  }});
-}}, 5000);
-</script>"""
 
 
 def _fan(seed: int, why: str, description: str, level: float, *, prices: bool = False) -> Fan:
@@ -261,46 +240,9 @@ def test_nothing_at_all_is_a_page() -> None:
     assert "<h1>Plan</h1>" in plan_page(PlanReport("Plan", "", [], [], [], []))
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "–"),
-        (math.inf, "–"),
-        (0, "0"),
-        (1234567, "1,234,567"),
-        (12.34, "12.3"),
-        (0.5, "0.5"),
-        (0.00123, "0.00123"),
-        (2e-9, "2.0e-09"),
-        (-3.14159, "-3.14"),
-    ],
-)
-def test_number(value: float | None, text: str) -> None:
-    assert number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0"),
-        (3e-9, "0.003 µs"),
-        (2.5e-4, "250 µs"),
-        (0.0021, "2.1 ms"),
-        (1, "1 s"),
-        (90, "90 s"),
-        (42, "42 s"),
-        (600, "10 min"),
-        (7200, "2 h"),
-        (864000, "10 d"),
-    ],
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
 @pytest.mark.parametrize("width", [390, 1440])
-def test_a_browser_draws_every_plot(page: str, tmp_path: Path, width: int) -> None:
-    seen, console = _browse(page, tmp_path, width)
+def test_a_browser_draws_every_plot(browse: Callable, page: str, tmp_path: Path, width: int) -> None:
+    seen, console = browse(page, tmp_path, width)
 
     assert console == []
     assert seen["plots"] == page.count('class="plot"') == 13
@@ -321,23 +263,3 @@ def _charts(page: str) -> str:
     assert found
     json.loads(found[1])
     return found[1]
-
-
-def _browse(page: str, folder: Path, width: int) -> tuple[dict, list[str]]:
-    """What the page measures in a frame of that width (a window cannot be as narrow as a phone), and its console."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no Chromium here: the page was not opened in a browser")
-    (folder / "report.html").write_text(page, encoding="utf-8")
-    url = (folder / "report.html").as_uri()
-    (folder / "frame.html").write_text(HARNESS.format(url=url, width=width, height=1600), encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    flags += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={folder / 'profile'}"]
-    flags += ["--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--allow-file-access-from-files"]
-    flags += [f"--window-size={width + 40},1700", "--virtual-time-budget=20000", "--dump-dom"]
-    run = subprocess.run(
-        [browser, *flags, (folder / "frame.html").as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
-    result = re.search(r'<pre id="result">(.*?)</pre>', run.stdout, flags=re.DOTALL)
-    assert result, run.stderr[-2000:]
-    return json.loads(html.unescape(result[1])), [line for line in run.stderr.splitlines() if "CONSOLE" in line]

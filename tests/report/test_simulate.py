@@ -11,7 +11,7 @@ from pathlib import Path as File
 
 import pytest
 
-from sirdar.report.simulate import CurvePoint, Path, PolicyRow, SimulationReport, share, simulation_page
+from sirdar.report.simulate import CurvePoint, Path, PolicyRow, SimulationReport, simulation_page
 
 HOSTILE = "</script><img src=x onerror=alert(1)> {{ 7 * 7 }}"
 DAYS = [str(date(2024, 1, 7) + timedelta(weeks=week)) for week in range(20)]
@@ -79,11 +79,6 @@ def test_numbers_that_are_missing_are_dashes() -> None:
     assert "base-stock costs 5, never-order nothing" in simulation_page(
         SimulationReport("Replay", "", [_row("base-stock", 5.0, 1.0, chosen=True), _row("never-order", 0.0, 1.0)])
     )
-
-
-def test_share() -> None:
-    assert share(0.9341) == "93.4\u00a0%"
-    assert share(math.nan) == "–"
 
 
 @pytest.mark.parametrize("width", [390, 1440])

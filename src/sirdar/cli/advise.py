@@ -67,7 +67,7 @@ def advise(  # noqa: PLR0913 - one argument per option
 
 
 def _show(ranking, saving: dict | None, per_second: float | None) -> None:  # noqa: ANN001 - its type would load the chips for --help
-    from sirdar.report.plan import duration, number
+    from sirdar.report.amounts import duration, number
     from sirdar.units import kwh
 
     rows = [

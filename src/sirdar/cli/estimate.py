@@ -60,7 +60,7 @@ def estimate(
 
 
 def _show(title: str, made: list, layers: int) -> None:  # of recipes' Estimate, which would load torch for --help
-    from sirdar.report.plan import duration, number
+    from sirdar.report.amounts import duration, number
 
     rows = [
         [

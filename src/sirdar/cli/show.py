@@ -10,7 +10,7 @@ from sirdar.forecasting.backtest import Backtest
 from sirdar.forecasting.panel import Panel
 from sirdar.recipes.files import order_totals
 from sirdar.recipes.plan import Orders
-from sirdar.report.plan import duration, number
+from sirdar.report.amounts import duration, number
 
 
 def quality(panel: Panel) -> None:

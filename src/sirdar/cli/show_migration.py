@@ -8,7 +8,8 @@ from sirdar.cli.options import print_table
 from sirdar.deploy.artefacts import Artefact
 from sirdar.deploy.findings import Finding
 from sirdar.deploy.migrate import Migration
-from sirdar.report.migrate import PRICE_LABELS, money, seconds, size
+from sirdar.report.amounts import duration, size
+from sirdar.report.migrate import PRICE_LABELS, money
 
 
 def show(made: Migration, artefacts: Sequence[Artefact]) -> None:
@@ -85,13 +86,13 @@ def _cost(made: Migration) -> None:
             low, middle, high = made.fit.compile_s
             _say(
                 f"Compile: about {made.fit.instructions:,} instructions, risk {made.fit.risk}, "
-                f"{seconds(low)} to {seconds(high)} (about {seconds(middle)})"
+                f"{duration(low)} to {duration(high)} (about {duration(middle)})"
             )
     rows = [
         [
             f"{row.chip} ({label})",
             ", ".join(row.formats),
-            seconds(row.latency_s),
+            duration(row.latency_s),
             f"{row.energy_j:.3g} J ({row.energy_low_j:.2g} to {row.energy_high_j:.2g})",
             row.instance or "-",
             money(row.usd_per_million),

@@ -12,6 +12,7 @@ from sirdar.inventory import OrderRules
 from sirdar.recipes.files import order_totals
 from sirdar.recipes.plan import NIGHTLY_SERIES, Plan
 from sirdar.recipes.saved import BATCH
+from sirdar.report.amounts import duration, number
 from sirdar.report.plan import (
     CalibrationPoint,
     ChipRow,
@@ -19,8 +20,6 @@ from sirdar.report.plan import (
     LeaderboardRow,
     OrderRow,
     PlanReport,
-    duration,
-    number,
 )
 from sirdar.units import kwh
 

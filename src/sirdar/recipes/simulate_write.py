@@ -10,7 +10,7 @@ import polars as pl
 from sirdar.inventory import Trajectory
 from sirdar.recipes import files
 from sirdar.recipes.simulate import Replay, Simulation
-from sirdar.report.plan import number
+from sirdar.report.amounts import number
 from sirdar.report.simulate import CurvePoint, PolicyRow, SimulationReport, simulation_page
 from sirdar.report.simulate import Path as Shown
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sirdar.report import plots
+from sirdar.report.amounts import duration, number
 from sirdar.report.page import Figure, Page, Row, Section, Table, render
-from sirdar.report.plan import duration, number
 from sirdar.units import kwh
 
 

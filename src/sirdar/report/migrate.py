@@ -7,6 +7,7 @@ from sirdar.deploy.artefacts import Artefact
 from sirdar.deploy.findings import Finding
 from sirdar.deploy.migrate import Migration
 from sirdar.deploy.precision import Layer
+from sirdar.report.amounts import duration, size
 from sirdar.report.page import Figure, Page, Row, Section, Table
 
 PRICE_LABELS = ("now", "as it is", "by the plan", "by network_planned.pt2")
@@ -23,7 +24,7 @@ def migration_page(made: Migration, artefacts: Sequence[Artefact] = ()) -> Page:
         headline.append(("error", f"{made.plan.error:.2g}", f"tolerance {made.plan.tolerance:g}"))
     if len(made.prices) > 1:
         now, last = made.prices[0], made.prices[-1]
-        headline.append(("latency", seconds(last.latency_s), f"{seconds(now.latency_s)} on {now.chip} (estimates)"))
+        headline.append(("latency", duration(last.latency_s), f"{duration(now.latency_s)} on {now.chip} (estimates)"))
         headline.append(("per million", money(last.usd_per_million), f"{money(now.usd_per_million)} on {now.chip}"))
     return Page(
         title=f"{made.title} to {made.chip.name}",
@@ -31,22 +32,6 @@ def migration_page(made: Migration, artefacts: Sequence[Artefact] = ()) -> Page:
         headline=headline,
         sections=sections,
     )
-
-
-def seconds(value: float) -> str:
-    """A duration with a unit that suits it."""
-    for bound, scale, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (120.0, 1.0, "s"), (7200.0, 1 / 60, "min")):
-        if value < bound:
-            return f"{value * scale:.3g} {unit}"
-    return f"{value / 3600:.3g} h"
-
-
-def size(value: float | int) -> str:
-    """Bytes with a unit that suits them."""
-    for bound, scale, unit in ((2**10, 1, "B"), (2**20, 2**10, "KiB"), (2**30, 2**20, "MiB")):
-        if value < bound:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value / 2**30:.3g} GiB"
 
 
 def gap(value: float) -> str:
@@ -177,13 +162,13 @@ def _costs(made: Migration) -> list[Section]:
         low, middle, high = room.compile_s
         facts.append(("instructions, about", f"{room.instructions:,}"))
         facts.append(("risk of the compile", room.risk))
-        facts.append(("compile time, about", f"{seconds(middle)} ({seconds(low)} to {seconds(high)})"))
+        facts.append(("compile time, about", f"{duration(middle)} ({duration(low)} to {duration(high)})"))
     rows = [
         Row(
             (
                 (row.chip, label),
                 ", ".join(row.formats),
-                seconds(row.latency_s),
+                duration(row.latency_s),
                 (f"{row.energy_j:.3g} J", f"{row.energy_low_j:.2g} to {row.energy_high_j:.2g}"),
                 row.instance or "none",
                 money(row.usd_per_million),

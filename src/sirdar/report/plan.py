@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sirdar.report import plots
+from sirdar.report.amounts import Number, duration, number, share
 from sirdar.report.page import Figure, Page, Row, Section, Table, render
 
-Number = float | int
 _DRAWN = 12  # products in one plot
 Pairs = Sequence[tuple[str, str]]
 
@@ -191,31 +191,6 @@ def plan_page(report: PlanReport) -> str:
     return render(Page(report.title, report.subtitle, report.headline, sections))
 
 
-def number(value: Number | None) -> str:
-    """A number as people read it: about three figures, thousands parted; a dash for none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    size = abs(value)
-    if size == 0 or size >= 100:
-        return f"{value:,.0f}"
-    if size < 1e-6:
-        return f"{value:.1e}"
-    return f"{value:.{2 - math.floor(math.log10(size))}f}".rstrip("0").rstrip(".")
-
-
-def duration(seconds: Number) -> str:
-    """A time in the unit that suits its size."""
-    units = ((86400, 2, "d"), (3600, 2, "h"), (60, 2, "min"), (1, 1, "s"), (1e-3, 1, "ms"), (1e-6, 0, "µs"))
-    if not math.isfinite(seconds) or seconds <= 0:
-        return number(seconds)
-    size, _, unit = next(row for row in units if seconds >= row[0] * row[1])
-    return f"{number(seconds / size)} {unit}"
-
-
-def _share(value: Number, digits: int = 0) -> str:
-    return f"{100 * value:.{digits}f}\u00a0%" if math.isfinite(value) else "–"
-
-
 def _quantity(value: Number) -> str:
     """Units of stock, whole from ten upwards."""
     return f"{value:,.0f}" if math.isfinite(value) and abs(value) >= 10 else number(round(value, 1))
@@ -253,11 +228,11 @@ def _gain(winner: LeaderboardRow, naive: LeaderboardRow | None) -> str:
         return f"{winner.model} has the lowest loss, {winner.wql:.3f}"
     change = winner.wql / naive.wql - 1
     side = "below" if change < 0 else "above"
-    return f"The loss of {winner.model} is {_share(abs(change))} {side} that of {naive.model}"
+    return f"The loss of {winner.model} is {share(abs(change), 0)} {side} that of {naive.model}"
 
 
 def _model_row(row: LeaderboardRow, best: bool) -> Row:  # noqa: FBT001  # a cell's tint, not a mode
-    cells = [row.model, f"{row.wql:.4f}", f"{row.mase:.3f}", _share(row.coverage_80, 1), _share(row.crossing_rate, 1)]
+    cells = [row.model, f"{row.wql:.4f}", f"{row.mase:.3f}", share(row.coverage_80), share(row.crossing_rate)]
     cells = [cell.replace("nan", "–") for cell in cells]
     return Row([*cells, duration(row.seconds), row.note], badges=["chosen"] if best else ())
 
@@ -272,7 +247,7 @@ def _calibration(points: Sequence[CalibrationPoint], winner: str) -> Figure:
     if misses:
         _, point = max(misses, key=lambda miss: miss[0])
         worst = 100 * abs(point.observed - point.level)
-        title = f"{winner} misses a level by {worst:.1f} points at most, at the {_share(point.level)} quantile"
+        title = f"{winner} misses a level by {worst:.1f} points at most, at the {share(point.level, 0)} quantile"
     caption = f"{winner} in colour, the other models in grey; on the dashed line quantiles mean what they say."
     return Figure(title, [plots.calibration(rows)], kicker="Calibration", caption=caption)
 
@@ -293,7 +268,7 @@ def _bands(fans: Sequence[Fan]) -> str:
     levels = shared.pop()
     if shared or len(levels) < 2:
         return "nested quantile bands"
-    pairs = [f"{_share(levels[i])[:-2]}–{_share(levels[-1 - i])}" for i in (0, len(levels) // 2 - 1)]
+    pairs = [f"{share(levels[i], 0)[:-2]}–{share(levels[-1 - i], 0)}" for i in (0, len(levels) // 2 - 1)]
     return f"bands, {' to '.join(dict.fromkeys(pairs))}"
 
 
@@ -336,7 +311,7 @@ def _outlook(fan: Fan, period: str) -> str:
     top = sum(row[-1] for row in fan.quantiles) / max(1, steps)
     recent = [value for value in fan.history_values if value is not None][-steps:]
     if ahead == 0:
-        return f"Nothing in a middling {period}, {_quantity(top)} at the {_share(fan.levels[-1])} quantile"
+        return f"Nothing in a middling {period}, {_quantity(top)} at the {share(fan.levels[-1], 0)} quantile"
     if not recent:
         return f"{_quantity(ahead)} a {period} expected, without a history"
     span = f"the last {len(recent)} {period}s" if len(recent) > 1 else f"the last {period}"
@@ -374,7 +349,7 @@ def _orders(report: PlanReport) -> Section:
 
 def _order_row(row: OrderRow, money: Callable[[Number], str]) -> Row:
     units = [_quantity(x) for x in (row.order_quantity, row.on_hand, row.order_up_to, row.expected_demand)]
-    return Row([(row.id, row.description), *units, money(row.expected_cost), _share(row.fill_rate, 1)])
+    return Row([(row.id, row.description), *units, money(row.expected_cost), share(row.fill_rate)])
 
 
 def _order_figure(orders: Sequence[OrderRow]) -> Figure:

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The report of `sirdar simulate`: plain results in, one HTML page out."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sirdar.report import plots
+from sirdar.report.amounts import Number, number, share
 from sirdar.report.page import Figure, Page, Row, Section, Table, render
-from sirdar.report.plan import number
 
-Number = float | int
 Pairs = Sequence[tuple[str, str]]
 
 
@@ -115,11 +113,6 @@ def simulation_page(report: SimulationReport) -> str:
         sections.append(_trade_off(report))
     sections.append(Section("data", "Assumptions", "What the replay rests on", facts=report.facts, notes=report.notes))
     return render(Page(report.title, report.subtitle, _headline(report), sections))
-
-
-def share(value: Number) -> str:
-    """A share as people read it; a dash for none."""
-    return f"{100 * value:.1f}\u00a0%" if math.isfinite(value) else "–"
 
 
 def _chosen(report: SimulationReport) -> PolicyRow:
