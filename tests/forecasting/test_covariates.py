@@ -109,9 +109,14 @@ def test_a_panel_that_lacks_a_covariate_is_refused() -> None:
     price = np.ones(6, dtype=np.float32)
     encoding = Encoding.fit(with_columns(past={"price": price}, static={"size": np.ones(2, dtype=np.float32)}))
     with pytest.raises(ArgumentError, match="past covariate 'price', which this panel does not have"):
+        encoding.require(with_columns(static={"size": np.ones(2, dtype=np.float32)}))
+    with pytest.raises(ArgumentError, match="knew 'price' for the past alone, but this panel tells it ahead"):
         encoding.require(with_columns(future={"price": price}, static={"size": np.ones(2, dtype=np.float32)}))
     with pytest.raises(ArgumentError, match="static covariate 'size'"):
         encoding.require(with_columns(past={"price": price}))
+    ahead = Encoding.fit(with_columns(future={"price": price}))
+    with pytest.raises(ArgumentError, match="was told 'price' ahead, but this panel knows it for the past alone"):
+        ahead.require(with_columns(past={"price": price}))
 
 
 def test_past_covariates_of_the_future_are_not_learned_from() -> None:

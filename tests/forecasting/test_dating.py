@@ -84,8 +84,17 @@ def test_the_frequency_is_told_from_dates_with_gaps(unit: str, times: list) -> N
         ),
         ({"a": [time + dt.timedelta(hours=12) for time in hours(6, 24)]}, "daily, but do not all stand at midnight"),
         (
-            {"a": [dt.datetime(2024, 1, 1), dt.datetime(2024, 1, 1, 0, 15)]},
-            "2024-01-01 00:15:00, and the finest steps are hours",
+            {"a": [dt.datetime(2024, 1, 1), dt.datetime(2024, 1, 1, 0, 7)]},
+            "2024-01-01 00:07:00, and the finest steps are 5 minutes; give freq 5min, or a coarser one",
+        ),
+        (
+            {"a": [*hours(6), dt.datetime(2024, 1, 1, 6, 5)]},
+            "most rows are hourly, but series 'a' steps from 2024-01-01 05:00:00 to 2024-01-01 06:05:00",
+        ),
+        ({"a": [time + dt.timedelta(minutes=30) for time in hours(3)]}, "hourly, but do not all stand on the hour"),
+        (
+            {"a": hours(3), "b": [time + dt.timedelta(minutes=30) for time in hours(3)]},
+            r"hourly, but do not all stand on the hour \(2024-01-01 in series 'a' and 2024-01-01 00:30:00 in",
         ),
         ({"a": days(2, 10)}, "no series has rows in two neighbouring periods of the daily calendar"),
         ({"a": days(1), "b": days(1)}, "no series has two rows, so the frequency cannot be inferred; give freq"),
@@ -127,7 +136,7 @@ def test_a_shop_that_closes_has_whole_days_and_weeks() -> None:
     round_the_clock = [dt.datetime.combine(day, dt.time(hour)) for day in weekdays(15) for hour in range(24)]
     halves = Panel.read(table(a=round_the_clock[12:-12]), freq="D")  # of the first day, and of the last
     assert np.nansum(halves.target) == 13 * 24
-    assert Panel.read(table(a=weekdays(60)[1:]), freq="W").target.tolist() == [4] + [5] * 11  # four days of five
+    assert Panel.read(table(a=weekdays(60)[1:]), freq="W").target.tolist() == [5] * 12  # four days of five make a week
 
 
 def test_a_stated_frequency_settles_what_cannot_be_told() -> None:
@@ -191,11 +200,32 @@ def test_hours_make_days_of_which_the_unfinished_are_not_observed() -> None:
 @pytest.mark.parametrize(("first", "count", "whole"), [(0, 12, [4, 4, 4]), (1, 11, [np.nan, 4, 4]), (0, 11, [4, 4])])
 def test_quarters_of_an_hour_make_hours_when_asked_to(first: int, count: int, whole: list[float]) -> None:
     times = [dt.datetime(2024, 1, 1) + dt.timedelta(minutes=15 * (first + place)) for place in range(count)]
-    with pytest.raises(DataError, match="give freq h, or a coarser one"):
-        Panel.read(table(a=times))
+    panel = Panel.read(table(a=times))
+    assert (panel.frequency.name, panel.history.tolist()) == ("quarter-hourly", [count])
     panel = Panel.read(table(a=times), freq="h")
     np.testing.assert_array_equal(panel.series(0)[1], whole)
     assert panel.history.tolist() == [len(whole)]
+
+
+@pytest.mark.parametrize(("minutes", "name"), [(5, "5-minute"), (10, "10-minute"), (30, "half-hourly"), (60, "hourly")])
+def test_the_coarsest_step_that_explains_all_times_is_taken(minutes: int, name: str) -> None:
+    times = [dt.datetime(2024, 1, 1) + dt.timedelta(minutes=minutes * place) for place in range(50)]
+    panel = Panel.read(table(a=times, b=times[::3]))  # `b` has gaps
+    assert panel.frequency.name == name
+    assert panel.history.tolist() == [50, 49]
+    assert panel.frequency.labels(panel.end[:1] - 1)[0] == np.datetime64(times[-1])
+
+
+def test_minutes_are_gathered_into_those_that_they_add_up_to() -> None:
+    times = [dt.datetime(2024, 1, 1) + dt.timedelta(minutes=10 * place) for place in range(12)]
+    assert Panel.read(table(a=times), freq="30min").series(0)[1].tolist() == [3, 3, 3, 3]
+    with pytest.raises(DataError, match="rows of 10 minutes do not add up to 15; give freq 10min, 30min or coarser"):
+        Panel.read(table(a=times), freq="15min")
+    sales = [dt.datetime(2024, 1, 1, 9, minute) for minute in (0, 5, 20, 50)]
+    panel = Panel.read(table(a=sales), gaps="zero")
+    assert panel.frequency.unit == "h"  # they may happen at any minute
+    quarters = Panel.read(table(a=sales, b=[dt.datetime(2024, 1, 1, 9, 31)]), gaps="zero", freq="15min")
+    assert quarters.series(0)[1].tolist() == [2, 1, 0, 1]
 
 
 def test_a_day_of_minutes_is_a_day() -> None:

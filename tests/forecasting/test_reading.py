@@ -189,7 +189,7 @@ def test_columns_may_be_called_as_the_reader_calls_its_own(shop: pl.DataFrame) -
     ("arguments", "sentence"),
     [
         ({"gaps": "none"}, "gaps must be 'missing' or 'zero', got 'none'"),
-        ({"freq": "MS"}, "freq must be one of h, D, B, W, M, Q, Y, got 'MS'"),
+        ({"freq": "MS"}, "freq must be one of 5min, 10min, 15min, 30min, h, D, B, W, M, Q, Y, got 'MS'"),
         ({"prize": "y"}, "unknown column role 'prize'; the roles are .* Did you mean 'price'\\?"),
         ({"price": "y"}, "column 'y' is given two roles; give it one"),
         ({"past": ["x", "x"]}, "column 'x' is given two roles"),

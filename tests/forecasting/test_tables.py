@@ -34,6 +34,9 @@ def written(path: Path, content: str | bytes) -> Path:
         ),
         (GOOD + "a,2024-01-03,1e39\n", "column 'y', row 3: 1e\\+39 is infinite or too large"),
         (GOOD + "a,03/01/2024,3\n", "column 'ds', row 3: '03/01/2024' is not a date; write dates as YYYY-MM-DD"),
+        (GOOD.replace("2024-01-0", "0").replace(",01,", ",01.01.2024,").replace(",02,", ",02.01.2024,"), None),
+        (GOOD + 'a,2024-01-03,"1,008"\n', "row 3: '1,008' is not a number; write decimals with a point"),
+        (GOOD + 'a,2024-01-03,"1,5"\na,2024-01-04,2.5\n', "row 3: '1,5' is not a number; write decimals with a point"),
         (GOOD + "a,2024-02-30,3\n", "column 'ds', row 3: '2024-02-30' is not a date"),
         (GOOD + "a,9999-12-31,3\n", "column 'ds', row 3: 9999-12-31 lies outside the years 1678 to 2261; correct it"),
         (GOOD + "a,2224-01-01,3\na,2224-01-02,3\n", None),
@@ -174,3 +177,11 @@ def test_a_clock_that_goes_back_is_named() -> None:
     with pytest.raises(DataError, match="2024-10-27 01:00:00 comes twice, as the clocks of Europe/London go back"):
         Panel.read(frame)
     assert len(Panel.read(frame.with_columns(pl.col("ds").dt.convert_time_zone("UTC"))).target) == len(times)
+
+
+def test_a_table_of_a_country_with_decimal_commas(tmp_path: Path) -> None:
+    rows = "unique_id;ds;y\na;31.12.2023;1,5\na;01.01.2024;2\na;02.01.2024;0,125\n"
+    (tmp_path / "table.csv").write_text(rows)
+    panel = Panel.read(tmp_path / "table.csv")
+    assert panel.series(0)[1].tolist() == [1.5, 2, 0.125]
+    assert panel.frequency.written(panel.frequency.labels(panel.end - 1)) == ["2024-01-02"]

@@ -10,7 +10,7 @@ from sirdar.errors import ArgumentError
 from sirdar.predictive import Frequency
 
 FREQUENCIES = [
-    Frequency("h"),
+    *[Frequency(unit) for unit in ("5min", "10min", "15min", "30min", "h")],
     Frequency("D"),
     Frequency("B"),
     *[Frequency("W", offset=offset) for offset in range(7)],
@@ -45,6 +45,7 @@ def test_business_days_are_counted_as_numpy_counts_them(first: int, count: int) 
 @pytest.mark.parametrize(
     ("frequency", "time", "label"),
     [
+        (Frequency("15min"), "1969-12-31T23:59", "1969-12-31T23:45"),
         (Frequency("h"), "1969-12-31T23:59", "1969-12-31T23:00"),
         (Frequency("D"), "2024-02-29T23:59", "2024-02-29"),
         (Frequency("B"), "2024-03-01T23:59", "2024-03-01"),  # a Friday
@@ -68,7 +69,12 @@ def test_labels_are_what_a_calendar_says(frequency: Frequency, time: str, label:
 
 def test_labels_are_written_with_their_hour_where_a_step_is_one() -> None:
     time = np.array(["2024-02-29T13:45"], dtype="datetime64[s]")
-    for unit, text in {"h": "2024-02-29T13:00", "D": "2024-02-29", "M": "2024-02-01"}.items():
+    for unit, text in {
+        "30min": "2024-02-29T13:30",
+        "h": "2024-02-29T13:00",
+        "D": "2024-02-29",
+        "M": "2024-02-01",
+    }.items():
         frequency = Frequency(unit)
         assert frequency.written(frequency.labels(frequency.periods(time))) == [text]
 
@@ -78,11 +84,16 @@ def test_seasons_and_names() -> None:
     assert (weekly.season, weekly.name) == (52, "weekly")
     assert weekly.per_year == pytest.approx(365.25 / 7)
     assert Frequency("Q").per_year == 4
+    assert [Frequency(unit).season for unit in ("5min", "10min", "15min", "30min")] == [288, 144, 96, 48]
+    assert [Frequency(unit).week for unit in ("15min", "h", "D", "B", "W", "M")] == [672, 168, 7, 5, 1, 1]
+    assert [Frequency(unit).intraday for unit in ("30min", "h", "D", "B", "W", "Y")] == [True, True] + 4 * [False]
     business = Frequency("B")
     assert (business.season, business.name, business.step) == (5, "business-daily", "business day")
     assert business.per_year == pytest.approx(365.25 * 5 / 7)
 
 
 def test_an_unknown_unit_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ArgumentError, match="freq must be one of h, D, B, W, M, Q, Y, got 'MS'"):
+    with pytest.raises(
+        ArgumentError, match="freq must be one of 5min, 10min, 15min, 30min, h, D, B, W, M, Q, Y, got 'MS'"
+    ):
         Frequency("MS")

@@ -20,8 +20,8 @@ _CLIP = 5.0
 def calendar_features(frequency: Frequency, periods: np.ndarray, *, yearly: bool) -> Float32[np.ndarray, "... channel"]:
     """Sines and cosines of the step's place in the day, the week and (when `yearly`) the year."""
     cycles: list[tuple[float, int]] = []
-    if frequency.unit == "h":
-        cycles += [(24.0, 3), (168.0, 2)]
+    if frequency.intraday:
+        cycles += [(float(frequency.season), 3), (float(frequency.week), 2)]
     if frequency.unit == "D":
         cycles += [(7.0, 3)]
     if frequency.unit == "B":
@@ -119,6 +119,7 @@ class Encoding:
                 # A text that never takes the value has others in this role, or, without any value, itself.
                 others = [other for other in columns if text is not None and text in {other, panel.text_of(other)}]
                 if name not in columns and not others:
+                    _refuse_role(panel, role, name)
                     msg = f"what was learned needs the {role} covariate {name!r}, which this panel does not have"
                     raise ArgumentError(msg)
 
@@ -137,6 +138,22 @@ class Encoding:
         for name, values in self.categories:
             channels.append((panel.static[name][:, None] == np.asarray(values, dtype=object)[None]).astype(np.float32))
         return np.concatenate([np.zeros((len(panel), 0)), *channels], axis=1).astype(np.float32)
+
+
+def _refuse_role(panel: Panel, role: str, name: str) -> None:
+    """Prices and promotions are known ahead where rows follow the last demand, and else they are past."""
+    if role == "past" and name in panel.future:
+        msg = (
+            f"what was learned knew {name!r} for the past alone, but this panel tells it ahead: train anew with such "
+            "rows, or leave out those after the last demand"
+        )
+        raise ArgumentError(msg)
+    if role == "future" and name in panel.past:
+        msg = (
+            f"what was learned was told {name!r} ahead, but this panel knows it for the past alone: give rows after "
+            "the last demand, or train anew without"
+        )
+        raise ArgumentError(msg)
 
 
 def _told(panel: Panel, name: str, column: np.ndarray) -> bool:

@@ -12,14 +12,21 @@ from sirdar.predictive import Frequency
 from sirdar.predictive.frequency import SEASONS
 
 _ORDER = list(SEASONS)  # finest first
+_INTRADAY = [unit for unit in _ORDER if Frequency(unit).intraday]
 _RUN = 3  # this many equal steps in a row are a rhythm, not chance
 _WEEKDAYS = 20  # dates, none of them on a weekend, that are no chance
-_DAYS_OF_HOURS, _DAYS_OF_WEEK = 7, 10  # that tell at which hours and on which weekdays a shop is closed
-_WHOLE = 0.8  # share of a period that must lie within the table's span
-_LONGEST_FLOAT32 = float(np.finfo(np.float32).max)
-# The lengths of each calendar's steps in days, shortest and longest.
-_DAYS = {"D": (1, 1), "W": (7, 7), "M": (28, 31), "Q": (90, 92), "Y": (365, 366)}
+_DAY = 1440  # minutes
+# The lengths of each calendar's steps in minutes, shortest and longest.
+_MINUTES = {unit: (Frequency(unit).minutes,) * 2 for unit in _ORDER if Frequency(unit).intraday} | {
+    unit: (_DAY * least, _DAY * most)
+    for unit, least, most in (("D", 1, 1), ("W", 7, 7), ("M", 28, 31), ("Q", 90, 92), ("Y", 365, 366))
+}
 _PLACE = {
+    "5min": "on a full 5 minutes",
+    "10min": "on a full 10 minutes",
+    "15min": "on a full quarter of an hour",
+    "30min": "on the hour or half past",
+    "h": "on the hour",
     "D": "at midnight",
     "W": "on the same weekday",
     "M": "on the first or the last day of a month",
@@ -74,7 +81,7 @@ def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regula
     same = codes[1:] == codes[:-1]
     rows = _Rows(frame["id"], frame["time"].to_numpy().astype("datetime64[us]"), same)
     dates = frame["time"].unique().to_numpy().astype("datetime64[us]")
-    unit = _unit(dates) if same.any() else None
+    unit = _unit(dates, regular=regular or freq is not None) if same.any() else None
     if unit is None:
         if freq is None:
             msg = f"{where}no series has two rows, so the frequency cannot be inferred; give freq"
@@ -93,14 +100,21 @@ def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regula
     if _ORDER.index(freq) < _ORDER.index(unit):
         msg = f"{where}the dates step by {unit}, coarser than freq {freq}; give freq {unit} or coarser"
         raise DataError(msg)
+    if (own.unit, freq) == ("10min", "15min"):
+        msg = f"{where}rows of 10 minutes do not add up to 15; give freq 10min, 30min or coarser"
+        raise DataError(msg)
     return Calendar(own, Frequency(freq, offset=_weekday(last[0]) if freq == "W" else 0))
 
 
-def _unit(dates: Shaped[np.ndarray, " date"]) -> str:
-    """The finest calendar step that explains every difference between a table's dates."""
+def _unit(dates: Shaped[np.ndarray, " date"], *, regular: bool) -> str:
+    """The calendar step that explains every difference between a table's dates; hours for sales at any minute."""
     days = dates.astype("datetime64[D]")
     if (dates != days).any():
-        return "h"
+        if not regular:
+            return "h"
+        common = int(np.gcd.reduce((dates - days).astype("timedelta64[us]").astype(np.int64)))
+        fitting = (unit for unit in reversed(_INTRADAY) if common % (Frequency(unit).minutes * 60_000_000) == 0)
+        return next(fitting, _ORDER[0])
     if (_day_of_month(days) == 1).all() or _at_month_end(days).all():
         months = days.astype("datetime64[M]").astype(np.int64)
         step = int(np.gcd.reduce(months - months[0]))  # across series too: all must share one calendar
@@ -111,14 +125,14 @@ def _unit(dates: Shaped[np.ndarray, " date"]) -> str:
 
 
 def _refuse_minutes(rows: _Rows, own: Frequency, where: str) -> None:
-    if own.unit != "h":
+    if own.unit != _ORDER[0]:
         return
-    odd = rows.times != rows.times.astype("datetime64[h]")
+    odd = rows.times != own.begins(own.periods(rows.times))
     if odd.any():
         row = int(np.argmax(odd))
         msg = (
-            f"{where}series {rows.ids[row]!r} has a row at {_words(rows.times[row])}, and the finest steps are hours; "
-            "give freq h, or a coarser one, to sum rows by it"
+            f"{where}series {rows.ids[row]!r} has a row at {_words(rows.times[row])}, and the finest steps are "
+            f"{own.minutes} minutes; give freq {own.unit}, or a coarser one, to sum rows by it"
         )
         raise DataError(msg)
 
@@ -126,7 +140,7 @@ def _refuse_minutes(rows: _Rows, own: Frequency, where: str) -> None:
 def _refuse_mixture(rows: _Rows, own: Frequency, where: str) -> None:
     """Two rhythms in one table (daily rows and weekly ones) are refused, with a series that has the odd one."""
     kinds = _ending_runs(_kinds(rows, own))
-    fine, coarse = kinds == _ORDER.index(own.unit) + 1, kinds > _ORDER.index(own.unit) + 1
+    fine, coarse = kinds == _ORDER.index(own.unit) + 1, kinds > max(_ORDER.index(own.unit), len(_INTRADAY) - 1) + 1
     if fine.any() and coarse.any():
         msg = (
             f"{where}mixed frequencies: series {rows.ids[int(np.argmax(fine))]!r} has {own.name} rows, but "
@@ -168,7 +182,10 @@ def _out_of_place(rows: _Rows, unit: str) -> tuple[str, str]:
     """Two rows that stand differently within the period of a unit, in words."""
     days = rows.times.astype("datetime64[D]")
     months = days.astype("datetime64[M]").astype(np.int64)
-    place = {"W": days.astype(np.int64) % 7, "Q": months % 3, "Y": months % 12}.get(unit, _day_of_month(days))
+    if unit in _INTRADAY:
+        place = (rows.times - days).astype(np.int64) % (Frequency(unit).minutes * 60_000_000)
+    else:
+        place = {"W": days.astype(np.int64) % 7, "Q": months % 3, "Y": months % 12}.get(unit, _day_of_month(days))
     other = int(np.argmax(place != place[0])) or len(days) - 1
     first, second = (f"{_words(rows.times[row])} in series {rows.ids[row]!r}" for row in (0, other))
     return first, second
@@ -176,10 +193,10 @@ def _out_of_place(rows: _Rows, unit: str) -> tuple[str, str]:
 
 def _kinds(rows: _Rows, own: Frequency) -> Int64[np.ndarray, " step"]:
     """The calendar that each step within a series belongs to, as its place in `_ORDER` plus one; 0 for none."""
-    days = np.diff(rows.times) / np.timedelta64(1, "D")
-    kinds = np.zeros(len(days), dtype=np.int64)
-    for unit, (least, most) in _DAYS.items():
-        kinds[(days >= least) & (days <= most)] = _ORDER.index(unit) + 1
+    minutes = np.diff(rows.times) / np.timedelta64(1, "m")
+    kinds = np.zeros(len(minutes), dtype=np.int64)
+    for unit, (least, most) in _MINUTES.items():
+        kinds[(minutes >= least) & (minutes <= most)] = _ORDER.index(unit) + 1
     kinds[np.diff(own.periods(rows.times)) == 1] = _ORDER.index(own.unit) + 1
     return np.where(rows.same, kinds, 0)
 
@@ -237,112 +254,3 @@ def repeats(frame: pl.DataFrame, column: str) -> bool:
     """Whether a frame that is sorted by id and this column has two equal rows."""
     codes, times = (frame[name].to_physical().to_numpy() for name in ("id", column))
     return bool(((codes[1:] == codes[:-1]) & (times[1:] == times[:-1])).any())
-
-
-def resample(
-    frame: pl.DataFrame,
-    calendar: Calendar,
-    where: str,
-    covariates: tuple[tuple[str, ...], tuple[str, ...], str | None],
-    *,
-    regular: bool,
-) -> tuple[pl.DataFrame, list[str]]:
-    """Rows gathered by (id, period); a first or last period that is covered by less than 80 % counts as not observed.
-
-    Args:
-        frame: as for `infer_frequency`, with the covariates and any others, of which the first value is kept.
-        calendar: of the rows, and of the panel.
-        where: words that name the table in errors.
-        covariates: names of those averaged, of those summed, and of the price, which is averaged by units.
-        regular: rows stand for every period, so that one row per period means that nothing is gathered.
-    """
-    frame = frame.with_columns(pl.Series("period", calendar.wanted.periods(frame["time"].to_numpy())))
-    several = repeats(frame, "period")
-    if not several and (regular or calendar.own == calendar.wanted):
-        return frame, []
-    averaged, summed, price = covariates
-    name = calendar.wanted.name
-    notes = [f"rows were summed into {name} periods"]
-    first, last = _complete(frame, calendar, where, regular=regular)
-    whole = pl.col("period").is_between(first, last)
-    outside = frame.filter(~whole & pl.col("target").is_not_null()).height
-    if outside:
-        notes.append(f"{outside} rows lie in incomplete periods at the ends, which count as not observed")
-    gathered = [pl.when(whole & pl.col(column).is_not_null()).then(pl.col(column)) for column in ("target", *summed)]
-    measures: list[pl.Expr] = [pl.when(column.is_not_null().any()).then(column.sum()) for column in gathered]
-    for column in averaged:
-        mean = pl.col(column).mean()
-        measures.append((_by_units(column).fill_null(mean) if column == price else mean).alias(column))
-    static = [c for c in frame.columns if c not in {"id", "time", "period", "target", *averaged, *summed}]
-    measures += [pl.col(column).drop_nulls().first() for column in static]
-    frame = frame.group_by("id", "period", maintain_order=True).agg(measures)
-    _refuse_sums(frame, ("target", *summed), name, where)
-    return frame, notes
-
-
-def _by_units(price: str) -> pl.Expr:
-    """The price's mean over the units sold; null where none was."""
-    weight = pl.col("target").clip(lower_bound=0).fill_null(0) * pl.col(price).is_not_null()
-    return pl.when(weight.sum() > 0).then((pl.col(price) * weight).sum() / weight.sum())
-
-
-def _refuse_sums(frame: pl.DataFrame, columns: tuple[str, ...], period: str, where: str) -> None:
-    for column in columns:
-        huge = frame.filter(pl.col(column).abs() > _LONGEST_FLOAT32)
-        if huge.height:
-            what = column if column == "target" else f"column {column[1:]!r}"
-            msg = (
-                f"{where}{what} of series {huge['id'][0]!r} sums to {huge[column][0]:g} in a {period} "
-                "period, which is too large; correct its values"
-            )
-            raise DataError(msg)
-    if frame["target"].null_count() == frame.height:
-        msg = f"{where}no whole {period} period was observed; give a finer freq or more rows"
-        raise DataError(msg)
-
-
-def _closed_about(
-    begin: np.datetime64, after: np.datetime64, observed: np.ndarray
-) -> tuple[np.datetime64, np.datetime64]:
-    """The span, and the hours before and after it at which no row ever stands: a shop is closed then."""
-    opened = {int(hour) for hour in observed.astype("datetime64[h]").astype(np.int64) % 24}
-    hour = np.timedelta64(1, "h")
-    while int((begin - hour).astype("datetime64[h]").astype(np.int64)) % 24 not in opened:
-        begin = begin - hour
-    while int(after.astype("datetime64[h]").astype(np.int64)) % 24 not in opened:
-        after = after + hour
-    return begin, after
-
-
-def _complete(frame: pl.DataFrame, calendar: Calendar, where: str, *, regular: bool) -> tuple[int, int]:
-    """The first and last period of which at least 80 % lies within the span of observed rows."""
-    own, wanted = calendar
-    if own.unit == "h" and not regular:
-        own = Frequency("D")  # a sale at noon says that the shop was open that day, not from when to when
-    observed = frame.filter(pl.col("target").is_not_null())["time"].unique().sort().to_numpy()
-    span = observed[[0, -1]]
-    begin, after = own.begins(own.periods(span) + np.array([0, 1]))
-    steps = np.sort(np.diff(observed))
-    usual = steps[len(steps) // 2] if len(steps) else np.timedelta64(1, "h")
-    if own.unit == "h" and usual < np.timedelta64(1, "h"):  # quarters of an hour, say
-        begin, after = span + np.array([0, 1]) * usual
-    days = np.unique(observed.astype("datetime64[D]"))
-    if own.unit == "h" and len(days) >= _DAYS_OF_HOURS:
-        begin, after = _closed_about(begin, after, observed)
-    first, last = (int(period) for period in wanted.periods(span))
-    weekdays = own.unit == "B" or (len(days) >= _DAYS_OF_WEEK and bool(np.is_busday(days).all()))
-
-    def share(period: int) -> float:
-        start, end = wanted.begins(np.array([period, period + 1]))
-        if weekdays:  # a weekend is no gap
-            first_whole = max(start, begin) + np.timedelta64(86_399, "s")
-            dates = np.array([first_whole, min(end, after), start, end]).astype("datetime64[D]")
-            covered, all_of_it = np.busday_count(dates[[0, 2]], dates[[1, 3]])
-            return float(covered / all_of_it)
-        return float((min(end, after) - max(start, begin)) / (end - start))
-
-    whole = first + (share(first) < _WHOLE), last - (share(last) < _WHOLE)
-    if whole[0] > whole[1]:
-        msg = f"{where}no {wanted.name} period is covered by rows to 80 %; give a finer freq or more rows"
-        raise DataError(msg)
-    return whole

@@ -22,7 +22,6 @@ from sirdar.predictive import Frequency
 
 # unit: (lags, windows, cycles); a cycle that is longer than a month joins only when it was seen twice
 _SHAPES = {
-    "h": (12, (6, 24, 72, 168, 336), (24, 168)),
     "D": (14, (7, 14, 28, 56, 182), (7,)),
     "B": (10, (5, 10, 20, 40, 130), (5,)),
     "W": (8, (4, 8, 13, 26, 52), (52,)),
@@ -128,6 +127,10 @@ class Features:
     @property
     def shape(self) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
         """Lags, windows and cycles that a panel of this frequency gets, in steps."""
+        calendar = Frequency(self.unit)
+        if calendar.intraday:
+            day = calendar.season
+            return 12, (day // 4, day, 3 * day, 7 * day, 14 * day), (day, calendar.week)
         lags, windows, cycles = _SHAPES[self.unit]
         yearly = {"W", "M", "Q"}
         return lags, windows, () if self.unit in yearly and not self.encoding.yearly else cycles
@@ -264,11 +267,11 @@ class Features:
         periods = period[:, None] + step - 1
         waves = calendar_features(panel.frequency, periods, yearly=self.encoding.yearly)
         begins = panel.frequency.begins(periods)
-        days, hours = begins.astype("datetime64[D]"), begins.astype("datetime64[h]").astype(np.int64)
+        days = begins.astype("datetime64[D]")
         ordinals = []
-        if self.unit == "h":
-            ordinals.append(hours % 24)
-        if self.unit in {"h", "D", "B"}:
+        if panel.frequency.intraday:
+            ordinals.append((begins - days).astype(np.int64) / 3600)
+        if panel.frequency.week > 1:
             ordinals.append((days.astype(np.int64) - 4) % 7)
         if self.unit in {"D", "B", "W"}:
             ordinals.append((days - days.astype("datetime64[M]")).astype(np.int64) + 1)
@@ -278,11 +281,11 @@ class Features:
         return np.concatenate([waves, *(part[..., None].astype(np.float32) for part in ordinals), holidays], axis=-1)
 
     def _calendar_names(self) -> list[str]:
-        yearly = self.encoding.yearly and self.unit != "Y"
-        waves = {"h": 10, "D": 6, "B": 4}.get(self.unit, 0)
+        yearly, intraday = self.encoding.yearly and self.unit != "Y", Frequency(self.unit).intraday
+        waves = 10 if intraday else {"D": 6, "B": 4}.get(self.unit, 0)
         waves += {"M": 4, "Q": 4}.get(self.unit, 6) if yearly else 0
         daily = ["weekday", "day of month"]
-        ordinals = {"h": ["hour", "weekday"], "D": daily, "B": daily, "W": daily[1:]}.get(self.unit, [])
+        ordinals = {"D": daily, "B": daily, "W": daily[1:]}.get(self.unit, ["hour", "weekday"] if intraday else [])
         return [f"wave {number}" for number in range(waves)] + ordinals + (["place in year"] if yearly else [])
 
     def _price(self, source: "Source", series: np.ndarray, now: np.ndarray, step: np.ndarray) -> np.ndarray:

@@ -42,13 +42,13 @@ def require_country(country: str | None) -> str | None:
 def holiday_names(frequency: Frequency, first: int, last: int, country: str) -> tuple[str, ...]:
     """The holidays of some of the periods from `first` to `last`, but not of all of them.
 
-    Where steps are days or hours, a day off in place of a holiday, "Christmas Day (observed)", is one too, and the days
-    before and after holidays count as such.
+    Where steps are days or shorter, a day off in place of a holiday, "Christmas Day (observed)", is one too, and the
+    days before and after holidays count as such.
     """
     found: dict[str, set[int]] = {}
     for day, names in _days_of(frequency, first, last, country).items():
         for name in names:
-            if frequency.unit not in {"h", "D", "B"} and (name in _BESIDE or _SUBSTITUTE.search(name)):
+            if frequency.week == 1 and (name in _BESIDE or _SUBSTITUTE.search(name)):
                 continue
             found.setdefault(name, set()).update(p for p in _periods_of(day, frequency) if first <= p <= last)
     return tuple(sorted(name for name, periods in found.items() if 0 < len(periods) < last + 1 - first))
@@ -84,8 +84,8 @@ def _days_of(frequency: Frequency, first: int, last: int, country: str) -> dict[
 
 def _periods_of(day: np.datetime64, frequency: Frequency) -> range:
     """The periods that hold some of the day."""
-    begin = day.astype("datetime64[h]")
-    first, last = frequency.periods(np.array([begin, begin + np.timedelta64(23, "h")]))
+    begin = day.astype("datetime64[m]")
+    first, last = frequency.periods(np.array([begin, begin + np.timedelta64(1439, "m")]))
     return range(int(first), int(last) + 1)
 
 

@@ -86,12 +86,12 @@ class Panel:
             id: column that names the series.
             time: column of dates or timestamps.
             target: column of demand; null and NaN mean "not observed".
-            freq: "h", "D", "B" (business days), "W", "M", "Q" or "Y"; inferred when None. Coarser than the table's own
-                steps: the table is aggregated (target and past covariates summed, price averaged by units, other
-                covariates averaged).
+            freq: "5min", "10min", "15min", "30min", "h", "D", "B" (business days), "W", "M", "Q" or "Y"; inferred when
+                None. Coarser than the table's own steps: the table is aggregated (target and past covariates summed,
+                price averaged by units, other covariates averaged).
             gaps: what a step without a row means: "missing" (not observed) or "zero" (nothing sold; for tables that
                 list sales only). A period in which no series has a row is not observed either way, but with "zero"
-                nothing is sold on weekdays, or at hours of the week, at which no series ever has one, and all series
+                nothing is sold on weekdays, or at times of the week, at which no series ever has one, and all series
                 run to the panel's last period.
             holidays: code of a country, or of a part of one ("US", "DE-BY"), whose public holidays the networks and
                 SQRF are told, past and future.

@@ -9,7 +9,8 @@ import polars as pl
 from jaxtyping import Int64
 
 from sirdar.errors import ArgumentError, DataError, nearest
-from sirdar.forecasting.dating import covariate, in_order, infer_frequency, repeats, require_freq, resample
+from sirdar.forecasting.dating import covariate, in_order, infer_frequency, repeats, require_freq
+from sirdar.forecasting.gathering import gathered
 from sirdar.forecasting.panel import Roles
 from sirdar.forecasting.tables import (
     Table,
@@ -27,7 +28,6 @@ from sirdar.predictive import Frequency
 
 _NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"  # "007" is a code
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_WEEK = {"h": 168, "D": 7, "B": 5}  # periods
 _WEEKS = 4  # in which a shop that never opens at some time has shown that it is closed then
 
 
@@ -77,7 +77,7 @@ def read_panel(
         tuple(map(covariate, columns.summed)),
         None if price is None else covariate(price),
     )
-    frame, notes = resample(frame, calendar, where, covariates, regular=regular)
+    frame, notes = gathered(frame, calendar, where, covariates, regular=regular)
     told = frame["period"].unique().sort().to_numpy().astype(np.int64)
     closed = _closed(told, calendar.wanted)
     fields = _arrays(frame, columns, zeros=None if regular else np.union1d(told, closed), where=where)
@@ -183,17 +183,17 @@ def _plain_static(column: pl.Series, where: str) -> pl.Series:
 
 
 def _closed(told: Int64[np.ndarray, " told"], frequency: Frequency) -> Int64[np.ndarray, " closed"]:
-    """The days, or hours, of those weekdays, or hours of the week, at which no series ever has a row."""
-    week, span = _WEEK.get(frequency.unit, 1), np.arange(told[0], told[-1] + 1)
+    """The days, or shorter steps, of those weekdays, or steps of the week, at which no series ever has a row."""
+    week, span = frequency.week, np.arange(told[0], told[-1] + 1)
     return span[~np.isin(span % week, told % week)] if len(span) >= _WEEKS * week else span[:0]
 
 
 def _shut(closed: Int64[np.ndarray, " closed"], frequency: Frequency) -> list[str]:
-    """A note on weekdays, or hours of the week, of which nothing is known but which are forecast like others."""
+    """A note on weekdays, or shorter steps of the week, that are forecast though nothing is known of them."""
     if not len(closed):
         return []
-    if frequency.unit == "h":
-        what = f"{len(np.unique(closed % _WEEK['h']))} hours of the week"
+    if frequency.intraday:
+        what = f"{len(np.unique(closed % frequency.week))} {frequency.step}s of the week"
     else:
         days = frequency.labels(closed).astype("datetime64[D]").astype(np.int64) + 3  # from a Monday on
         what = " or ".join(_WEEKDAYS[day] for day in np.unique(days % 7))

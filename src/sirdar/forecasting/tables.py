@@ -21,7 +21,11 @@ _TIME_FORMATS = (
     "%Y-%m-%d %H:%M",
     "%Y-%m-%dT%H:%M",
     "%Y-%m",
+    "%d.%m.%Y",  # with points no country writes the month first
+    "%d.%m.%Y %H:%M",
+    "%d.%m.%Y %H:%M:%S",
 )
+_WITH_COMMA, _LIKE_THOUSANDS = r"^-?\d+,\d+$", r"^-?\d{1,3},\d{3}$"
 _YEARS = (1678, 2261)  # what every kind of frame can hold
 _SECONDS = np.array([f"{_YEARS[0]}-01-01", f"{_YEARS[1] + 1}-01-01"], dtype="datetime64[s]").astype(np.int64)
 _PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -313,7 +317,15 @@ def _numbers(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     """The texts of a column, null where there is none, and those that are numbers, null where it is none."""
     text = column.str.strip_chars().replace(["", "NA", "NaN", "nan", "null"], None)
     flags = text.str.to_lowercase().replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
-    return text, text.cast(pl.Float64, strict=False).fill_null(flags)
+    return text, _pointed(text).cast(pl.Float64, strict=False).fill_null(flags)
+
+
+def _pointed(text: pl.Series) -> pl.Series:
+    """Decimal commas as points, where every number has one or is whole, and no comma need group thousands."""
+    comma = text.str.contains(_WITH_COMMA).fill_null(value=False)
+    if not comma.any() or text.filter(comma).str.contains(_LIKE_THOUSANDS).all():
+        return text
+    return text.str.replace(",", ".", literal=True) if not text.str.contains(".", literal=True).any() else text
 
 
 def _parsed_numbers(column: pl.Series, where: str) -> pl.Series:
@@ -321,9 +333,8 @@ def _parsed_numbers(column: pl.Series, where: str) -> pl.Series:
     bad = values.is_null() & text.is_not_null()
     if bad.any():
         row = first_row(bad)
-        msg = (
-            f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} is not a number; correct it or leave it empty"
-        )
+        advice = "write decimals with a point" if "," in text[row - 1] else "correct it or leave it empty"
+        msg = f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} is not a number; {advice}"
         raise DataError(msg)
     points = text.str.contains(".", literal=True).fill_null(value=False)
     most, grouped = values.filter(~points).abs().max(), text.filter(points)

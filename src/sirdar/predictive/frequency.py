@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A calendar step as an integer: periods are counted, so that time arithmetic on panels is integer arithmetic."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,27 @@ from jaxtyping import Int64
 from sirdar.errors import ArgumentError
 
 _MONTHS = {"M": 1, "Q": 3, "Y": 12}
-_HOURS = {"h": 1, "D": 24, "B": 168 / 5, "W": 168}
+_MINUTES = {"5min": 5, "10min": 10, "15min": 15, "30min": 30, "h": 60, "D": 1440, "B": 10080 / 5, "W": 10080}
+_DAY = 1440  # minutes
 _MONDAY = 3  # days from the last Monday before 1970 to its first day
-SEASONS = {"h": 24, "D": 7, "B": 5, "W": 52, "M": 12, "Q": 4, "Y": 1}
+SEASONS = {
+    "5min": 288,
+    "10min": 144,
+    "15min": 96,
+    "30min": 48,
+    "h": 24,
+    "D": 7,
+    "B": 5,
+    "W": 52,
+    "M": 12,
+    "Q": 4,
+    "Y": 1,
+}
 _NAMES = {
+    "5min": ("5-minute", "5-minute period"),
+    "10min": ("10-minute", "10-minute period"),
+    "15min": ("quarter-hourly", "quarter-hour"),
+    "30min": ("half-hourly", "half-hour"),
     "h": ("hourly", "hour"),
     "D": ("daily", "day"),
     "B": ("business-daily", "business day"),
@@ -28,11 +46,11 @@ class Frequency:
     """One step of a panel's calendar.
 
     Args:
-        unit: "h", "D", "B", "W", "M", "Q" or "Y"; "B" for business days, where a weekend
-            belongs to its Friday.
+        unit: "5min", "10min", "15min", "30min", "h", "D", "B", "W", "M", "Q" or "Y"; "B" for business days, where a
+            weekend belongs to its Friday.
         offset: where a period's label stands. For "W" the days from Thursday 1970-01-01 to the labelled weekday
-            (0..6); for days always 0; for months and longer, 0 labels the first day and -1 the last; for "Q" and "Y"
-            `phase` says in which month periods begin.
+            (0..6); for days and shorter always 0; for months and longer, 0 labels the first day and -1 the last; for
+            "Q" and "Y" `phase` says in which month periods begin.
         phase: months by which quarters or years are shifted against January.
     """
 
@@ -47,14 +65,29 @@ class Frequency:
 
     @property
     def season(self) -> int:
-        """Steps in the usual season: 52 weeks, 12 months, 7 days, 5 business days, 24 hours."""
+        """Steps in the usual season: 52 weeks, 12 months, 7 days, 5 business days, or a day of shorter steps."""
         return SEASONS[self.unit]
 
     @property
     def per_year(self) -> float:
         """Steps in a year."""
-        hours = 8766.0
-        return 12 / _MONTHS[self.unit] if self.unit in _MONTHS else hours / _HOURS[self.unit]
+        minutes = 8766.0 * 60
+        return 12 / _MONTHS[self.unit] if self.unit in _MONTHS else minutes / _MINUTES[self.unit]
+
+    @property
+    def intraday(self) -> bool:
+        """Whether a day has several steps."""
+        return _MINUTES.get(self.unit, _DAY) < _DAY
+
+    @property
+    def minutes(self) -> int:
+        """Of a step that is shorter than a day."""
+        return int(_MINUTES[self.unit])
+
+    @property
+    def week(self) -> int:
+        """Steps in a week, 1 where they are as long or longer."""
+        return 5 if self.unit == "B" else max(1, int(_MINUTES["W"] // _MINUTES.get(self.unit, math.inf)))
 
     @property
     def name(self) -> str:
@@ -71,15 +104,14 @@ class Frequency:
         if self.unit in _MONTHS:
             months = times.astype("datetime64[M]").astype(np.int64) - self.phase
             return months // _MONTHS[self.unit]
-        hours = times.astype("datetime64[h]").astype(np.int64)
+        minutes = times.astype("datetime64[m]").astype(np.int64)
         if self.unit == "W":
             # A week's label is its last day: days after the previous label, up to this one, belong to it.
-            days = hours // 24
-            return -((self.offset - days) // 7)
+            return -((self.offset - minutes // _DAY) // 7)
         if self.unit == "B":
-            week, day = np.divmod(hours // 24 + _MONDAY, 7)
+            week, day = np.divmod(minutes // _DAY + _MONDAY, 7)
             return week * 5 + np.minimum(day, 4)
-        return hours // _HOURS[self.unit]
+        return minutes // self.minutes
 
     def begins(self, periods: np.ndarray) -> np.ndarray:
         """The instants (datetime64[s]) at which periods begin; one ends where the next begins."""
@@ -89,7 +121,7 @@ class Frequency:
             return (periods * 7 + self.offset - 6).astype("datetime64[D]").astype("datetime64[s]")
         if self.unit == "B":
             return (periods // 5 * 7 + periods % 5 - _MONDAY).astype("datetime64[D]").astype("datetime64[s]")
-        return (periods * _HOURS[self.unit]).astype("datetime64[h]").astype("datetime64[s]")
+        return (periods * self.minutes).astype("datetime64[m]").astype("datetime64[s]")
 
     def labels(self, periods: np.ndarray) -> np.ndarray:
         """The instants (datetime64[s]) by which periods are known outside."""
@@ -97,5 +129,5 @@ class Frequency:
         return self.begins(periods + 1) - np.timedelta64(1, "D") if last_day else self.begins(periods)
 
     def written(self, labels: np.ndarray) -> list[str]:
-        """Labels as ISO 8601 has them: 2024-01-07, and with the hour where a step is one."""
-        return [str(label) for label in labels.astype("datetime64[m]" if self.unit == "h" else "datetime64[D]")]
+        """Labels as ISO 8601 has them: 2024-01-07, and with the time of day where a step is shorter."""
+        return [str(label) for label in labels.astype("datetime64[m]" if self.intraday else "datetime64[D]")]

@@ -41,7 +41,7 @@ class Cycle:
     def position(self, frequency: Frequency, period: np.ndarray) -> Int64[np.ndarray, "..."]:
         """The place in the cycle of each period."""
         if self.name == "day":
-            return period % 24
+            return period % self.steps
         if self.name == "week":
             return (period // (self.steps // self.positions)) % self.positions
         begin = frequency.begins(period).astype("datetime64[D]")
@@ -54,8 +54,9 @@ class Cycle:
 
 def cycles_of(frequency: Frequency) -> tuple[Cycle, ...]:
     """The cycles of a calendar, shortest first."""
+    if frequency.intraday:
+        return Cycle("day", frequency.season, frequency.season), Cycle("week", 7, frequency.week)
     table = {
-        "h": (Cycle("day", 24, 24), Cycle("week", 7, 168)),
         "D": (Cycle("week", 7, 7), Cycle("year", 52, 365)),
         "B": (Cycle("week", 5, 5), Cycle("year", 52, 261)),
         "W": (Cycle("year", 52, 52),),
