@@ -65,7 +65,11 @@ def test_a_search_is_shown_and_stored(
     words += ["--region", "us-east-1"]
     with monkeypatch.context() as patched:
         patched.setattr(sys.modules["sirdar.recipes.forecaster"], "deliver_winner", dies)
+        (out / "model").mkdir(parents=True)  # of another search: its winner does not stay beside a new study
         assert sirdar(monkeypatch, *words, "--out", str(out)) == 130
+    kept = f"sirdar: interrupted; the study is in {out}, and the same command goes on\n"
+    assert capsys.readouterr().err.endswith(kept)
+    assert not (out / "model").exists()
     assert len(json.loads((out / "study.json").read_text())["trials"]) == 12  # it is safe before the winner trains
     assert sirdar(monkeypatch, *words, "--out", str(out)) == 0
     shown = capsys.readouterr()
@@ -74,6 +78,8 @@ def test_a_search_is_shown_and_stored(
     stored = json.loads((out / "study.json").read_text())
     assert stored["spent"]["grams_co2"] >= 0
     assert len(stored["trials"]) == 12
+    assert set(stored["front"]) <= set(range(12))
+    assert stored["best"] in stored["front"]
     assert stored["winner"] == {"series": 4, "observations": 40}
     best = stored["trials"][stored["best"]]["candidate"]
     assert json.loads((out / "model" / "config.json").read_text()) == best

@@ -2,6 +2,7 @@
 """Results on disk are whole or absent."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,58 @@ def test_a_folder_that_cannot_be_is_refused_at_once(tmp_path: Path, below: str) 
 
     with pytest.raises(OutputError, match="choose another --out"):
         enter()
+
+
+def test_an_existing_folder_is_written_from_within(tmp_path: Path) -> None:
+    """It may be a disk of its own, or stand in a folder that may not be written."""
+    out, link = tmp_path / "out", tmp_path / "link"
+    out.mkdir()
+    link.symlink_to(out)
+    with files.output_folder(link) as scratch:
+        assert scratch.parent == out
+        (scratch / "a.txt").write_text("a")
+    assert link.is_symlink()
+    assert [item.name for item in out.iterdir()] == ["a.txt"]
+
+
+def test_a_link_in_the_place_of_a_folder_is_replaced_and_what_it_points_at_is_not(tmp_path: Path) -> None:
+    elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
+    for folder in (elsewhere, out):
+        folder.mkdir()
+    (elsewhere / "mine.txt").write_text("kept")
+    (out / "model").symlink_to(elsewhere)
+    with files.output_folder(out) as scratch:
+        (scratch / "model").mkdir()
+    assert (out / "model").is_dir()
+    assert not (out / "model").is_symlink()
+    assert (elsewhere / "mine.txt").read_text() == "kept"
+
+
+def test_what_an_earlier_run_left_goes_where_it_is_not_written_again(tmp_path: Path) -> None:
+    for names in (("old", "both"), ("both",)):
+        with files.output_folder(tmp_path / "out", stale=["old", "both"]) as scratch:
+            for name in names:
+                (scratch / name).mkdir()
+    assert [item.name for item in (tmp_path / "out").iterdir()] == ["both"]
+
+
+def test_scratch_folders_of_killed_runs_are_swept_and_those_in_use_are_not(tmp_path: Path) -> None:
+    killed = tmp_path / ".sirdar-out-killed"
+    with files.output_folder(tmp_path / "out") as scratch:
+        killed.mkdir()
+        for folder in (scratch, killed):
+            os.utime(folder, (0, 0))
+        with files.output_folder(tmp_path / "out"):
+            assert scratch.exists()
+        assert not killed.exists()
+
+
+def test_a_table_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    import polars as pl
+
+    for name in ("x.parquet", "x.csv"):
+        with pytest.raises(OutputError, match=f"{name}: cannot be written"):
+            files.write_table(pl.DataFrame({"a": [1]}), tmp_path / "nowhere" / name)
 
 
 def test_a_forecast_survives_the_disk(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `sirdar migrate` takes as a model: our own saved networks come back as they were."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from sirdar.errors import ArgumentError, DataError
 from sirdar.recipes import classification, detection
+from sirdar.recipes import migrate as recipe
 from sirdar.recipes.migrate import open_model
 from sirdar.tensors import write_tensors
 from sirdar.vision.checkpoint import save_network
@@ -52,3 +54,16 @@ def test_a_strangers_file_is_refused_by_its_name(tmp_path: Path, facts: dict[str
 def test_an_empty_folder_is_none_of_ours(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="saved forecaster or camera network"):
         open_model(str(tmp_path))
+
+
+def test_the_files_of_an_earlier_migration_are_those_that_it_lists(tmp_path: Path) -> None:
+    assert recipe.earlier(tmp_path) == []
+    listed = [
+        {"name": "network_planned.pt2", "sha256": "ab"},
+        {"name": "network.onnx", "sha256": ""},  # it could not be written: what stands there is another's
+        {"name": "../mine.txt", "sha256": "ab"},
+    ]
+    (tmp_path / "migration.json").write_text(json.dumps({"artefacts": listed}))
+    assert recipe.earlier(tmp_path) == ["network_planned.pt2"]
+    (tmp_path / "migration.json").write_text("[]")
+    assert recipe.earlier(tmp_path) == []

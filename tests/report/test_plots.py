@@ -42,6 +42,7 @@ SPECS = {
         [{"name": HOSTILE, "part": "Order", "units": 3, "place": 1}],
         [{"name": HOSTILE, "part": "Expected demand", "units": 2}],
     ),
+    "errors": plots.errors([{"layer": 1, "name": HOSTILE, "format": "bf16", "error": 1e-3}]),
     "stock": plots.stock([{"t": day, "stock": 3, "order": 2, "demand": 1.5} for day in DAYS]),
     "trade-off": plots.trade_off(
         [

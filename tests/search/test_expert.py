@@ -217,6 +217,8 @@ def test_wrong_rules_are_refused() -> None:
         Rule("multiple", "*.channels", 0)
     with pytest.raises(ArgumentError, match="between 0 and 1, got 2.0"):
         find_rules([], share=2.0)
+    with pytest.raises(ArgumentError, match="chance must lie between 0 and 1, got 2.0"):
+        find_rules([], chance=2.0)
 
 
 def noise(seed: int, levels: int | None) -> tuple[SearchSpace, Objectives, list[Trial]]:

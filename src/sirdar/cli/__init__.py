@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 
 import typer
 
+from sirdar.cli.options import Interrupted
 from sirdar.errors import SirdarError
 
 _VERBS = (
@@ -52,26 +54,39 @@ def main() -> None:
     """Runs the command line: bad input ends with one sentence and exit code 2, Ctrl-C and SIGTERM with 130."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)  # read once, as torch or LightGBM load OpenMP
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started this
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the end
+    try:
+        code = _answered()
+    except _PARSER_ERROR as error:
+        code = _refused(_usage(error))
+    except SirdarError as error:
+        code = _refused(str(error))
+    except OSError as error:
+        code = _refused(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
+    except MemoryError:
+        code = _refused("the memory does not suffice; give a smaller table, a shorter horizon or a coarser freq")
+    sys.exit(code)
+
+
+def _answered() -> int:
+    """Runs the verb; one that is interrupted ends with a word on what was kept."""
+    left = "no result was written"
     try:
         with _insistent_interrupt():
             code = app()(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
             sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
+    except Interrupted as interrupt:
+        left, code = str(interrupt), _INTERRUPTED
     except BrokenPipeError:  # the reader of stdout has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except _PARSER_ERROR as error:
-        code = _refused(_usage(error))
-    except SirdarError as error:
-        code = _refused(str(error))
-    except OSError as error:
-        code = _refused(f"{error.filename or 'the system'}: {error.strerror or error}")
-    except MemoryError:
-        code = _refused("the memory does not suffice; give a smaller table, a shorter horizon or a coarser freq")
+        return 0
     if code == _INTERRUPTED:
-        sys.stderr.write("sirdar: interrupted; no result was written\n")
-    sys.exit(code)
+        sys.stderr.write(f"sirdar: interrupted; {left}\n")
+    return int(code)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def forecast(  # noqa: PLR0913 - one argument per option
         problem=options.smallest_problem(),
         seed=seed,
     )
-    with files.output_folder(out) as scratch:
+    with files.output_folder(out, stale=["explained.csv"]) as scratch:
         with options.progress_bar() as progress:
             panel = read(settings)
             for series in explain or []:
@@ -78,11 +78,9 @@ def forecast(  # noqa: PLR0913 - one argument per option
                 found.append(explained(forecaster, panel, series, made.levels))
         files.write_forecast(made, scratch / "forecast.parquet")
         if found:
-            explanations_frame(found).write_csv(scratch / "explained.csv")
+            files.write_table(explanations_frame(found), scratch / "explained.csv")
         if kept is None:
             forecaster.save(scratch / "model")
-    if not found:
-        (out / "explained.csv").unlink(missing_ok=True)  # of an earlier forecast in this folder
     facts = {
         "out": str(out),
         "model": name if trained is None else str(trained),

@@ -53,7 +53,7 @@ def migrate(  # noqa: PLR0913 - one argument per option
 
     settings = recipe.Settings(model, chip, current, tolerance, shapes, buckets, rules)
     with ExitStack() as stack:
-        scratch = stack.enter_context(files.output_folder(out)) if out else None
+        scratch = stack.enter_context(files.output_folder(out, recipe.earlier(out))) if out else None
         with options.progress_bar() as progress:
             made = recipe.run(settings, progress)
             artefacts = recipe.write(made, scratch, progress) if scratch is not None else ()

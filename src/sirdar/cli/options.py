@@ -11,6 +11,10 @@ from typing import Annotated, Any
 import typer
 
 
+class Interrupted(Exception):  # noqa: N818 - as KeyboardInterrupt
+    """Ctrl-C, or SIGTERM, after something was kept; says what."""
+
+
 def _seed(value: int) -> int:
     from sirdar.errors import require_seed
 
@@ -48,7 +52,10 @@ Inventory = Annotated[
     Path | None,
     typer.Option(help="Table with unique_id, on_hand and optionally arriving_1, arriving_2, ...; assumed if omitted."),
 ]
-Freq = Annotated[str | None, typer.Option(help="h, D, B, W, M, Q or Y; inferred if omitted. Finer rows are summed.")]
+Freq = Annotated[
+    str | None,
+    typer.Option(help="5min, 10min, 15min, 30min, h, D, B, W, M, Q or Y; inferred if omitted. Finer rows are summed."),
+]
 Columns = Annotated[
     list[str] | None,
     typer.Option(
@@ -127,6 +134,18 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
             shown.update(tasks[step], completed=done, description=f"{step} ({detail})" if detail and done < 1 else step)
 
         yield update
+
+
+@contextmanager
+def keeping(left: str) -> Iterator[None]:
+    """Ends a block that is interrupted with a word on what was kept, if anything was."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not left:
+            raise
+        msg = f"{left}, and the same command goes on"
+        raise Interrupted(msg) from None
 
 
 def print_json(content: Any) -> None:  # noqa: ANN401 - whatever JSON can hold

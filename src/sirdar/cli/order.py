@@ -39,7 +39,7 @@ def order(  # noqa: PLR0913 - one argument per option
     settings = Settings(horizon=made.horizon, problem=problem, inventory=inventory, seed=seed)
     with files.output_folder(out) as scratch:
         orders = place_orders(settings, made)
-        files.orders_frame(orders).write_parquet(scratch / "orders.parquet")
+        files.write_table(files.orders_frame(orders), scratch / "orders.parquet")
     if as_json:
         options.print_json(files.finite({"out": str(out), "stock": orders.note, **files.order_totals(orders)}))
         return

@@ -49,7 +49,8 @@ def rules(
     if as_json:
         options.print_json(content)
         return
-    for rule in found or ("no pattern is clear enough to be a rule",):
+    count = sum(trial.usable for _, _, trials in runs for trial in trials)
+    for rule in found or (f"no pattern in {count} trials is clear enough to be a rule; more would tell more",):
         sys.stdout.write(f"{rule}\n")
     if model is not None:
         sys.stdout.write(json.dumps(content["model"]) + "\n")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _TRAINED = ("random", "evolution", "nsga-ii", "tpe", "reinforce")  # these need no look into a network
 _UNFINISHED = ".sirdar-training"  # in the folder of the output, while the winner trains
+_FILES = ("model", "model.onnx", "network.safetensors", "network.onnx", "network.tflite", "network_vela.tflite")
+_FILES += ("compiled.json",)  # of a winner: those of an earlier search do not stay beside a new one's study
 _LOOKED_AT = (*_TRAINED, "zero-shot", "hybrid")
 PRODUCTS = {
     "forecaster": _TRAINED,
@@ -93,9 +95,10 @@ def search(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Search the network that does a product's task best within what a chip allows.
 
-    A folder for classification has a sub-folder of images per class; for detection images/ and boxes.csv with the
-    columns image, left, top, right, bottom, in pixels; for segmentation images/, masks/ with PNG files of class
-    numbers, 255 for void, and classes.txt with a class a line.
+    A folder for classification has a sub-folder of images per class, which are read at 32 x 32 pixels; for detection
+    images/, read at 160 x 192, and boxes.csv with the columns image, left, top, right, bottom, in pixels; for
+    segmentation images/, masks/ with PNG files of class numbers, 255 for void, and classes.txt with a class a line. A
+    part of the images is held out and chooses the winner: its score is that of the best of several on these images.
 
     Candidates beyond a limit are never trained. A limit that none can keep ends with the nearest that can be had.
     With --out the winner is trained once more and leaves as files: the forecaster on all history, the others' int8
@@ -133,7 +136,7 @@ def search(  # noqa: PLR0913 - one argument per option
         _require_onnx()
         _require_outside(out, source, product)
     with ExitStack() as stack:
-        scratch = stack.enter_context(output_folder(out)) if out else None
+        scratch = stack.enter_context(output_folder(out, _FILES)) if out else None
         bar = stack.enter_context(options.progress_bar())
         told = Options(
             storage=storage,
@@ -143,14 +146,16 @@ def search(  # noqa: PLR0913 - one argument per option
             curate=curate,
             progress=lambda done, word: bar(f"Searching: {word}", done),
         )
-        study = recipe.search_product(
-            data, chip, limits(limit), strategy=strategy, trials=trials, seed=seed, options=told
-        )
-        content = finite(study.to_dict())
+        with options.keeping("" if storage is None else f"the trials are in {storage}"):
+            study = recipe.search_product(
+                data, chip, limits(limit), strategy=strategy, trials=trials, seed=seed, options=told
+            )
+        content = finite({**study.to_dict(), "front": [trial.number for trial in _front(study)]})
         if scratch is not None:
             _write(study, content, scratch, product)
     if out is not None:  # now that the study is safe
-        content["winner"] = _deliver(product, data, study, content, out, seed)
+        with options.keeping(f"the study is in {out}"):
+            content["winner"] = _deliver(product, data, study, content, out, seed)
     if as_json:
         options.print_json(content)
         return

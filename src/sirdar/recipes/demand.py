@@ -40,7 +40,7 @@ class Demand:
         """Names the table's content and how it is read."""
         source = self.source or ONLINE_RETAIL
         files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
-        found = hashlib.sha256(json.dumps([self.horizon, dict(self.roles)], sort_keys=True).encode())
+        found = hashlib.sha256(json.dumps(dict(self.roles), sort_keys=True).encode())
         for file in files:
             found.update(file.read_bytes())
         return found.hexdigest()[:16]

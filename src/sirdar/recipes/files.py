@@ -2,6 +2,8 @@
 """What a run leaves on disk: whole files or none."""
 
 import dataclasses
+import fcntl
+import glob
 import json
 import math
 import os
@@ -10,7 +12,8 @@ import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -27,30 +30,45 @@ from sirdar.recipes.plan import Orders
 
 _VERSIONED = ("sirdar", "torch", "numpy", "polars", "statsforecast", "altair", "vl-convert-python")
 _METADATA = "sirdar"
+_SCRATCH = ".sirdar-"
+_FRESH_S = 60.0
 
 
 @contextmanager
-def output_folder(path: Path) -> Iterator[Path]:
+def output_folder(path: Path, stale: Sequence[str] = ()) -> Iterator[Path]:
     """A scratch folder whose files move into `path` when the block ends well, and vanish when it does not.
+
+    It lies in `path` where that exists, which may be a disk of its own, and beside it otherwise.
+
+    Args:
+        path: the folder, made if missing; files of it that the block does not write stay.
+        stale: names of an earlier run's files that do not: where the block does not write them, they go.
 
     Raises:
         OutputError: at once, before any work, when `path` cannot be written.
     """
-    made = [parent for parent in path.parents if not parent.exists()]  # nearest first
+    shown, made = path, []
     try:
+        path = path.resolve()
         if path.exists() and not path.is_dir():
-            msg = f"{path}: exists and is no folder; choose another --out"
+            msg = f"{shown}: exists and is no folder; choose another --out"
             raise OutputError(msg)
+        made = [parent for parent in path.parents if not parent.exists()]  # nearest first
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        if path.is_dir() and not os.access(path, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        msg = f"{path}: the output folder cannot be written ({error.strerror}); choose another --out"
+        home = path if path.is_dir() else path.parent
+        _sweep(home, f"{_SCRATCH}{path.name}-")
+        scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{path.name}-", dir=home))
+    except (OSError, RuntimeError) as error:  # the latter of links that go round
+        msg = f"{shown}: the output folder cannot be written ({_reason(error)}); choose another --out"
         raise OutputError(msg) from error
     try:
-        yield scratch
-        _move(scratch, path)
+        with _held(scratch):
+            yield scratch
+            try:
+                _move(scratch, path, stale)
+            except OSError as error:
+                msg = f"{shown}: cannot be written ({_reason(error)})"
+                raise OutputError(msg) from error
         made = []
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -59,19 +77,66 @@ def output_folder(path: Path) -> Iterator[Path]:
                 parent.rmdir()
 
 
-def _move(scratch: Path, path: Path) -> None:
-    try:
+def _move(scratch: Path, path: Path, stale: Sequence[str]) -> None:
+    if not path.exists():
         scratch.chmod(0o755)
-        if not path.exists():
-            scratch.rename(path)
-            return
-        for item in sorted(scratch.iterdir()):
-            target = path / item.name
-            if target.is_dir():
-                shutil.rmtree(target)
+        scratch.rename(path)
+        return
+    new = {item.name for item in scratch.iterdir()}
+    aside = scratch / _SCRATCH
+    aside.mkdir()
+    for name in sorted(new | set(stale)):
+        item, target = scratch / name, path / name
+        there = target.exists() or target.is_symlink()
+        if there and (name not in new or item.is_dir() or target.is_dir()):  # a file takes a file's place in one step
+            target.rename(aside / name)
+        if name in new:
             item.replace(target)
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror})"
+
+
+@contextmanager
+def _held(scratch: Path) -> Iterator[None]:
+    """Locks a scratch folder as long as its process lives, by which `_sweep` knows that it is in use."""
+    handle = os.open(scratch, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sweep(home: Path, prefix: str) -> None:
+    """Removes the scratch folders of runs that were killed."""
+    for left in home.glob(f"{glob.escape(prefix)}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime < _FRESH_S:  # it may be about to be locked
+                continue
+            handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
+            finally:
+                os.close(handle)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def write_table(frame: pl.DataFrame, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """A frame as Parquet, or as CSV by the path's name.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    try:
+        if path.suffix == ".csv":
+            frame.write_csv(path)
+        else:
+            frame.write_parquet(path, metadata=metadata)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        msg = f"{path.name}: cannot be written ({_reason(error)})"
         raise OutputError(msg) from error
 
 
@@ -83,9 +148,9 @@ def write_forecast(forecast: Forecast, path: Path) -> None:
         "correlation": forecast.correlation,
     }
     frame = pl.DataFrame(dataclasses.replace(forecast, native=None).to_frame())
-    if forecast.frequency.unit != "h":
+    if not forecast.frequency.intraday:
         frame = frame.with_columns(pl.col("ds").cast(pl.Date))
-    frame.write_parquet(path, metadata={_METADATA: json.dumps(facts)})
+    write_table(frame, path, {_METADATA: json.dumps(facts)})
 
 
 def read_forecast(path: Path) -> Forecast:

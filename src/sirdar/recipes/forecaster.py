@@ -333,7 +333,7 @@ def search_product(
     cost = pricing(task, chip)
     start = baseline(space, task.length)
     bounds = dict(limits or {"latency_s": usual_limit(cost(start).latency_s, cost(space.smallest()).latency_s)})
-    conditions = {"chip": chip, "data": data.digest()}
+    conditions = {"chip": chip, "horizon": str(data.horizon), "data": data.digest()}
     if not limits:  # on this machine it is measured, and never twice the same
         conditions["limits"] = "the usual part of MQ-CNN's latency"
     rest = replace(options or Options(), cost=cost, name=f"mq-cnn {chip}", conditions=conditions)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`sirdar migrate` as a program: open the model, answer the five questions, write the artefacts and the report."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from sirdar.deploy import loading
+from sirdar.deploy import loading, vendor
 from sirdar.deploy.artefacts import Artefact, write_all
 from sirdar.deploy.capture import Example
 from sirdar.deploy.migrate import Migration, migrate
@@ -27,6 +28,14 @@ Progress = Callable[[str, float], None]
 _SHAPE_LINES = 1_000_000
 _SERIES = 64
 _CAMERA = "network.safetensors"  # as `sirdar search` writes it
+_ARTEFACTS = (
+    vendor.PROGRAM,
+    vendor.PLANNED,
+    "network.onnx",
+    "network.tflite",
+    "network_vela.tflite",
+    "compile.py",
+)
 _PRODUCTS = ("detection", "classification", "segmentation")
 
 
@@ -90,6 +99,15 @@ def write(made: Migration, folder: Path, progress: Progress) -> tuple[Artefact, 
     (folder / "report.html").write_text(page.render(migration_page(made, artefacts)), encoding="utf-8")
     progress("Writing and checking files", 1.0)
     return artefacts
+
+
+def earlier(folder: Path) -> list[str]:
+    """Names of the files that an earlier migration wrote into a folder, by its own list."""
+    try:
+        rows = json.loads((folder / "migration.json").read_text(encoding="utf-8"))["artefacts"]
+        return [row["name"] for row in rows if row["name"] in _ARTEFACTS and row["sha256"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def open_model(spec: str) -> tuple[nn.Module | ExportedProgram, Example | None]:

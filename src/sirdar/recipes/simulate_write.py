@@ -72,7 +72,7 @@ def row(replay: Replay, made: Simulation) -> dict[str, Any]:
 def write(made: Simulation, folder: Path) -> None:
     """simulation.json, steps.parquet (what the policy did) and report.html."""
     files.write_json(summary(made), folder / "simulation.json")
-    steps(made).write_parquet(folder / "steps.parquet")
+    files.write_table(steps(made), folder / "steps.parquet")
     (folder / "report.html").write_text(simulation_page(report_of(made)), encoding="utf-8")
 
 

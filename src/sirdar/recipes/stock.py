@@ -52,14 +52,27 @@ def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[S
         msg = f"{where}column {columns[column]!r} is {table[row, column]:g} for {keys[row]!r}; stock cannot be negative"
         raise DataError(msg)
     rows = np.array([row_of.get(key, -1) for key in ids])
-    if (rows < 0).all():
-        msg = f"{where}none of its products ({keys[0]!r}, ...) is among those forecast ({ids[0]!r}, ...)"
-        raise DataError(msg)
+    _refuse_strangers(keys, ids, rows < 0, where)
     table = np.vstack([table, np.zeros(len(columns))])[rows]
     missing, others = int((rows < 0).sum()), len(keys) - int((rows >= 0).sum())
     note = f"Stock was read from {path.name}; {missing} products have no row there and count as empty"
     note += f", and {others} of its rows are products without a forecast." if others else "."
     return Stock(table[:, 0], table[:, 1:]), note
+
+
+def _refuse_strangers(keys: list[str], ids: list[str], missing: np.ndarray, where: str) -> None:
+    """Stock of other products, or of these under other names: orders would be made as if there was none."""
+    if missing.all():
+        msg = f"{where}none of its products ({keys[0]!r}, ...) is among those forecast ({ids[0]!r}, ...)"
+        raise DataError(msg)
+    strangers = sorted(set(keys) - set(ids))
+    if 2 * missing.sum() > len(ids) and 2 * len(strangers) > len(keys):
+        msg = (
+            f"{where}{len(strangers)} of its {len(keys)} products ({strangers[0]!r}, ...) have no forecast, and "
+            f"{missing.sum()} of {len(ids)} forecast ({ids[int(missing.argmax())]!r}, ...) have no row; write both "
+            "alike, zeros in front too"
+        )
+        raise DataError(msg)
 
 
 def assumed_stock(forecast: Forecast, problem: InventoryProblem) -> tuple[Stock, str]:

@@ -7,6 +7,7 @@ from sirdar.deploy.artefacts import Artefact
 from sirdar.deploy.findings import Finding
 from sirdar.deploy.migrate import Migration
 from sirdar.deploy.precision import Layer
+from sirdar.report import plots
 from sirdar.report.amounts import duration, size
 from sirdar.report.page import Figure, Page, Row, Section, Table
 
@@ -125,25 +126,7 @@ def _error_figure(made: Migration) -> list[Figure]:
         {"layer": number, "error": max(layer.error, 1e-9), "format": layer.format, "name": layer.module or layer.name}
         for number, layer in enumerate(made.plan.layers[:_LAYERS_SHOWN], start=1)
     ]
-    error = {"field": "error", "type": "quantitative", "scale": {"type": "log"}, "title": "relative error"}
-    spec = {
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "data": {"values": values},
-        "width": "container",
-        "height": 220,
-        "mark": {"type": "point", "filled": True, "size": 40},
-        "encoding": {
-            "x": {
-                "field": "layer",
-                "type": "quantitative",
-                "title": "layer, from input to output",
-                "axis": {"tickMinStep": 1, "format": "d"},
-            },
-            "y": error,
-            "color": {"field": "format", "type": "nominal", "title": "format"},
-            "tooltip": [{"field": "name"}, {"field": "format"}, {"field": "error", "format": ".2e"}],
-        },
-    }
+    spec = plots.errors(values)
     return [Figure("How the error grows through the network", [spec])]
 
 

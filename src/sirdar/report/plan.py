@@ -328,12 +328,24 @@ def _orders(report: PlanReport) -> Section:
         digits = 2 if abs(value) < 1000 else 0
         return f"{report.currency}{value:,.{digits}f}" if math.isfinite(value) else "–"
 
-    header = ["Product", "Order", "On hand", "Order up to", "Expected demand", "Expected cost", "Fill rate"]
+    header = [
+        "Product",
+        "Order",
+        "On hand and under way",
+        "Order up to",
+        "Expected demand",
+        "Expected cost",
+        "Fill rate",
+    ]
     rows = [_order_row(row, money) for row in report.orders]
     figures = [_order_figure(report.orders)] if rows else []
     if any(math.isfinite(row.expected_cost) for row in report.orders):
         figures.append(_cost_figure(report.orders, money))
-    key = [("", "on hand"), ("accent", "order"), ("tick", "expected demand until the next order can arrive")]
+    key = [
+        ("", "on hand and under way"),
+        ("accent", "order"),
+        ("tick", "expected demand until the next order can arrive"),
+    ]
     return Section(
         "orders",
         "Orders",
@@ -355,7 +367,10 @@ def _order_row(row: OrderRow, money: Callable[[Number], str]) -> Row:
 def _order_figure(orders: Sequence[OrderRow]) -> Figure:
     shown = sorted(orders, key=lambda row: -row.order_quantity)[:_DRAWN]
     names = _order_names(shown)
-    parts = [("On hand", [row.on_hand for row in shown]), ("Order", [row.order_quantity for row in shown])]
+    parts = [
+        ("On hand and under way", [row.on_hand for row in shown]),
+        ("Order", [row.order_quantity for row in shown]),
+    ]
     rows = [
         {"name": name, "part": part, "units": units, "place": place}
         for place, (part, column) in enumerate(parts)

@@ -65,6 +65,23 @@ def calibration(rows: Rows) -> Spec:
     return _spec(alt.layer(*layers), height=_HEIGHT)
 
 
+def errors(rows: Rows) -> Spec:
+    """The relative error of each layer of a network, from input to output, coloured by its number format.
+
+    Args:
+        rows: layer (its place), name, format and error (above zero).
+    """
+    key = alt.Legend(title=None, orient="top", labelColor=INK, labelFontSize=12)
+    points = alt.Chart(_data(rows)).mark_circle(size=40, opacity=1)
+    encoded = points.encode(
+        x=alt.X("layer:Q", title="Layer, from input to output", axis=alt.Axis(tickMinStep=1, format="d")),
+        y=alt.Y("error:Q", title="Relative error", scale=alt.Scale(type="log")),
+        color=alt.Color("format:N", legend=key),
+        tooltip=["name:N", "format:N", alt.Tooltip("error:Q", format=".2e")],
+    )
+    return _spec(alt.layer(encoded), height=_HEIGHT)
+
+
 def fan(history: Rows, forecast: Rows, bands: Sequence[tuple[str, str]], *, bars: bool, bare: bool) -> Spec:
     """History and the nested bands of its forecast.
 
@@ -125,13 +142,13 @@ def orders(rows: Rows, demand: Rows) -> Spec:
     """Stock on hand and the order on top of it, per product, with the demand they are to meet.
 
     Args:
-        rows: name, part ("On hand" or "Order"), units and place (0 for what stands first).
+        rows: name, part ("On hand and under way" or "Order"), units and place (0 for what stands first).
         demand: name and units expected until the next order can arrive.
     """
     color = alt.Color(
         "part:N",
         legend=None,
-        scale=alt.Scale(domain=["On hand", "Order", "Expected demand"], range=[MUTE, ACCENT, WARM]),
+        scale=alt.Scale(domain=["On hand and under way", "Order", "Expected demand"], range=[MUTE, ACCENT, WARM]),
     )
     tips = [alt.Tooltip(f"{field}:N", title=title) for field, title in (("name", "Product"), ("part", "Part"))]
     tips.append(alt.Tooltip("units:Q", title="Units", format=",.0f"))

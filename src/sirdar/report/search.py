@@ -185,7 +185,7 @@ def _front(report: SearchReport) -> Section:
     ranked = sorted((point for point in report.points if point.front or point.start), key=lambda point: point.cost)
     rows = [
         Row(
-            [str(point.number), point.name, number(point.score), number(point.cost)],
+            [str(point.number), point.name, f"{point.score:.5g}", number(point.cost)],
             badges=["start"] if point.start else [],
         )
         for point in ranked

@@ -80,11 +80,12 @@ def find_rules(
             the number of patterns that are compared (Bonferroni).
 
     Raises:
-        ArgumentError: the share is not between 0 and 1.
+        ArgumentError: the share or the chance is not between 0 and 1.
     """
-    if not 0 < share < 1:
-        msg = f"share of winners must lie between 0 and 1, got {share!r}"
-        raise ArgumentError(msg)
+    for name, value in (("share of winners", share), ("chance", chance)):
+        if not 0 < value < 1:
+            msg = f"{name} must lie between 0 and 1, got {value!r}"
+            raise ArgumentError(msg)
     best: list[Candidate] = []
     others: list[Candidate] = []
     for _, objectives, trials in runs:

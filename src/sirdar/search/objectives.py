@@ -145,14 +145,15 @@ class Objectives:
         return math.prod(objective.ratio(measures) for objective in self.wanted)
 
     def best(self, trials: Iterable[Trial]) -> Trial | None:
-        """The judged trial with the largest reward, the earliest among equals; None when there is none."""
-        judged = [trial for trial in trials if trial.usable]
+        """The judged trial with the largest reward, of equals the cheapest, then the earliest; None without any."""
+        return max((trial for trial in trials if trial.usable), key=self._merit, default=None)
 
-        def merit(trial: Trial) -> tuple[float, ...]:  # of equal rewards none that another dominates
-            losses = self.losses(trial.measures)
-            return (self.reward(trial.measures), *(-loss for loss in losses), -float(trial.number))
-
-        return max(judged, key=merit, default=None)
+    def _merit(self, trial: Trial) -> tuple[float, ...]:
+        """More is better; of equal rewards none that another dominates, in the objectives or in latency and memory."""
+        losses = self.losses(trial.measures)
+        costs = [-trial.measures.get(name, math.inf) for name in ("latency_s", "memory_bytes")]
+        costs = [-math.inf if math.isnan(cost) else cost for cost in costs]
+        return (self.reward(trial.measures), *(-loss for loss in losses), *costs, -float(trial.number))
 
     def pareto(self, trials: Iterable[Trial]) -> tuple[Trial, ...]:
         """The judged trials that no other dominates, by rising loss of the first objective; equals count once."""
@@ -160,8 +161,8 @@ class Objectives:
         if not judged:
             return ()
         losses = np.array([self.losses(trial.measures) for trial in judged])
-        front = [judged[row] for row in np.flatnonzero(undominated(losses))]
-        unique = {self.losses(trial.measures): trial for trial in reversed(front)}
+        front = sorted((judged[row] for row in np.flatnonzero(undominated(losses))), key=self._merit)
+        unique = {self.losses(trial.measures): trial for trial in front}  # the best of equals comes last
         return tuple(unique[key] for key in sorted(unique))
 
 

@@ -151,16 +151,22 @@ class _Search:
     clock: float
     trials: list[Trial] = field(default_factory=list)
     gpu_s: float = 0.0
+    told: int = 0  # of the candidates priced, those that are written down
 
-    def spend(self) -> dict[str, float]:
-        """Writes down what was used up since the last time, and gives what the study used up in all its runs."""
+    def spend(self, *, cut: bool = False) -> dict[str, float]:
+        """Writes down what was used up since the last time, and gives what the study used up in all its runs.
+
+        What a step that was cut short had priced is priced again.
+        """
         now, gpu_s = cpu_seconds(), self.gpu_s
-        total = self.ledger.spend({"cpu_s": now - self.clock, "gpu_s": gpu_s})
-        self.clock, self.gpu_s = now, 0.0
+        priced = self.told if cut else len(self.priced)
+        total = self.ledger.spend({"cpu_s": now - self.clock, "gpu_s": gpu_s, "priced": priced - self.told})
+        self.clock, self.gpu_s, self.told = now, 0.0, priced
         return total
 
     def run(self, count: int, fallback: Candidate) -> None:
         self.trials = [self._kept(trial) for trial in self.ledger.ended()]
+        self.told = len(self.priced) if self.trials else 0  # what a search goes on from was priced before
         known = {*(trial.candidate for trial in self.trials), *self.ledger.waiting()}
         wishes = dict.fromkeys(map(self.space.candidate, self.options.enqueue))  # another space's is refused at once
         for candidate in wishes:
@@ -323,10 +329,12 @@ def search(
         run = _Search(space, task, objectives, priced, chosen, ledger, seed, rest, begin)
         try:
             run.run(trials, fallback)
-        finally:
-            total = run.spend()
+        except BaseException:
+            run.spend(cut=True)
+            raise
+        total = run.spend()
     spent = bill(total["cpu_s"], total["gpu_s"], rest.gpu, rest.region)
-    return Study(space, objectives, tuple(run.trials), spent, len(priced), chosen.name, name, found)
+    return Study(space, objectives, tuple(run.trials), spent, int(total["priced"]), chosen.name, name, found)
 
 
 def read_study(path: Path) -> tuple[SearchSpace, Objectives, tuple[Trial, ...]]:
