@@ -96,6 +96,7 @@ def test_the_frequency_is_told_from_dates_with_gaps(unit: str, times: list) -> N
             {"a": hours(3), "b": [time + dt.timedelta(minutes=30) for time in hours(3)]},
             r"hourly, but do not all stand on the hour \(2024-01-01 in series 'a' and 2024-01-01 00:30:00 in",
         ),
+        ({"a": days(14, 28)}, "the rows step by four weeks, which is none of .* give rows by week or by day"),
         ({"a": days(2, 10)}, "no series has rows in two neighbouring periods of the daily calendar"),
         ({"a": days(1), "b": days(1)}, "no series has two rows, so the frequency cannot be inferred; give freq"),
     ],

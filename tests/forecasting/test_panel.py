@@ -58,6 +58,17 @@ def test_chosen_series_keep_their_data(histories: list[list[float]], data: st.Da
     assert panel.select(flags).ids == [f"s{row}" for row in sorted(rows)]
 
 
+@given(histories=HISTORIES, length=st.integers(1, 10), ahead=st.integers(0, 2))
+def test_what_is_recent_ends_as_all_does(histories: list[list[float]], length: int, ahead: int) -> None:
+    panel = panel_of(histories).cut(ahead)
+    recent = panel.recent(length)
+    np.testing.assert_array_equal(recent.history, np.minimum(panel.history, length))
+    np.testing.assert_array_equal(recent.end, panel.end)
+    np.testing.assert_array_equal(recent.actuals(2), panel.actuals(2))
+    for values, kept in ((panel.target, recent.target), (panel.past["place"], recent.past["place"])):
+        np.testing.assert_array_equal(recent.tail(kept, length, ahead=2), panel.tail(values, length, ahead=2))
+
+
 @given(histories=HISTORIES, steps=st.integers(1, 10), horizon=st.integers(1, 4))
 def test_what_a_cut_hides_are_the_actuals(histories: list[list[float]], steps: int, horizon: int) -> None:
     cut = panel_of(histories).cut(steps)

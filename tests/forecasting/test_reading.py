@@ -217,3 +217,12 @@ def test_frames_that_cannot_be_read_are_refused(shop: pl.DataFrame) -> None:
     twice = shop.to_pandas()
     with pytest.raises(DataError, match="column 'y' comes 2 times; rename or remove all but one"):
         Panel.read(pd.concat([twice, twice[["y"]]], axis=1))
+
+
+def test_a_date_that_is_far_from_all_others_is_noted() -> None:
+    days = [dt.date(2024, 1, 1) + dt.timedelta(days=place) for place in range(40)]
+    rows = [(name, day, 1.0) for name in "abc" for day in days] + [("c", dt.date(1992, 1, 1), 1.0)]
+    frame = pl.DataFrame(rows, schema=["unique_id", "ds", "y"], orient="row")
+    (note,) = [note for note in Panel.read(frame).notes if "check its dates" in note]
+    assert "series 'c' has 41 rows over 11728 periods" in note
+    assert not any("check its dates" in note for note in Panel.read(frame[:-1]).notes)

@@ -159,7 +159,11 @@ def _refuse_irregular(rows: _Rows, own: Frequency, where: str) -> None:
         most = int(np.argmax(np.bincount(kinds[coarse])))
         unit = _ORDER[most - 1]
         usual, odd = Frequency(unit).name, index[kinds != most]
-        if len(odd):
+        if (np.diff(rows.times)[index] == np.timedelta64(28, "D")).all():
+            msg = (
+                f"{where}the rows step by four weeks, which is none of {', '.join(_ORDER)}; give rows by week or by day"
+            )
+        elif len(odd):
             msg = f"{where}most rows are {usual}, but {rows.step(int(odd[0]))}; correct the dates, or give freq"
         else:
             first, other = _out_of_place(rows, unit)

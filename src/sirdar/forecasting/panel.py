@@ -200,6 +200,22 @@ class Panel:
             in_stock=None if self.in_stock is None else self.in_stock | ~past,
         )
 
+    def recent(self, length: int) -> "Panel":
+        """No more than the last `length` steps of each history, and all that follows it."""
+        drop = np.maximum(self.history - length, 0)
+        indptr = np.concatenate([[0], np.cumsum(np.diff(self.indptr) - drop)]).astype(np.int64)
+        keep = np.arange(len(self.target)) - self.indptr[:-1][self.step_series] >= drop[self.step_series]
+        return replace(
+            self,
+            start=self.start + drop,
+            indptr=indptr,
+            history=self.history - drop,
+            target=self.target[keep],
+            past={name: column[keep] for name, column in self.past.items()},
+            future={name: column[keep] for name, column in self.future.items()},
+            in_stock=None if self.in_stock is None else self.in_stock[keep],
+        )
+
     def select(self, rows: np.ndarray) -> "Panel":
         """Some of the series."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else np.asarray(rows)

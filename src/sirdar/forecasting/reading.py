@@ -28,6 +28,7 @@ from sirdar.predictive import Frequency
 
 _NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"  # "007" is a code
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_FAR = 20  # times as long as others
 _WEEKS = 4  # in which a shop that never opens at some time has shown that it is closed then
 
 
@@ -82,7 +83,12 @@ def read_panel(
     closed = _closed(told, calendar.wanted)
     fields = _arrays(frame, columns, zeros=None if regular else np.union1d(told, closed), where=where)
     fields["static"] = _static(frame, columns, where, text=all(table.text for table in tables))
-    notes += [*rare, *_ended(fields, calendar.wanted), *(_shut(closed, calendar.wanted) if regular else [])]
+    notes += [
+        *rare,
+        *fields.pop("notes"),
+        *_ended(fields, calendar.wanted),
+        *(_shut(closed, calendar.wanted) if regular else []),
+    ]
     _assign_roles(fields, roles, texts, planned=planned)
     if fields["in_stock"] is not None and not (np.isfinite(fields["target"]) & fields["in_stock"]).any():
         msg = f"{where}column {roles.get('in_stock')!r} says that nothing was ever in stock; 1 or true means in stock"
@@ -244,6 +250,7 @@ def _arrays(
         "history": np.clip(last_observed + 1 - start, 0, lengths),
         "target": demand,
         "numeric": numeric,
+        "notes": _far([str(key) for key in ids], lengths, count),
     }
 
 
@@ -258,6 +265,17 @@ def _ended(fields: dict[str, Any], frequency: Frequency) -> list[str]:
     return [
         f"{len(early)} of {len(end)} series ({fields['ids'][early[0]]!r}, ...) end before {date} and are forecast from "
         "their own ends on"
+    ]
+
+
+def _far(ids: Sequence[str], lengths: np.ndarray, count: np.ndarray) -> list[str]:
+    """A note on series whose dates span far more than their rows and the others' fill: a date may be mistyped."""
+    far = np.flatnonzero((lengths > _FAR * np.median(lengths)) & (lengths > _FAR * count))
+    if not len(far):
+        return []
+    row = far[int(lengths[far].argmax())]
+    return [
+        f"series {ids[row]!r} has {count[row]} rows over {lengths[row]} periods, far more than others; check its dates"
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.forecasting.forecaster import Forecaster
-from sirdar.forecasting.models.addons import AddOns, expectation
+from sirdar.forecasting.models.addons import AddOns, _usual, expectation
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.sqrf import SparseQuantileForest
 from sirdar.forecasting.models.textbook import Textbook
@@ -191,3 +191,14 @@ def test_the_season_and_the_floor_are_those_learned(tmp_path) -> None:  # noqa: 
             found = shown.predict(panel.select(chosen))
             assert np.array_equal(found.values, model.predict(panel).values[chosen])
             assert found.floor == -np.inf
+
+
+def test_one_series_that_is_far_longer_than_others_is_cut_to_what_others_have() -> None:
+    """Arrays are as long as the longest history: one mistyped date would take memory for every series."""
+    draw = np.random.default_rng(0)
+    histories = [draw.poisson(5, 40).astype(float).tolist() for _ in range(40)]
+    panel = panel_of([draw.poisson(5, 4000).astype(float).tolist(), *histories])
+    assert _usual(panel).history.tolist() == [round(4 * (4000 + 40 * 40) / 41 + 0.5), *[40] * 40]
+    assert _usual(panel.select(np.arange(1, 41))).history.tolist() == [40] * 40
+    found = AddOns(horizon=2, around="theta").fit(panel).predict(panel)
+    assert np.abs(found.quantile(0.5).mean() - 5) < 1

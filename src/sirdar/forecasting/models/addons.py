@@ -5,6 +5,7 @@ History is freed of season and price, forecast, given both back, and past errors
 Products without history start from their look-alikes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from sirdar.forecasting.addons.distribution import DistributionEngine, Scale
 from sirdar.forecasting.addons.elasticity import PriceElasticity
 from sirdar.forecasting.addons.history import History, adjusted, codes, longest, shared_statics
 from sirdar.forecasting.addons.lookalike import LookAlikes
-from sirdar.forecasting.addons.seasonal import SeasonalProfile
+from sirdar.forecasting.addons.seasonal import SeasonalProfile, cycles_of
 from sirdar.forecasting.addons.state import pack, unpack
 from sirdar.forecasting.forecaster import Explained, Forecaster
 from sirdar.forecasting.models.textbook import Textbook
@@ -32,6 +33,7 @@ _MEANS = {"tsb", "croston", "adida"}  # methods whose point is a mean that their
 _SAMPLE = 600  # series whose past errors are looked at
 _WORTH = 0.995  # of the error without a component: what it must beat to be kept
 _GROUPS = 20
+_TIMES, _CYCLES = 4, 3  # of the mean history, and of the longest cycle: no history is longer
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class AddOns(Explained):
             ArgumentError: nothing was observed.
         """
         panel.require_observed()
+        panel = _usual(panel)
         self._counts = panel.counts
         if self._named is not None:
             # The seasonal component is multiplicative: where demand falls below zero the method seeks a season as well.
@@ -146,6 +149,7 @@ class AddOns(Explained):
             learned = Frequency(self._unit).name
             msg = f"these AddOns learned {learned} demand, but the panel is {panel.frequency.name}"
             raise ArgumentError(msg)
+        panel = _usual(panel)
         known = panel.observations() > 0
         floor = 0.0 if self._counts else -np.inf
         values = np.zeros((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
@@ -295,6 +299,14 @@ class AddOns(Explained):
         if self._groups is None or self._groups[0] not in panel.static:
             return np.zeros(len(panel), dtype=np.int64)
         return codes(panel.static[self._groups[0]], self._groups[1])
+
+
+def _usual(panel: Panel) -> Panel:
+    """The panel without what lies so far back that few series have it: arrays are as long as the longest history."""
+    mean = float(panel.history.mean()) if len(panel) else 0.0
+    cycles = cycles_of(panel.frequency)
+    most = math.ceil(max(_TIMES * mean, _CYCLES * cycles[-1].steps if cycles else 0.0))
+    return panel.recent(most) if longest(panel) > most else panel
 
 
 def expectation(forecast: Forecast) -> Float64[np.ndarray, "series horizon"]:
