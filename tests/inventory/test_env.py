@@ -102,6 +102,27 @@ def test_the_vector_environment_is_many_single_ones() -> None:
             np.testing.assert_allclose(mine, other, rtol=1e-6)
 
 
+@pytest.mark.parametrize("backlog", [False, True])
+def test_in_the_step_of_a_new_beginning_nothing_has_happened(*, backlog: bool) -> None:
+    problem = InventoryProblem(1.0, 9.0, 1, backlog=backlog, trade=Trade(5.0, 1.0, 2.0))
+    env = InventoryVectorEnv(problem, DEMAND, count=3, length=4)
+    env.reset(seed=1)
+    for _ in range(4):
+        *_, cut, info = env.step(np.full((3, 1), 0.5))
+        assert "series" not in info
+    assert cut.all()
+    seen, reward, _, _, info = env.step(np.full((3, 1), 0.5))
+    np.testing.assert_array_equal(info.pop("series"), env._shelves.series)
+    served = {name: info.pop(name) for name in ("fill_rate", "cycle_service_level", "turns")}
+    assert {name: set(values) for name, values in info.items()} == {name: {0.0} for name in info}
+    assert [set(values) for values in served.values()] == [{1.0}, {1.0}, {np.inf}]
+    assert not reward.any()
+    assert not seen[:, 0].any()  # empty shelves
+    _, reward, _, _, info = env.step(np.full((3, 1), 0.5))
+    assert (info["ordered"] > 0).all()
+    np.testing.assert_allclose(reward, info["income"] - sum(info[name] for name in SPLIT[:-1]))
+
+
 def test_seeds_choose_series_and_windows() -> None:
     env = InventoryVectorEnv(PROBLEM, DEMAND, count=50, length=5)
     first, info = env.reset(seed=7)

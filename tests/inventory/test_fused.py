@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled step of lost sales against torch's own operations, ties and missing gradients included."""
 
+from collections.abc import Callable
 from itertools import product
 
 import pytest
@@ -35,6 +36,18 @@ def test_strided_and_expanded_tensors_are_read_rightly() -> None:
         outcomes.append(way(shelf, wide[:, :1].T.expand(3, 4), wide.T / 2, wide.T))
     for mine, other in zip(*outcomes, strict=True):
         assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("way", [serve, serve_plainly])
+def test_nothing_is_lost_where_something_is_left(way: Callable[..., Shelf]) -> None:
+    wanted = torch.rand((50, 40), generator=torch.Generator().manual_seed(0))
+    stock = torch.full((40,), 1234.5)  # 6e-5 are its rounding error
+    none = torch.zeros(40)
+    shelf = Shelf(stock, stock.clone(), none.clone(), none.clone())
+    for one in wanted:
+        shelf = way(shelf, none, one, none)
+    assert bool((shelf.on_hand > 0).all())
+    assert not shelf.lost.any()
 
 
 def test_sums_are_those_of_the_steps_that_count() -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared limits against the Lagrange condition, brute force and the simulator."""
 
+from collections.abc import Iterable
 from itertools import product
 from types import ModuleType
 
@@ -21,6 +22,7 @@ from sirdar.inventory import (
     simulate,
     simulate_slowly,
 )
+from sirdar.inventory.limits import within_limits
 from sirdar.inventory.sample_paths import expect
 from sirdar.predictive import Forecast, Frequency
 
@@ -90,6 +92,99 @@ def test_nothing_that_is_wanted_and_fits_is_left(
     assert not left.any()
     if pack == 0 and minimum == 0:
         assert room == pytest.approx(0.0, abs=1e-6) or got == pytest.approx(most)
+
+
+@pytest.mark.parametrize("room", [55.0, 58.0])
+def test_a_least_order_that_does_not_fit_leaves_the_room_to_others(demand: ModuleType, room: float) -> None:
+    # The first wants its minimum of 60 most of all; without it the twenty others share the room out.
+    forecast = demand.normal_forecast([20.0] + [5.0] * 20, [4.0] + [1.0] * 20, horizon=2)
+    lost, minimum, stock = (np.append(first, np.full(20, rest)) for first, rest in ((10, 1.0), (60, 0.0), (10, 0.0)))
+    for limit in ({"capacity": room + 10.0}, {"capacity": room + 10.0, "budget": 70.0}):
+        rules = OrderRules(minimum=minimum, **limit)
+        problem = InventoryProblem(0.1, lost, 1, trade=Trade(unit_cost=1.0), rules=rules)
+        quantity = ProjectedInventory(forecast).plan(problem, Stock(stock)).quantity
+        assert quantity[0] == 0.0
+        assert quantity.sum() == room
+
+
+def test_a_pack_that_does_not_fit_leaves_the_room_to_others(demand: ModuleType) -> None:
+    # The first saves more and takes one of two packs of 40; the rest of the room is less than its second.
+    forecast = demand.certain_forecast([[80.0], [30.0]])
+    rules = OrderRules(case_pack=np.array([40.0, 1.0]), capacity=65.0)
+    problem = InventoryProblem(1.0, np.array([9.0, 3.0]), 0, rules=rules)
+    assert ProjectedInventory(forecast, samples=2).plan(problem, Stock.empty(2)).quantity.tolist() == [40.0, 25.0]
+
+
+def small_market(seed: int) -> tuple[InventoryProblem, np.ndarray, list[dict[float, float]]]:
+    """A problem of two or three series, where they stand, and what each permitted order of each costs."""
+    random = np.random.default_rng(seed)
+    count = int(random.integers(2, 4))
+    hold, lose, price, volume = (random.uniform(*ends, count) for ends in ((0.1, 1), (0.5, 5), (0.2, 3), (0.5, 2)))
+    pack, minimum = random.choice([1.0, 1.0, 2.0, 3.0], count), random.choice([0.0, 0.0, 4.0], count)
+    stock, wanted = random.integers(0, 4, count).astype(float), random.poisson(random.uniform(1, 9, count), (30, count))
+    least = np.asarray(OrderRules(minimum, pack).least)
+    rules = OrderRules(
+        minimum,
+        pack,
+        budget=max((least * price).max(), random.uniform(2, 25)),
+        capacity=max((least * volume).max(), volume @ stock + random.uniform(0.5, 15)),
+        volume=volume,
+    )
+    problem = InventoryProblem(hold, lose, 0, trade=Trade(unit_cost=price), rules=rules)
+    costs = []
+    for i in range(count):
+        orders = np.array([0.0, *(q for q in pack[i] * np.arange(1, 30) if q >= minimum[i])])
+        after = stock[i] + orders - wanted[:, [i]]
+        means = (hold[i] * np.maximum(after, 0) + lose[i] * np.maximum(-after, 0)).mean(axis=0)
+        costs.append(dict(zip(orders.tolist(), means.tolist(), strict=True)))
+    return problem, stock, costs
+
+
+def _sum_of(costs: list[dict[float, float]], orders: Iterable[float]) -> float:
+    return sum(cost[order] for cost, order in zip(costs, orders, strict=True))
+
+
+def lost_share(seed: int) -> float:
+    """Which share of the saving that there is within the limits is missed: all permitted orders are tried."""
+    problem, stock, costs = small_market(seed)
+    rules, price = problem.rules, np.asarray(problem.trade.unit_cost)
+
+    def solve(unit_price: np.ndarray) -> np.ndarray:
+        pairs = zip(costs, unit_price, strict=True)
+        return np.array([min(cost, key=lambda q: cost[q] + p * q) for cost, p in pairs])
+
+    def keeps(orders: np.ndarray) -> bool:
+        filled = np.maximum(stock + orders, 0) @ np.asarray(rules.volume)
+        return bool(orders @ price <= rules.budget * (1 + 1e-9) and filled <= rules.capacity * (1 + 1e-9))
+
+    found = within_limits(solve, problem, stock)
+    assert keeps(found)
+    most = np.maximum(solve(np.zeros(len(stock))), rules.least)  # nobody wants more
+    plans = product(*([q for q in cost if q <= top] for cost, top in zip(costs, most, strict=True)))
+    total = {plan: _sum_of(costs, plan) for plan in plans if keeps(np.array(plan))}
+    none, best = total[(0.0,) * len(stock)], min(total.values())
+    return (_sum_of(costs, found.tolist()) - best) / (none - best) if none > best else 0.0
+
+
+def test_little_is_lost_to_the_best_of_all_permitted_orders() -> None:
+    # Before those whose orders do not fit were left out: .10 on average, over a fifth in 24 of 150, and all in 8.
+    lost = np.array([lost_share(seed) for seed in range(150)])
+    assert lost.min() >= -1e-9
+    assert lost.mean() < 0.03
+    assert (lost > 0.2).sum() <= 8
+    assert lost.max() < 0.7  # one large order for a small one
+
+
+@pytest.mark.parametrize("limit", [{"capacity": 900.0}, {"budget": 500.0}])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rounding_error_breaks_no_limit(demand: ModuleType, limit: dict[str, float], dtype: type) -> None:
+    forecast = demand.normal_forecast([150.0, 90.0, 210.0, 33.3], [40.0, 30.0, 70.0, 9.0], horizon=12)
+    problem = InventoryProblem(
+        0.2, 1.0, 2, trade=Trade(unit_cost=1.7), rules=OrderRules(case_pack=0.0, volume=0.9, **limit)
+    )
+    wanted = np.random.default_rng(0).gamma(4.0, 30.0, (1, 4, 10)).astype(dtype)
+    done = simulate(ProjectedInventory(forecast, samples=5), problem, wanted)  # which would refuse it
+    assert float(done.trajectory.orders.sum(-2).max()) * 1.7 > 499.0
 
 
 def test_an_order_that_costs_something_as_such_is_whole_or_none() -> None:

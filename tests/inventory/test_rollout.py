@@ -131,6 +131,18 @@ def test_gradients_are_finite_differences(*, backlog: bool) -> None:
     assert torch.autograd.gradcheck(profit, (level, cap), eps=1e-4)
 
 
+@pytest.mark.parametrize("pack", [0.01, 0.1, 0.3, 1.0])
+def test_rounding_error_buys_no_pack_more_than_by_steps(pack: float) -> None:
+    """In float32, k packs over the size of one are k but for a few steps of its precision."""
+    counts = np.arange(1, 2001)
+    level = torch.tensor(counts * pack, dtype=torch.float32)
+    problem = InventoryProblem(1.0, 9.0, 0, rules=OrderRules(case_pack=pack))
+    found = simulate(BaseStock(level), problem, torch.zeros((2000, 1)))
+    assert found.sums is not None
+    for ordered in (found.sums["ordered"], found.trajectory.orders[:, 0]):  # in one go, and by steps
+        np.testing.assert_array_equal(np.round(ordered.numpy() / pack), counts)
+
+
 def test_blocks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     demand = torch.poisson(torch.full((1100, 60), 5.0), generator=torch.Generator().manual_seed(1))
     problem, before = InventoryProblem(1.0, 9.0, 2), torch.get_num_threads()

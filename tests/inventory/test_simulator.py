@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sirdar.errors import ArgumentError
-from sirdar.inventory import InventoryProblem, NeverOrder, OrderRules, RandomLeadTime, State, Stock, Trade, exact
+from sirdar.inventory import (
+    InventoryProblem,
+    NeverOrder,
+    OrderRules,
+    PerfectForesight,
+    RandomLeadTime,
+    State,
+    Stock,
+    Trade,
+    exact,
+)
 from sirdar.inventory.distributions import poisson
 from sirdar.inventory.ledger import Ledger
 from sirdar.inventory.policies.base_stock import BaseStock
@@ -120,6 +130,50 @@ def test_hand_worked_backlog_and_review() -> None:
     assert float(found.lost_sales) == 4 * (2 + 2 / 2 + 3 / 4)
     assert float(found.holding) == 3 / 8
     assert found.cycle_service_level == 0.0
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 10**6),
+    scale=st.sampled_from([0.1, 5.0, 100.0, 1e4]),
+    lead=st.integers(0, 3),
+    review=st.integers(1, 3),
+    cover=st.floats(0.5, 20.0),
+    backlog=st.booleans(),
+)
+def test_service_in_float32_is_that_in_float64(
+    seed: int, scale: float, lead: int, review: int, cover: float, *, backlog: bool
+) -> None:
+    """Fractions: units sold, the difference of stocks, carry the rounding error of the stock, not of the demand."""
+    random = np.random.default_rng(seed)
+    demand = random.gamma(2.0, scale, (2, SERIES, 20)).astype(np.float32)
+    problem = InventoryProblem(1.0, 9.0, lead, review, backlog=backlog, rules=OrderRules(case_pack=0.0))
+    policies = (BaseStock(2.0 * scale * (lead + cover)), ConstantOrder(2.0 * scale), PerfectForesight(demand[0]))
+    for policy in policies:
+        ledger = simulate(policy, problem, demand)
+        slow = simulate_slowly(policy, problem, demand.astype(np.float64))
+        assert ledger.cycle_service_level == slow.cycle_service_level
+        assert ledger.fill_rate == pytest.approx(slow.fill_rate, abs=1e-5)
+        assert ledger.fill_rate <= 1.0
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1.0), (np.float64, 1e4)])
+def test_who_is_never_short_serves_all(dtype: type, size: float) -> None:
+    demand = (np.random.default_rng(0).gamma(4.0, 25.0, (50, 200)) * size).astype(dtype)
+    problem = InventoryProblem(1.0, 9.0, 2, rules=OrderRules(case_pack=0.0))
+    for policy in (BaseStock(2000.0 * size), FixedLot(2000.0 * size, 1.0)):  # in one go, and by steps
+        found = simulate(policy, problem, demand, Stock(np.full(50, 1500.0 * size)))
+        assert float(found.trajectory.on_hand.min()) > 0
+        assert (found.fill_rate, found.cycle_service_level) == (1.0, 1.0)
+        assert not found.trajectory.late.any()
+        assert not found.lost_sales.any()
+
+
+def test_one_unit_short_among_millions_is_seen_in_float32() -> None:
+    demand = np.full((1, 4), 8e6, dtype=np.float32)
+    for backlog in (False, True):
+        found = simulate(BaseStock(8e6 - 1), InventoryProblem(1.0, 9.0, 0, backlog=backlog), demand)
+        assert found.cycle_service_level == 0.0
 
 
 @pytest.mark.parametrize("lead", [1, 3])

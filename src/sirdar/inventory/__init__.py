@@ -51,9 +51,48 @@ _LATE = {
     "uncensor": "sirdar.inventory.uncensoring",
 }
 
+__all__ = [
+    "BaseStock",
+    "CappedBaseStock",
+    "ConstantOrder",
+    "CriticalFractile",
+    "Episode",
+    "FixedLot",
+    "InventoryProblem",
+    "LearnedPolicy",
+    "Ledger",
+    "MinMax",
+    "Myopic",
+    "NeverOrder",
+    "OrderPlan",
+    "OrderRules",
+    "OrdersUpTo",
+    "Outstanding",
+    "PerfectForesight",
+    "Policy",
+    "ProjectedInventory",
+    "RandomLeadTime",
+    "Rolling",
+    "State",
+    "Stock",
+    "Trade",
+    "Training",
+    "Trajectory",
+    "UpTo",
+    "demand_context",
+    "direct_backprop",
+    "simulate",
+    "simulate_slowly",
+    "uncensor",
+]
+
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name in _LATE:
         return getattr(import_module(_LATE[name]), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

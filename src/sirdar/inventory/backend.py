@@ -19,9 +19,24 @@ def match(value: Parameter, like: Array) -> Parameter:
     return like.new_tensor(value)
 
 
-def round_up(value: Array) -> Array:
-    """The next whole number; rounding error must not buy one more (12.0000001 is 12)."""
-    return -(-(value - 1e-6) // 1)
+def precision(like: Array) -> float:
+    """The distance from 1 to the next larger number of its kind; float64's for whole numbers."""
+    if isinstance(like, np.ndarray):
+        return float(np.finfo(like.dtype if like.dtype.kind == "f" else np.float64).eps)
+    import torch  # as below
+
+    return torch.finfo(like.dtype if like.is_floating_point() else torch.float64).eps
+
+
+def round_up(value: Array, precise: float) -> Array:
+    """The next whole number; rounding error must not buy one more (12.0000001 is 12).
+
+    Args:
+        value: not negative.
+        precise: the `precision` of the numbers that the value comes from.
+    """
+    excess = (1e-6 + 4 * precise * value).clip(max=0.25)  # a quarter is never rounding error
+    return -(-(value - excess) // 1)
 
 
 def round_nearest(value: Array) -> Array:

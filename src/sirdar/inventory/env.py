@@ -31,6 +31,7 @@ except ImportError as error:
 Observation = Float[np.ndarray, "envs channel"]
 Each = Float[np.ndarray, " envs"]
 _NOTHING = 1e-9  # fewer units late are rounding error
+_UNTOUCHED = {"fill_rate": 1.0, "cycle_service_level": 1.0, "turns": math.inf}  # of an episode before its first step
 
 
 @final
@@ -200,6 +201,9 @@ class InventoryEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 class InventoryVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """Many episodes at a time, as arrays. A finished episode begins anew with the next step, whose action is ignored.
 
+    In that step `info` has the series of all episodes, as after a reset, and for those that begin anew neither units
+    nor money.
+
     Args:
         problem: as for `InventoryEnv`.
         demand: as for `InventoryEnv`.
@@ -244,6 +248,8 @@ class InventoryVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if fresh.any():
             self._shelves.reset(fresh, self.np_random)
             reward = np.where(fresh, 0.0, reward)
+            info = {name: np.where(fresh, _UNTOUCHED.get(name, 0.0), values) for name, values in info.items()}
+            info["series"] = self._shelves.series.copy()
         self._ended = self._shelves.over
         return self._shelves.observe(), reward, np.zeros(self.num_envs, dtype=bool), self._ended.copy(), info
 

@@ -58,7 +58,9 @@ def serve_plainly(shelf: Shelf, arriving: Units, wanted: Units, order: Units, we
     left = (stock - wanted).relu()
     shipped = stock - left
     position = shelf.position + order - shipped
-    return Shelf(left, position, shelf.held + weight * left, shelf.lost + weight * (wanted - shipped))
+    # Nothing where something is left: there wanted less shipped is the rounding error of the stock.
+    short = torch.where(left > 0, torch.zeros_like(left), wanted - stock)
+    return Shelf(left, position, shelf.held + weight * left, shelf.lost + weight * short)
 
 
 @cache
@@ -123,12 +125,13 @@ def _callable(loop: Callable[..., None], pointers: int, kind: Any) -> Callable[.
 def _forward(on_hand, position, arriving, wanted, order, left, after, held, lost, size, weight) -> None:  # noqa: ANN001, PLR0913
     for i in range(size):
         stock = on_hand[i] + arriving[i]
-        rest = max(stock - wanted[i], weight - weight)  # a zero of the same kind
+        none = weight - weight  # a zero of the same kind
+        rest = max(stock - wanted[i], none)
         gone = stock - rest
         left[i] = rest
         after[i] = position[i] + order[i] - gone
         held[i] += weight * rest
-        lost[i] += weight * (wanted[i] - gone)
+        lost[i] += weight * max(wanted[i] - stock, none)
 
 
 @no_type_check

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Shaped
 
-from sirdar.inventory.backend import Array, Parameter, along_last, match
+from sirdar.inventory.backend import Array, Parameter, along_last, match, precision
 from sirdar.inventory.problem import InventoryProblem
 
 Steps = Shaped[Any, "*batch series time"]
@@ -62,7 +62,8 @@ class Trajectory:
     def late(self) -> Steps:
         """Units not served at once: lost, or waiting from now on."""
         if not self.backlog:
-            return self.demand - self.sold
+            # Nothing is lost where something is left: there the difference is the rounding error of the stock.
+            return (self.demand - self.sold).clip(min=0) * (self.on_hand <= 0)
         waiting = (-self.on_hand).clip(min=0)
         # Of those who wait after a step, the ones who came in it; the others had waited before.
         return waiting - (waiting - self.demand).clip(min=0)
@@ -148,8 +149,7 @@ class Ledger:
     @property
     def cycle_service_level(self) -> float:
         """Share of review periods in which nothing was short."""
-        short = np.asarray(self.trajectory.late.detach() if self._is_torch else self.trajectory.late) > 1e-9
-        short = short[..., self.warm_up :]
+        short = self._short()[..., self.warm_up :]
         reviews = np.broadcast_to(self.problem.review_period, short.shape[-2:-1])
         served, cycles = 0, 0
         for period in np.unique(reviews):
@@ -158,6 +158,19 @@ class Ledger:
             served += int((~any_short).sum())
             cycles += any_short.size
         return served / cycles
+
+    def _short(self) -> Shaped[np.ndarray, "*batch series time"]:
+        """Where more units were late than is rounding error, which grows with the units that a series deals in.
+
+        Half a unit is none: a whole one is seen among millions, in float32 too.
+        """
+        done = self.trajectory
+        late, *units = (
+            x if isinstance(x, np.ndarray) else x.detach().numpy()
+            for x in (done.late, done.demand, done.sold, done.on_hand)
+        )
+        most = sum(np.abs(x).max(axis=-1, keepdims=True) for x in units)
+        return late > 1e-9 + np.minimum(4 * precision(done.demand) * most, 0.5)
 
     @property
     def turns(self) -> float:
@@ -172,10 +185,6 @@ class Ledger:
         means = {name: _number(getattr(self, name).mean()) / self.steps for name in costs}
         service = {name: getattr(self, name) for name in ("fill_rate", "cycle_service_level", "turns")}
         return means | service
-
-    @property
-    def _is_torch(self) -> bool:
-        return not isinstance(self.trajectory.demand, np.ndarray)
 
     def _of(self, value: Parameter) -> Parameter:
         return match(value, self.trajectory.demand)

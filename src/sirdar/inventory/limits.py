@@ -3,8 +3,10 @@
 
 With a price on room or money every series decides alone: a Lagrange relaxation (Eisenach et al. 2024, arXiv:2410.02817,
 forecast such prices). Orders fall as the price rises, so that it is found by bisection. What is left, since no price
-splits units of equal worth, is shared out among the series that would order more at any lower price. Whole units and
-minimum orders may leave a little of the limit unused.
+splits units of equal worth, is shared out among the series that would order more at any lower price. Those of them
+whose next pack or least order does not fit into the rest stay as they are, and the search goes on without them. Whole
+units and minimum orders may leave a little of the limit unused; and one large order that saves less per room, but more
+in all, than the small ones in its place is not found (a knapsack).
 
 Units that customers wait for take no room: they leave as they arrive. A series with more customers waiting than units
 under way fills nothing, and gives no room to others.
@@ -18,13 +20,15 @@ import numpy as np
 from jaxtyping import Float
 
 from sirdar.errors import ArgumentError
-from sirdar.inventory.backend import Array
+from sirdar.inventory.backend import Array, precision
 from sirdar.inventory.problem import InventoryProblem, Stock
 
 Series = Float[np.ndarray, " series"]
 HALVINGS = 30
 DOUBLINGS = 30
+ROUNDS = 8  # searches, each without those whose orders did not fit before; three to five are usual
 SLACK = 1e-9  # by which share of a limit a simulation may exceed it
+DRIFT = 1e-6  # by which share of the capacity stock may: rounding error of float32
 HAIR = 1e-12  # by which share orders may: rounding error
 
 
@@ -44,17 +48,35 @@ def within_limits(solve: Callable[[Series], Series], problem: InventoryProblem, 
     Raises:
         ArgumentError: what is there already exceeds the capacity; or there is a budget, but nothing costs anything.
     """
-    limits = _limits(problem, position)
-    _, orders, wanted = _search(solve, np.zeros(len(position)), limits, _dearest(problem))
-    return _filled(orders, np.maximum(wanted, orders), limits, problem)
+    limits, dearest, none = _limits(problem, position), _dearest(problem), np.zeros(len(position))
+    orders, most = none, np.where(_able(none, limits, problem), math.inf, 0.0)
+    for _ in range(ROUNDS):
+        bounded = _between(solve, orders, most)
+        _, kept, wanted = _search(bounded, none, limits, dearest)
+        wanted = np.maximum(wanted, kept)
+        orders = _filled(kept, wanted, limits, problem)
+        # Who wants more, but not as little as there is room for, has raised the price for the others.
+        stuck = wanted > orders + 1e-9
+        most = np.where(stuck | ~_able(orders, limits, problem), orders, most)
+        if not stuck.any() or (most <= orders).all():
+            break
+    return orders
 
 
 def shadow_prices(solve: Callable[[Series], Series], problem: InventoryProblem, position: Series) -> Series:
     """The prices per unit at which orders keep capacity and budget: arguments and errors are those of `within_limits`.
 
-    Zero where nothing binds. If the orders do not fall steadily as prices rise, the limits are kept all the same.
+    Zero where nothing binds, infinite for a series whose least order does not fit even alone. If the orders do not fall
+    steadily as prices rise, the limits are kept all the same.
     """
-    return _search(solve, np.zeros(len(position)), _limits(problem, position), _dearest(problem))[0]
+    limits, none = _limits(problem, position), np.zeros(len(position))
+    able = _able(none, limits, problem)
+    bounded = _between(solve, none, np.where(able, math.inf, 0.0))
+    return np.where(able, _search(bounded, none, limits, _dearest(problem))[0], math.inf)
+
+
+def _between(solve: Callable[[Series], Series], least: Series, most: Series) -> Callable[[Series], Series]:
+    return lambda price: np.clip(solve(price), least, most)
 
 
 def _limits(problem: InventoryProblem, position: Series) -> "list[_Limit]":
@@ -64,7 +86,8 @@ def _limits(problem: InventoryProblem, position: Series) -> "list[_Limit]":
         limits.append(_Limit(_costs(problem, len(position)), budget, np.zeros(len(position))))
     if math.isfinite(problem.rules.capacity):
         volume = np.broadcast_to(problem.rules.volume, position.shape)
-        room = _room(problem, volume * np.maximum(position, 0.0)) + HAIR * problem.rules.capacity
+        left = max(_room(problem, volume * np.maximum(position, 0.0)), 0.0)
+        room = left + HAIR * problem.rules.capacity
         limits.append(_Limit(volume, room, np.maximum(-position, 0.0)))
     return limits
 
@@ -84,19 +107,21 @@ def require_within(problem: InventoryProblem, stock: Stock, orders: Array, gone:
         orders: placed, [*batch, series, time], numpy.
         gone: by how much stock on hand and under way fell: units sold, or wanted where demand waits.
     """
-    rules = problem.rules
-    series = orders.shape[-2]
+    rules, series = problem.rules, orders.shape[-2]
+    slack = SLACK + 4 * precision(orders) * math.sqrt(orders.shape[-1])  # rounding errors of all steps, as they add up
+    orders, gone = orders.astype(np.float64), gone.astype(np.float64)
     before = stock.on_hand + stock.columns(problem).sum(axis=-1)
     _room(problem, np.broadcast_to(rules.volume, before.shape) * np.maximum(before, 0.0))
-    _refuse_more(orders * _column(problem.trade.unit_cost, series), rules.budget, "spent {:g} in one step", "budget")
+    spent = orders * _column(problem.trade.unit_cost, series)
+    _refuse_more(spent, rules.budget, slack, "spent {:g} in one step", "budget")
     position = np.maximum(before[:, None] + orders.cumsum(-1) - gone.cumsum(-1) + gone, 0.0)
-    _refuse_more(position * _column(rules.volume, series), rules.capacity, "filled {:g} of room", "capacity")
+    _refuse_more(position * _column(rules.volume, series), rules.capacity, slack, "filled {:g} of room", "capacity")
 
 
-def _refuse_more(used: Array, limit: float, did: str, name: str) -> None:
+def _refuse_more(used: Array, limit: float, slack: float, did: str, name: str) -> None:
     """Refuse [*batch, series, time] that sums to more than a limit over the series in some step."""
     total = used.sum(-2)
-    if not bool((total > limit * (1 + SLACK)).any()):
+    if not bool((total > limit * (1 + slack)).any()):
         return
     at = np.unravel_index(int(np.argmax(total)), total.shape)
     worst = used[(*at[:-1], slice(None), at[-1])]
@@ -121,6 +146,12 @@ class _Limit:
 
     def keeps(self, orders: Series) -> bool:
         return float(self.used(orders).sum()) <= self.room
+
+    def fits(self, orders: Series, step: Series) -> np.ndarray:
+        """Which series may be raised by a step, each alone; a hair of the limit is the least."""
+        hair = SLACK * self.room / np.where(self.weights > 0, self.weights, 1.0)
+        used = self.used(orders)
+        return self.used(orders + np.maximum(step, hair)) - used <= self.room - used.sum()
 
 
 def _search(
@@ -188,6 +219,13 @@ def _filled(orders: Series, wanted: Series, limits: list[_Limit], problem: Inven
     return orders + _share(orders, rest, limits) * (rest - orders)
 
 
+def _able(orders: Series, limits: list[_Limit], problem: InventoryProblem) -> np.ndarray:
+    """Which series the limits let order more than they do, if no other does: a pack, or the least order there is."""
+    pack, least = (np.broadcast_to(x, len(orders)) for x in (problem.rules.case_pack, problem.rules.least))
+    step = np.where(orders > 0, pack, np.maximum(least, pack))
+    return np.all([limit.fits(orders, step) for limit in limits], axis=0)
+
+
 def _packed(units: Series, pack: Series) -> Series:
     return np.where(pack > 0, np.floor(units / np.where(pack > 0, pack, 1) + 1e-9) * pack, units)
 
@@ -216,7 +254,7 @@ def _costs(problem: InventoryProblem, series: int) -> np.ndarray:
 
 def _room(problem: InventoryProblem, filled: Series) -> float:
     room = problem.rules.capacity - float(filled.sum())
-    if room < 0:
+    if room < -DRIFT * problem.rules.capacity:
         most = int(np.argmax(filled))
         msg = (
             f"the capacity of {problem.rules.capacity:g} is exceeded by {-room:g} before anything is ordered: on hand "

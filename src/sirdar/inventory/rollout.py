@@ -130,7 +130,8 @@ class _Run:
         from sirdar.inventory import rollout_kernels as kernels  # here, not above: it loads numba
 
         loop = kernels.compiled(self.demand.dtype)
-        given, weights = (level, cap, *self.rest), self.demand.new_tensor((*self.weights, *kernels.CONSTANTS))
+        given = (level, cap, *self.rest)
+        weights = self.demand.new_tensor((*self.weights, *kernels.constants(self.demand.dtype)))
         spread = sum((x.numel() > 1) << bit for bit, x in enumerate((*given, self.start[:1])))
         rows = kernels.ROWS + self.lead + 1 + (2 * self.time if derives else 2)
         block = max(32, min(512, _CACHE // rows // 16 * 16))

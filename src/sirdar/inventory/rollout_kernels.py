@@ -23,9 +23,15 @@ POSITION, STOCK, HELD, SHORT, ORDERED, PLACED, TO_POSITION, TO_STOCK, TO_LEVEL, 
 ROWS = 15
 SIZE, FIRST, LAST, LEAD, TIME, REVIEW, BLOCK, WAITS, ROUNDS, DERIVES, SPREAD, BAD = range(12)  # whole numbers
 POINTERS = 11
-# Of the same kind as all the rest, which keeps vectors whole, they follow the weights: one, the largest order that is
-# rounding error, and the excess for which no pack is begun (as in `terms.permitted`).
-CONSTANTS = (1.0, 1e-9, 1e-6)
+
+
+def constants(dtype: torch.dtype) -> tuple[float, ...]:
+    """Of the same kind as all the rest, which keeps vectors whole, they follow the weights.
+
+    They are one; the largest order that is rounding error; and the excess for which no pack is begun: some, more per
+    pack, at most (as in `backend.round_up`).
+    """
+    return 1.0, 1e-9, 1e-6, 4 * torch.finfo(dtype).eps, 0.25
 
 
 @njit(cache=True)
@@ -94,11 +100,15 @@ def _order(scratch, whole, step, constants, count) -> None:  # noqa: ANN001
 @no_type_check
 def _round_up(scratch, ring, block, constants, time, count) -> None:  # noqa: ANN001
     one, dust, hair = constants[time], constants[time + 1], constants[time + 2]
+    share, most = constants[time + 3], constants[time + 4]
     for i in range(count):
         wanted, pack, least = scratch[ring + i], scratch[PACK * block + i], scratch[LEAST * block + i]
         raised = wanted if wanted > least else least
         size = pack if pack > 0 else one
-        packed = np.ceil(raised / size - hair) * size
+        packs = raised / size
+        excess = hair + share * packs
+        excess = excess if excess < most else most
+        packed = np.ceil(packs - excess) * size
         raised = packed if pack > 0 else raised
         scratch[ring + i] = raised if wanted > dust else dust - dust
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sirdar.errors import ArgumentError, require_seed
-from sirdar.inventory.backend import Array, Values, match, round_up
+from sirdar.inventory.backend import Array, Values, match, precision, round_up
 from sirdar.inventory.checks import require_bound, require_bounds, require_numbers
 
 _ENDLESS = 1e15  # units that no shelf holds: infinity has no multiples
@@ -137,7 +137,7 @@ def permitted(quantity: Array, rules: OrderRules, position: Array | None = None)
     packed = match(np.asarray(pack > 0, dtype=np.float64), quantity)
     size = match(np.where(pack > 0, pack, 1.0), quantity)
     raised = quantity + (match(minimum, quantity) - quantity).clip(min=0)
-    whole = round_up(raised / size) * size
+    whole = round_up(raised / size, precision(quantity)) * size
     placed = wanted * (packed * whole + (1 - packed) * raised)
     if position is None or not np.any(np.isfinite(rules.shelf)):
         return placed

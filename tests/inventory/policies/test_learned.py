@@ -24,6 +24,7 @@ from sirdar.inventory import (
     simulate,
 )
 from sirdar.inventory.distributions import poisson
+from sirdar.tensors import write_tensors
 from sirdar.testing.policies import check_policy
 
 FREE = OrderRules(case_pack=0.0)
@@ -115,6 +116,29 @@ def test_room_that_binds_is_priced_and_the_gradient_flows() -> None:
     assert all(float(weight.grad.abs().sum()) > 0 for weight in policy.parameters() if weight.grad is not None)
 
 
+def test_what_no_price_divides_is_shared_out() -> None:
+    """Equal series, packs of 6 and money for 13 units: at every price all of them order as much, or nothing."""
+    rules = OrderRules(case_pack=6.0, budget=13.0)
+    problem = InventoryProblem(1.0, 9.0, 2, trade=Trade(unit_cost=1.0), rules=rules)
+    policy = LearnedPolicy(9.0, width=2)
+    free = InventoryProblem(1.0, 9.0, 2, rules=OrderRules(case_pack=6.0))
+    state = State(np.zeros((2, 3)), np.zeros((2, 3, 2)), problem)
+    assert (policy.eval().order(State(np.zeros(3), np.zeros((3, 2)), free)) >= 6.0).all()  # all are wanted
+    orders = policy.order(state)
+    assert np.sort(orders, axis=-1).tolist() == [[0.0, 6.0, 6.0]] * 2
+
+
+def test_a_least_order_that_does_not_fit_takes_nothing_from_others() -> None:
+    policy = LearnedPolicy(np.array([9.0, 2.0, 2.0]), width=2)
+    for capacity, first in ((13.0, 0.0), (99.0, 13.0)):  # one unit is there
+        rules = OrderRules(minimum=np.array([13.0, 0.0, 0.0]), capacity=capacity)
+        state = State(np.array([1.0, 0.0, 0.0]), np.zeros((3, 2)), InventoryProblem(1.0, 9.0, 2, rules=rules))
+        for mode in (policy.train(), policy.eval()):
+            orders = mode.order(state)
+            assert orders[0] == first
+            assert orders[1] == orders[2] > 0.0
+
+
 def test_a_scale_may_change_from_step_to_step_and_weights_may_be_given_other_data() -> None:
     scale = np.array([[1.0, 2.0], [10.0, 20.0]])
     policy = LearnedPolicy(scale, width=1).eval()
@@ -172,11 +196,27 @@ def test_weights_that_cannot_be_written_or_are_of_another_network_end_in_a_sente
     assert [file.name for file in tmp_path.iterdir()] == ["policy.safetensors"]
     with pytest.raises(OutputError, match=r"policy\.safetensors/below: cannot be written"):
         policy.save(path / "below")
-    with pytest.raises(DataError, match=r"policy\.safetensors: not the weights of this policy \(.*size mismatch"):
-        LearnedPolicy(5.0, width=3).load(path)
+    for other, difference in (
+        (LearnedPolicy(5.0, width=3), "its width is 3, theirs 2"),
+        (LearnedPolicy(5.0, width=2, hidden=(64,)), r"its hidden is \[64\], theirs \[64, 64\]"),
+        (LearnedPolicy(5.0, width=2, head="level"), "its head is 'level', theirs 'order'"),
+        (LearnedPolicy(5.0, width=2, context=np.zeros((1, 4))), ".*size mismatch"),
+    ):
+        with pytest.raises(DataError, match=rf"policy\.safetensors: not the weights of this policy \({difference}"):
+            other.load(path)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(DataError, match="not a file of weights and facts"):
         policy.load(path)
+
+
+def test_weights_that_came_without_a_word_of_their_network_are_read_if_they_fit(tmp_path: Path) -> None:
+    policy, path = LearnedPolicy(5.0, width=2, seed=3, head="level").eval(), tmp_path / "policy.safetensors"
+    write_tensors(path, policy.state_dict(), {})  # as they were written before
+    again = LearnedPolicy(5.0, width=2, head="level").load(path)
+    state = State(np.array([1.0]), np.ones((1, 2)), InventoryProblem(1.0, 9.0, 2, rules=FREE))
+    np.testing.assert_array_equal(policy.order(state), again.order(state))
+    with pytest.raises(DataError, match=r"not the weights of this policy \(.*size mismatch"):
+        LearnedPolicy(5.0, width=3, head="level").load(path)
 
 
 def test_bad_arguments_are_refused() -> None:

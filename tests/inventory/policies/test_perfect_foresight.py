@@ -96,6 +96,39 @@ def test_no_plan_earns_more(seed: int, lead: int, review: int, discount: float, 
     assert float(simulate(PerfectForesight(demand), problem, demand).profit) >= float(planned.max()) - 1e-9
 
 
+@settings(max_examples=80)
+@given(
+    seed=st.integers(0, 10**6),
+    lead=st.integers(0, 2),
+    review=st.integers(1, 4),
+    discount=st.sampled_from([0.8, 1.0]),
+)
+def test_no_plan_costs_less_where_customers_wait(seed: int, lead: int, review: int, discount: float) -> None:
+    """All whole orders are tried: with whole demand and stock the best plan is one of them, as costs are linear."""
+    random = np.random.default_rng(seed)
+    time = 5
+    demand = random.integers(0, 3, (1, time)).astype(np.float64)
+    hold, wait = random.uniform(0.1, 2.0), random.uniform(0.2, 4.0)
+    problem = InventoryProblem(hold, wait, lead, review, backlog=True, discount=discount, rules=FREE)
+    stock = Stock(random.integers(0, 3, 1), random.integers(0, 2, (1, lead)))
+    # An order that arrives after the end is nobody's.
+    useful = [range(int(demand.sum()) + 1) if at + lead < time else range(1) for at in range(0, time, review)]
+    plans = np.array(list(product(*useful)), dtype=np.float64)
+
+    class Planned:
+        def order(self, state: State) -> torch.Tensor:
+            return torch.as_tensor(plans[:, [state.step // review]])
+
+    least = simulate(Planned(), problem, np.tile(demand, (len(plans), 1, 1)), stock).cost.min()
+    assert float(simulate(PerfectForesight(demand), problem, demand, stock).cost) <= float(least) + 1e-9
+
+
+def test_nobody_is_served_who_waits_cheaper_to_the_end() -> None:
+    # One unit, wanted in the last step but one's place: carrying it there costs 1, its waiting a single step 0.7.
+    demand, problem = np.array([[0.0, 1.0]]), InventoryProblem(1.0, 0.7, 0, 3, backlog=True)
+    assert float(simulate(PerfectForesight(demand), problem, demand).cost) == pytest.approx(0.7)
+
+
 def test_shared_room_is_kept() -> None:
     demand = np.array([[4.0] * 5, [4.0] * 5])
     problem = InventoryProblem(1.0, np.array([2.0, 5.0]), 0, rules=OrderRules(capacity=5.0))

@@ -6,6 +6,7 @@ sees the stock and the orders under way in units of each series' own demand, wha
 lead time, and whatever else is known of the series (forecast quantiles, price, calendar) as a context.
 """
 
+from collections.abc import Callable
 from copy import copy
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from sirdar.errors import ArgumentError, DataError, require_positive_integer
 from sirdar.inventory.backend import round_nearest
-from sirdar.inventory.limits import shadow_prices, shared
+from sirdar.inventory.limits import shadow_prices, shared, within_limits
 from sirdar.inventory.policy import State
 from sirdar.inventory.problem import InventoryProblem
 from sirdar.inventory.terms import RandomLeadTime, permitted
@@ -33,8 +34,9 @@ class LearnedPolicy(nn.Module):
     """A multilayer perceptron from the state of a series to its order.
 
     It keeps the problem's rules at every step: the nearest quantity that minimum, case pack and shelf permit; capacity
-    and budget that series share by a price, which the network sees as a lower critical ratio. While it trains,
-    gradients pass the rounding unchanged; a problem that allows fractions is rounded nowhere.
+    and budget that series share by a price, which the network sees as a lower critical ratio. What no price divides is
+    shared out among those who want it, but not while the network trains. Then gradients pass the rounding unchanged; a
+    problem that allows fractions is rounded nowhere.
 
     Args:
         scale: units of demand in a usual step of each series: stock and orders are counted in it. A number, one per
@@ -79,8 +81,9 @@ class LearnedPolicy(nn.Module):
 
     def order(self, state: State) -> Float[Any, "*batch series"]:
         """The network's answer within the problem's rules and limits, as the kind of array in which the state came."""
-        prices = self._prices(state) if shared(state.problem) else None
-        quantity = self(state, prices)
+        limited = shared(state.problem)
+        prices = self._found(state, shadow_prices).float() if limited and self.training else None
+        quantity = self._found(state, within_limits) if limited and not self.training else self(state, prices)
         if not self.training:
             quantity = _permitted(quantity.detach(), state)
         elif not state.problem.rules.free:  # what is placed is counted; gradients pass as if nothing had been rounded
@@ -104,8 +107,8 @@ class LearnedPolicy(nn.Module):
         return units * (unit_price < dearest)
 
     @torch.no_grad()
-    def _prices(self, state: State) -> Float[Tensor, "*batch series"]:
-        """The prices of shared room and money at which the orders of each scenario fit."""
+    def _found(self, state: State, find: Callable[..., np.ndarray]) -> Float[Tensor, "*batch series"]:
+        """What the limits that series share make of the orders of each scenario: `shadow_prices` or `within_limits`."""
         shape, problem = state.on_hand.shape, state.problem
         on_hand, position = (
             torch.as_tensor(x).detach().reshape(-1, shape[-1]) for x in (state.on_hand, state.position)
@@ -119,8 +122,8 @@ class LearnedPolicy(nn.Module):
                 wanted = self(one, torch.as_tensor(price, dtype=torch.float32))
                 return _permitted(wanted, one).numpy().astype(np.float64)
 
-            found.append(torch.from_numpy(shadow_prices(solve, problem, total.numpy().astype(np.float64))))
-        return torch.stack(found).reshape(shape).float()
+            found.append(torch.from_numpy(find(solve, problem, total.numpy().astype(np.float64))))
+        return torch.stack(found).reshape(shape)
 
     def _seen(self, state: State) -> Float[Tensor, "*batch series channel"]:
         """Stock, orders under way and the context of the step."""
@@ -176,25 +179,36 @@ class LearnedPolicy(nn.Module):
         return part
 
     def save(self, path: str | Path) -> None:
-        """Write the weights (safetensors), whole or not at all. Scale and context are data, and are given anew.
+        """Write the weights (safetensors) and what was built for them, whole or not at all.
+
+        Scale and context are data, and are given anew.
 
         Raises:
             OutputError: the file cannot be written.
         """
-        write_tensors(Path(path), self.state_dict(), {})
+        write_tensors(Path(path), self.state_dict(), self._built())
 
     def load(self, path: str | Path) -> "LearnedPolicy":
-        """Read weights that a network of the same shape has saved.
+        """Read weights that a network of the same head, width and hidden layers has saved.
 
         Raises:
             DataError: the file cannot be read, or holds the weights of another network.
         """
+        weights, facts = read_tensors(Path(path))
+        for name, own in self._built().items():
+            if facts.get(name, own) != own:  # weights of earlier versions come without
+                msg = f"{path}: not the weights of this policy (its {name} is {own!r}, theirs {facts[name]!r})"
+                raise DataError(msg)
         try:
-            self.load_state_dict(read_tensors(Path(path))[0])
+            self.load_state_dict(weights)
         except RuntimeError as error:
             msg = f"{path}: not the weights of this policy ({' '.join(str(error).split())})"
             raise DataError(msg) from error
         return self.eval()
+
+    def _built(self) -> dict[str, Any]:
+        """What a network must have in common with another to take its weights, as JSON holds it."""
+        return {"head": self.head, "width": self.width, "hidden": list(self.hidden)}
 
 
 def _row(values: Tensor, step: int, name: str) -> Tensor:

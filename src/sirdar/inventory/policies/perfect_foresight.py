@@ -62,15 +62,17 @@ class PerfectForesight:
             after = after if problem.backlog else np.maximum(after, 0.0)
             stock = np.where(more < lead, after, stock)
         wanted = np.stack([self._ahead(step, lead, more) for more in range(int(review.max()))], axis=1)
-        if not shared(problem):
-            return _lacking(stock, wanted, _worth(problem, lead, review, np.zeros(len(stock))))
+        counted = np.minimum(review, self.demand.shape[1] - step - lead)  # steps until the next order, or the end
 
+        def lacking(unit_price: Series) -> Series:
+            return _lacking(stock, wanted, _worth(problem, (lead, review, counted), unit_price))
+
+        if not shared(problem):
+            return lacking(np.zeros(len(stock)))
         position = on_hand + pipeline.sum(axis=-1)
 
         def solve(unit_price: Series) -> Series:
-            return permitted(
-                _lacking(stock, wanted, _worth(problem, lead, review, unit_price)), problem.rules, position
-            )
+            return permitted(lacking(unit_price), problem.rules, position)
 
         return within_limits(solve, problem, position)
 
@@ -85,8 +87,14 @@ class PerfectForesight:
         return np.where(known, self.demand[rows, np.minimum(at, self.demand.shape[1] - 1)], 0.0)
 
 
-def _worth(problem: InventoryProblem, lead: np.ndarray, review: np.ndarray, unit_price: Series) -> np.ndarray:
-    """Whether a unit pays that is wanted 0, 1, ... steps after its arrival: [series, step]."""
+def _worth(
+    problem: InventoryProblem, times: tuple[np.ndarray, np.ndarray, np.ndarray], unit_price: Series
+) -> np.ndarray:
+    """Whether a unit pays that is wanted 0, 1, ... steps after its arrival: [series, step].
+
+    Times are lead time, review period, and how many of the steps of that period are simulated.
+    """
+    lead, review, counted = times
     steps, trade = np.arange(int(review.max())), problem.trade
     hold, lose, price, cost = (
         np.reshape(x, (-1, 1)) for x in (problem.holding_cost, problem.lost_sale_cost, trade.price, trade.unit_cost)
@@ -94,7 +102,7 @@ def _worth(problem: InventoryProblem, lead: np.ndarray, review: np.ndarray, unit
     money = problem.discount ** (lead[:, None] + steps)  # of each step, worth so much when the order is placed
     carried = hold * (money.cumsum(axis=1) - money)
     if problem.backlog:  # what is missing waits until the next order comes, and is bought and paid for then
-        waited = (money * (steps < review[:, None]))[:, ::-1].cumsum(axis=1)[:, ::-1]
+        waited = (money * (steps < counted[:, None]))[:, ::-1].cumsum(axis=1)[:, ::-1]
         then = problem.discount ** review[:, None]
         saved = lose * waited + price * (money - money[:, :1] * then) - cost * (1 - then)
     else:
