@@ -200,3 +200,42 @@ def test_an_int8_file_for_an_ethos_u(tmp_path: Path) -> None:
     assert files["network.tflite"].difference < 0.1
     assert not files["network_vela.tflite"].problem
     assert "cycles" in files["network_vela.tflite"].check
+
+
+def test_an_int8_file_that_computes_something_else_is_no_file_and_the_network_does_not_run(tmp_path: Path) -> None:
+    """A softmax over many classes lies beneath the smallest step that TFLite prescribes for it."""
+    pytest.importorskip("ai_edge_litert")
+    torch.manual_seed(0)
+    made = migrate(nn.Sequential(nn.Linear(8, 2000), nn.Softmax(-1)), torch.randn(1, 8), chip="ethos-u85-256")
+    assert made.int8 is not None
+    assert made.int8.error is not None
+    assert made.int8.error > 0.5
+    (row,) = [row for row in made.findings if row.rule == "int8-error"]
+    assert not made.runs
+    assert "far beyond the tolerance of 0.01" in row.detail
+    files = {row.name: row for row in write_all(made, tmp_path)}
+    assert "far beyond the tolerance of 0.01" in files["network.tflite"].problem
+    assert not (tmp_path / "network.tflite").exists()
+
+
+@pytest.mark.parametrize("chip", ["trainium1", "l4"])
+def test_the_named_tuples_of_torch_are_saved_as_plain_ones(chip: str, tmp_path: Path) -> None:
+    class Largest(nn.Module):
+        def forward(self, x: torch.Tensor) -> object:
+            return x.max(1), [torch.topk(x, 2)]
+
+    x = torch.randn(3, 9)
+    files = {row.name: row for row in write_all(migrate(Largest(), x, chip=chip), tmp_path)}
+    assert files["network.pt2"].problem == ""
+    (values, places), [(most, _)] = opened(tmp_path / "network.pt2").module()(x)
+    assert torch.equal(values, x.max(1).values)
+    assert torch.equal(places, x.max(1).indices)
+    assert torch.equal(most, torch.topk(x, 2).values)
+
+
+def test_inputs_that_onnxruntime_cannot_be_given_are_named(tmp_path: Path) -> None:
+    x = torch.randn(3, 4, dtype=torch.bfloat16)
+    made = migrate(nn.Linear(4, 4, dtype=torch.bfloat16), x, chip="trainium1")
+    files = {row.name: row for row in write_all(made, tmp_path)}
+    assert "inputs of torch.bfloat16, which numpy" in files["network.onnx"].problem
+    assert files["network.pt2"].problem == ""

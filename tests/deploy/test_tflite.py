@@ -263,6 +263,14 @@ EXPRESSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "beside zeros": lambda x: torch.cat([x, torch.zeros_like(x)], 1),
     "beside nothing": lambda x: torch.cat([x[:, :0], x], 1),
     "a factor on a constant": lambda x: torch.add(x, torch.ones(4, 1, 1), alpha=3),
+    "lerp": lambda x: torch.lerp(x, x.mean(1, keepdim=True), 0.3),
+    "product added": lambda x: torch.addcmul(x, x, x.flip(2), value=0.5),
+    "pixels apart": lambda x: functional.pixel_unshuffle(x, 2),
+    "least": lambda x: x.amin((2, 3)),
+    "repeated": lambda x: x.mean(3).repeat(1, 3, 1, 2),
+    "sum of products": lambda x: torch.einsum("bchw,bdhw->bcd", x, x),
+    "least of all": lambda x: x.amin() + x,
+    "least kept": lambda x: x.amin(1, keepdim=True),
     "expanded": lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1) + x,
 }
 

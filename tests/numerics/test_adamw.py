@@ -132,3 +132,15 @@ def test_the_state_of_another_optimiser_is_refused() -> None:
     torchs.step()
     with pytest.raises(ArgumentError, match="step, first and second for each weight, got step, exp_avg, exp_avg_sq"):
         AdamW([weight]).load_state_dict(torchs.state_dict())
+
+
+def test_an_empty_state_of_another_optimiser_is_refused_too() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    ours = AdamW([weight])
+    for other, lacking in ((torch.optim.SGD, "betas, eps, rounding, seed"), (torch.optim.AdamW, "rounding, seed")):
+        with pytest.raises(ArgumentError, match=f"that of another optimiser: a group of its weights has no {lacking}"):
+            ours.load_state_dict(other([weight], lr=0.1).state_dict())
+    ours.load_state_dict(AdamW([weight], lr=0.5).state_dict())
+    weight.grad = torch.ones(3)
+    ours.step()
+    assert ours.param_groups[0]["lr"] == 0.5

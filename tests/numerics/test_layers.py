@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantised layers against the same products in fp64, scales, and the 448/240 rescale."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -172,3 +174,66 @@ def test_words_of_a_precision_are_checked_when_it_is_made(field: str, word: str,
     object.__setattr__(precision, field, word)  # the type checks of the tests would come first
     with pytest.raises(ArgumentError, match=sentence):
         precision.__post_init__()
+
+
+class Twice(nn.Module):
+    """One layer under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Linear(4, 4)
+        self.blocks = nn.ModuleList([nn.Sequential(self.first, nn.ReLU())])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks[0](self.first(x))
+
+
+def test_a_layer_that_is_used_twice_is_quantised_under_both_names() -> None:
+    copy = quantised(Twice(), Precision())
+    assert isinstance(copy.first, QuantisedLayer)
+    assert copy.blocks[0][0] is copy.first
+    for name in ("first", "blocks.0.0"):
+        left = quantised(Twice(), Precision(), skip=(name,))
+        assert isinstance(left.first, nn.Linear)
+        assert left.blocks[0][0] is left.first
+    net = nn.ModuleDict({"a": nn.LSTM(2, 2), "out": nn.Linear(2, 2)})
+    net["b"] = net["a"]
+    assert isinstance(quantised(net, Precision(), skip=("b",))["out"], QuantisedLayer)
+
+
+@pytest.mark.parametrize("build", [lambda layer: layer, lambda layer: nn.TransformerEncoder(layer, 2)])
+def test_encoders_of_torch_round_in_evaluation_as_in_training(build: Callable[[nn.Module], nn.Module]) -> None:
+    torch.manual_seed(0)
+    plain = build(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True))
+    skip = tuple(name for name, part in plain.named_modules() if isinstance(part, nn.MultiheadAttention))
+    net, x = quantised(plain, Precision(gradient=None), skip=skip), normal(2, 3, 8)
+    padded = torch.tensor([[False, False, False], [False, False, True]])
+    with torch.no_grad():
+        expected, found, exact = net.train()(x), net.eval()(x), plain.eval()(x)
+        torch.testing.assert_close(found, expected)
+        assert (found - exact).abs().max() > 1e-4
+        masked = net(x, src_key_padding_mask=padded)
+    assert masked.shape == x.shape
+    assert masked[~padded].isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["int8", "e4m3fn", "e5m2", "e2m1"])
+def test_the_largest_values_stay_finite(name: str) -> None:
+    for kind in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+        end = min(torch.finfo(kind).max, torch.finfo(torch.float32).max)
+        x = torch.tensor([end, 1.0, -end], dtype=kind)
+        for seed in range(3):
+            y = scaled_rounding(x, name, rounding="stochastic", seed=seed)
+            assert y.isfinite().all()
+        torch.testing.assert_close(scaled_rounding(x, name)[::2], x[::2])
+
+
+@pytest.mark.parametrize("name", ["bf16", "tf32", "fp32"])
+def test_formats_of_the_range_of_fp32_have_no_scale(name: str) -> None:
+    x = 100 * normal(3, 50)
+    for scaling in ("tensor", "channel"):
+        assert torch.equal(scaled_rounding(x, name, scaling=scaling), quantise(x, name))
+    layer = nn.Linear(50, 4, bias=False)
+    weight = quantise(layer.weight.detach(), name)
+    assert torch.equal(QuantisedLayer(layer, Precision(name, name, None))(x), quantise(x, name) @ weight.T)

@@ -93,6 +93,8 @@ def test_every_code_decodes_to_a_value_that_encodes_to_it(row: Format, oracles: 
     number = ~np.isnan(values)  # payloads of not-a-number are not kept
     np.testing.assert_array_equal(encode(values, row, overflow="ieee")[number], codes[number])
     assert oracles.equal(quantise(values, row, overflow="ieee"), values)
+    signs = codes[~number].astype(np.uint32) >> row.bits - 1
+    np.testing.assert_array_equal(np.signbit(values[~number]), signs)
 
 
 @pytest.mark.parametrize("name", ML_DTYPES)

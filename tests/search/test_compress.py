@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pruning and clustering against counts, k-means against distances, and what Arm's compiler makes of both."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -159,6 +161,24 @@ def test_bytes_fall_with_pruning_and_clustering() -> None:
     count = sum(p.numel() for p in plain.parameters())
     assert stored_bytes(plain) == count
     assert stored_bytes(small) < count / 3
+
+
+def test_parameters_keep_their_order_through_clustering() -> None:
+    model = network()
+    names, weights = list(model.state_dict()), list(model.parameters())
+    with clustering(model, 7):
+        pass
+    assert list(model.state_dict()) == names
+    assert all(one is two for one, two in zip(model.parameters(), weights, strict=True))
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_weights_that_are_parametrised_already_are_refused_and_left(norm: Callable[[nn.Module], nn.Module]) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), norm(nn.Linear(4, 4)))
+    with pytest.raises(ArgumentError, match="the weight of layer '1' is computed"), clustering(model, 7):
+        pass
+    assert hasattr(model[1], "parametrizations")
+    assert not hasattr(model[0], "parametrizations")
 
 
 def test_wrong_settings_are_refused() -> None:

@@ -30,7 +30,7 @@ from sirdar.deploy import vendor
 from sirdar.deploy.capture import Captured, drawn_alike, fresh, quiet, runnable
 from sirdar.deploy.carrying import carried, changes_anything
 from sirdar.deploy.emulation import relative_error
-from sirdar.deploy.int8 import inputs_of
+from sirdar.deploy.int8 import astray, inputs_of, outputs, worst_error
 from sirdar.deploy.migrate import Migration
 from sirdar.deploy.nodes import draws, made_by
 from sirdar.deploy.onnxrun import run_onnx
@@ -43,6 +43,7 @@ _ONNX_TOLERANCE = 1e-4  # of onnxruntime, whose kernels add in another order
 _AS_EXACT, _BEYOND_DOUBT = 2.0, 1e-2  # times torch's own distance from fp64, and where that no longer says anything
 _VERSIONED = ("sirdar", "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "ethos-u-vela", "ai-edge-litert")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # that exporters write for terminals
+_NUMPY = (torch.float16, torch.float32, torch.float64)  # floats that numpy has
 _SINGLE_FILE_BYTES = 1_900_000_000  # protobuf holds 2 GiB
 
 
@@ -111,15 +112,6 @@ def _reason(error: BaseException) -> str:
     return _reason(error.__cause__) if first.endswith("Next steps:") and error.__cause__ is not None else first
 
 
-def outputs(captured: Captured) -> list[Tensor]:
-    """What the network puts out for its example."""
-    assert captured.program is not None
-    with torch.no_grad(), quiet(), drawn_alike():
-        arguments, keywords = fresh((captured.arguments, captured.keywords))
-        found = runnable(captured.program)(*arguments, **keywords)
-    return [item for item in pytree.tree_leaves(found) if isinstance(item, Tensor)]
-
-
 def _program(made: Migration, path: Path) -> Artefact:
     captured = made.captured
     assert captured is not None
@@ -166,11 +158,11 @@ def _saved(captured: Captured, program: ExportedProgram, path: Path) -> list[Ten
 
 
 def _plain_tuples(spec: pytree.TreeSpec) -> pytree.TreeSpec:
-    """The structure with plain tuples for named ones: a file cannot hold a class of the user's own."""
+    """The structure with plain tuples for named ones: a file cannot hold a class of the user's own, or of torch's."""
     if spec.is_leaf():
         return spec
     inner = list(map(_plain_tuples, spec.children()))
-    named = spec.type is namedtuple  # as torch marks them
+    named = spec.type is namedtuple or getattr(spec.type, "__module__", "") == "torch.return_types"
     return pytree.TreeSpec(tuple, None, inner) if named else pytree.TreeSpec(spec.type, spec.context, inner)
 
 
@@ -194,13 +186,17 @@ def _onnx_of(captured: Captured | None, path: Path) -> Artefact:
     if any(draws(node) for node in captured.program.graph.nodes):
         msg = "the network draws random numbers, which no other runtime draws alike, so its file cannot be checked"
         raise UnsupportedError(msg)
+    flat = [item for item in pytree.tree_leaves((captured.arguments, captured.keywords)) if isinstance(item, Tensor)]
+    strange = next((item.dtype for item in flat if item.is_floating_point() and item.dtype not in _NUMPY), None)
+    if strange is not None:
+        msg = f"the network takes inputs of {strange}, which numpy, and so onnxruntime, cannot be given: use float32"
+        raise UnsupportedError(msg)
     sizes = (value.numel() * value.element_size() for value in captured.program.state_dict.values())
     large = sum(sizes) > _SINGLE_FILE_BYTES
     with quiet():
         torch.onnx.export(
             _of_tensors(captured), (), str(path), dynamo=True, external_data=large, verbose=False, optimize=False
         )
-    flat = [item for item in pytree.tree_leaves((captured.arguments, captured.keywords)) if isinstance(item, Tensor)]
     found = run_onnx(path, [item.detach().numpy() for item in flat])
     made = [torch.from_numpy(item) for item in found]
     exact = [torch.view_as_real(item) if item.is_complex() else item for item in outputs(captured)]  # as ONNX has them
@@ -274,9 +270,10 @@ def _tflite(made: Migration, path: Path) -> Artefact:
     assert captured is not None
     if int8 is None or int8.file is None:
         raise UnsupportedError("the network cannot go yet" if int8 is None else int8.reason)
-    found = tflite.predict(int8.file, *inputs_of(captured))
-    exact = outputs(captured)
-    gap = max((_rms(a, b) for a, b in zip(exact, found, strict=True)), default=0.0)
+    problem = astray(int8.error, made.plan)
+    if problem:
+        raise UnsupportedError(problem)
+    gap = worst_error(zip(outputs(captured), tflite.predict(int8.file, *inputs_of(captured)), strict=True))
     tflite.save(int8.file, path)
     note = "run by LiteRT on the example; difference as root mean square"
     if made.plan is not None and gap > made.plan.tolerance:
@@ -358,11 +355,6 @@ def _worst(expected: list[Tensor], found: list[Tensor]) -> float:
     if len(expected) != len(found):
         return float("inf")
     return max((gap_of(a, b) for a, b in zip(expected, found, strict=True)), default=0.0)
-
-
-def _rms(expected: Tensor, found: Tensor) -> float:
-    size = float(expected.double().norm())
-    return float((expected.double() - found.reshape(expected.shape).double()).norm()) / (size or 1.0)
 
 
 def _require(worst: float, tolerance: float, name: str) -> None:

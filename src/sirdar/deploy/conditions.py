@@ -120,15 +120,34 @@ def _rank_above(node: fx.Node, scene: Scene, limit: float | int | None) -> str |
 
 
 def _wide_constant(node: fx.Node, scene: Scene, limit: float | int | None) -> str | None:  # noqa: ARG001
-    """A number beyond 32 bits written into the graph, used on integers."""
-    integers = [tensor for tensor in made_by(node) if dtype_name(tensor.dtype) in INTEGERS]
+    """A number beyond 32 bits, signed ones unless all integers made are unsigned, written into the graph for them."""
+    integers = [name for tensor in made_by(node) if (name := dtype_name(tensor.dtype)) in INTEGERS]
     numbers = [value for value in (*node.args, *node.kwargs.values()) if isinstance(value, int)]
-    wide = [value for value in numbers if not -(2**31) <= value < 2**32]
+    end = 2**32 if all(name.startswith("u") for name in integers) else 2**31
+    wide = [value for value in numbers if not -(2**31) <= value < end]
     # The ends of int64 are torch's way to say "to the end" in a slice.
     wide = [value for value in wide if abs(value) < 2**63 - 1]
     if integers and wide and name_of(node) not in ("slice", "clamp"):
         return f"the constant {wide[0]}"
     return None
+
+
+def _beyond_32_bits(node: fx.Node, scene: Scene, limit: float | int | None) -> str | None:  # noqa: ARG001
+    """Integers of 64 bits are known to leave 32: here, or in a constant that is read here, and not before."""
+    if any(_leaves(source, scene) for source in node.all_input_nodes if source.op == "call_function"):
+        return None
+    constants = [source for source in node.all_input_nodes if source.op == "placeholder"]
+    found = next((item for item in (node, *constants) if _leaves(item, scene)), None)
+    if found is None:
+        return None
+    return f"values from {scene.ranges[found].low:,} to {scene.ranges[found].high:,}"
+
+
+def _leaves(node: fx.Node, scene: Scene) -> bool:
+    made, span = made_by(node), scene.ranges.get(node)
+    if not made or made[0].dtype != torch.int64 or span is None or not span.known:
+        return False
+    return not span.within(-(2**31), 2**31 - 1)
 
 
 def _table(node: fx.Node) -> tuple[object, object, int]:
@@ -246,6 +265,7 @@ def _weight_computed(node: fx.Node, scene: Scene, limit: float | int | None) -> 
 
 CONDITIONS: dict[str, Condition] = {
     "batch-above-one": _batched,
+    "beyond-32-bits": _beyond_32_bits,
     "boolean-index": _boolean_index,
     "computed-kernel": _weight_computed,
     "custom-operator": _custom,
@@ -272,6 +292,7 @@ WHOLE = (
     "in-training",
     "input-dynamic",
     "instructions-above",
+    "int8-error",
     "int8-file",
     "memory-above",
     "not-exported",

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The int8 file of a captured network, or the operator that keeps it from being written."""
+"""The int8 file of a captured network and how far it is off, or the operator that keeps it from being written."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from sirdar.deploy import tflite
-from sirdar.deploy.capture import Captured, quiet
+from sirdar.deploy.capture import Captured, drawn_alike, fresh, quiet, runnable
 from sirdar.deploy.findings import Location
 from sirdar.deploy.loading import Positional
+from sirdar.deploy.precision import Plan
 from sirdar.deploy.tflite.lowering import RefusedError
+
+_FAR = 5.0  # times the tolerance and the emulated error: chance does not put a file so far off
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,14 @@ class Int8:
         file: the file; None where it cannot be written.
         refusals: why not, a sentence for each operator, with the line of the user's code that asks for it.
         places: the user's line of each tensor of the file, by its name.
+        error: largest one of an output of floats on the example, run by LiteRT, root mean square over that of the
+            network's own; None where it was not run.
     """
 
     file: bytes | None
     refusals: tuple[tuple[str, Location | None], ...] = ()
     places: Mapping[str, Location] = field(default_factory=dict, hash=False)
+    error: float | None = None
 
     @property
     def reason(self) -> str:
@@ -61,3 +69,39 @@ def int8_of(captured: Captured) -> Int8:
 
 def _refused(sentence: str) -> Int8:
     return Int8(None, ((sentence, None),))
+
+
+def outputs(captured: Captured) -> list[Tensor]:
+    """What the network puts out for its example."""
+    assert captured.program is not None
+    with torch.no_grad(), quiet(), drawn_alike():
+        arguments, keywords = fresh((captured.arguments, captured.keywords))
+        found = runnable(captured.program)(*arguments, **keywords)
+    return [item for item in pytree.tree_leaves(found) if isinstance(item, Tensor)]
+
+
+def measured(made: Int8, captured: Captured) -> Int8:
+    """The file with its error; without one where LiteRT is not here or does not run it."""
+    if made.file is None:
+        return made
+    try:
+        pairs = zip(outputs(captured), tflite.predict(made.file, *inputs_of(captured)), strict=True)
+        return replace(made, error=worst_error([pair for pair in pairs if pair[0].is_floating_point()]))
+    except Exception:  # noqa: BLE001 - the runtime's reason is told where the file is written
+        return made
+
+
+def worst_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """The largest error of the second of a pair, root mean square over that of the first."""
+    each = [(exact.double(), found.reshape(exact.shape).double()) for exact, found in pairs]
+    return max((float((a - b).norm()) / (float(a.norm()) or 1.0) for a, b in each), default=0.0)
+
+
+def astray(error: float | None, plan: Plan | None) -> str:
+    """A clause where a file is far beyond its tolerance and beyond what the plan lets expect; otherwise nothing."""
+    if error is None or plan is None or error <= _FAR * max(plan.tolerance, plan.error):
+        return ""
+    return (
+        f"run by LiteRT on the example it differs by {error:.2g} as root mean square, "
+        f"far beyond the tolerance of {plan.tolerance:g} and the {plan.error:.2g} of the emulation"
+    )

@@ -25,7 +25,7 @@ from sirdar.deploy.compiled import compile_tflite, ethos_u
 from sirdar.deploy.emulation import Formats, Network, is_matrix, network
 from sirdar.deploy.findings import Finding, merged
 from sirdar.deploy.fitting import Fit, Price, fit, latencies, price
-from sirdar.deploy.int8 import Int8, int8_of
+from sirdar.deploy.int8 import Int8, astray, int8_of, measured
 from sirdar.deploy.precision import Plan, examined, plan
 from sirdar.deploy.rewriting import Rewrite, Rewritten, rewritten
 from sirdar.deploy.rulebook import Rulebook
@@ -330,10 +330,12 @@ def _integer(result: Migration) -> Migration:
     rules = rules_about(result.book, "int8-file")
     if not rules or not result.runs or result.captured is None or result.captured.program is None:
         return result
-    made = int8_of(result.captured)
+    made = measured(int8_of(result.captured), result.captured)
     refused = tuple(finding(rule, reason, place) for rule in rules for reason, place in made.refusals)
     known = result.findings if made.file is None else _compiled(result, made, made.file)
-    return replace(result, int8=made, findings=(*known, *refused))
+    said = astray(made.error, result.plan)
+    far = [finding(rule, said, None) for rule in rules_about(result.book, "int8-error")] if said else []
+    return replace(result, int8=made, findings=(*known, *refused, *far))
 
 
 def _compiled(result: Migration, made: Int8, file: bytes) -> tuple[Finding, ...]:

@@ -122,6 +122,11 @@ class AdamW(Optimizer):
             if not {"step", "first", "second"} <= set(row):
                 msg = f"the state must hold step, first and second for each weight, got {', '.join(row)}"
                 raise ArgumentError(msg)
+        for group in state_dict["param_groups"]:
+            missing = [name for name in self.defaults if name not in group]
+            if missing:
+                msg = f"the state is that of another optimiser: a group of its weights has no {', '.join(missing)}"
+                raise ArgumentError(msg)
         super().load_state_dict(state_dict)
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
         for weight, index in zip(self._weights(), saved, strict=True):

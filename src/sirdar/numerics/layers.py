@@ -31,6 +31,8 @@ _OTHERS = (
     nn.ConvTranspose3d,
 )
 
+Names = dict[nn.Module, list[str]]  # all that a layer stands under
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -40,7 +42,8 @@ class Precision:
         weight: format of weights; None leaves them as they are.
         activation: format of what enters the layer.
         gradient: format of the gradient that enters it backwards.
-        scaling: "none", "tensor", or "channel": a scale for each output channel of weights, for each tensor else.
+        scaling: "none", "tensor", or "channel": a scale for each output channel of weights, for each tensor else;
+            formats of fp32's range have none.
         rounding: of weights and activations.
         gradient_rounding: of gradients, where nearest rounding loses the small ones.
         seed: of stochastic rounding; every layer and every step draws anew from it.
@@ -168,7 +171,7 @@ def quantised(module: nn.Module, precision: Precision, *, skip: tuple[str, ...] 
     Args:
         module: any module.
         precision: formats and rounding.
-        skip: names of layers to leave as they are, as `named_modules` has them.
+        skip: names of layers to leave as they are, as `named_modules` has them; any one of a layer used twice.
 
     Raises:
         ArgumentError: a name in `skip` is not that of a layer with products.
@@ -176,27 +179,50 @@ def quantised(module: nn.Module, precision: Precision, *, skip: tuple[str, ...] 
             transposed convolution or multi-head attention, and is not named in `skip`.
     """
     result = copy.deepcopy(module)
-    parts = dict(result.named_modules())
-    names = [name for name, part in parts.items() if isinstance(part, _KINDS)]
-    others = [name for name, part in parts.items() if _multiplies_itself(part)]
+    names: Names = {}
+    for name, part in result.named_modules(remove_duplicate=False):
+        names.setdefault(part, []).append(name)
+    layers: Names = {part: names[part] for part in names if isinstance(part, _KINDS)}
+    _require_known(layers, {part: names[part] for part in names if _multiplies_itself(part)}, skip)
+    for layer, (part, own_names) in enumerate(layers.items()):
+        if any(name == left or name.startswith(f"{left}.") for left in skip for name in own_names):
+            continue
+        wrapper = QuantisedLayer(part, precision, layer)
+        if part is result:
+            return wrapper
+        for name in own_names:  # a layer that is used twice stands under several
+            parent, _, own = name.rpartition(".")
+            setattr(result.get_submodule(parent), own, wrapper)
+    _leave_fast_paths(result)
+    return result
+
+
+def _require_known(layers: Names, others: Names, skip: tuple[str, ...]) -> None:
+    """Refuse a name of no layer, and a layer that cannot be quantised and is not named."""
+    known = [name for own_names in (*layers.values(), *others.values()) for name in own_names]
     for name in skip:
-        if name not in names and name not in others:
-            msg = f"skip names {name!r}, which is no linear or convolution layer; there are {', '.join(names)}"
+        if name not in known:
+            there = ", ".join(own_names[0] for own_names in layers.values())
+            msg = f"skip names {name!r}, which is no linear or convolution layer; there are {there}"
             raise ArgumentError(msg)
-    for name in others:
-        if name not in skip:
-            kind = type(parts[name]).__name__
+    for part, own_names in others.items():
+        if set(own_names).isdisjoint(skip):
+            name, kind = own_names[0], type(part).__name__
             msg = f"layer {name!r} is a {kind}, which is not computed in narrow formats: name it in skip to leave it so"
             raise UnsupportedError(msg)
-    for layer, name in enumerate(names):
-        if any(name == left or name.startswith(f"{left}.") for left in skip):
-            continue
-        wrapper = QuantisedLayer(parts[name], precision, layer)
-        if not name:
-            return wrapper
-        parent, _, own = name.rpartition(".")
-        setattr(result.get_submodule(parent), own, wrapper)
-    return result
+
+
+def _leave_fast_paths(module: nn.Module) -> None:
+    """Torch's encoders compute from the weights of their layers at once in evaluation, which would not be rounded."""
+    for part in module.modules():
+        if isinstance(part, nn.TransformerEncoderLayer) and _wraps(part):
+            part.activation_relu_or_gelu = 0  # the fast path knows these two alone
+        elif isinstance(part, nn.TransformerEncoder) and _wraps(part):
+            part.use_nested_tensor = False
+
+
+def _wraps(part: nn.Module) -> bool:
+    return any(isinstance(inner, QuantisedLayer) for inner in part.modules())
 
 
 def _multiplies_itself(part: nn.Module) -> bool:

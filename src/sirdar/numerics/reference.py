@@ -99,9 +99,9 @@ def decode_value(code: int, row: Format) -> float:
     fraction = code & (1 << row.mantissa) - 1
     all_ones = exponent == (1 << row.exponent) - 1
     if row.infinity and all_ones:
-        return math.nan if fraction else sign * math.inf
+        return math.copysign(math.nan if fraction else math.inf, sign)
     if row.nan and not row.infinity and all_ones and fraction == (1 << row.mantissa) - 1:
-        return math.nan
+        return math.copysign(math.nan, sign)
     if exponent == 0:
         return sign * fraction * row.smallest
     return sign * math.ldexp((1 << row.mantissa) + fraction, exponent - row.bias - row.mantissa)

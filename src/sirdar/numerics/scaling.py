@@ -15,6 +15,7 @@ from sirdar.numerics.formats import BlockFormat, Format
 from sirdar.numerics.rounding import Rounding, format_of, quantise
 
 Scaling = Literal["none", "tensor", "channel"]
+_WIDE = 8  # bits of fp32's exponent
 
 
 def scale_of(x: Float[torch.Tensor, "..."], format: str | Format, axis: int | None = None) -> torch.Tensor:  # noqa: A002
@@ -53,7 +54,8 @@ def scaled_rounding(
     Args:
         x: any tensor, without gradient.
         format: a name or a row.
-        scaling: "none", "tensor", or "channel" for one scale for each channel of `axis`.
+        scaling: "none", "tensor", or "channel" for one scale for each channel of `axis`. Formats of fp32's range (bf16,
+            tf32, fp32) have none: divided by one their values would have more bits than the format keeps.
         axis: the channels; block formats run along the last axis whatever it says.
         rounding: as in `quantise`.
         seed: as in `quantise`.
@@ -65,10 +67,13 @@ def scaled_rounding(
         msg = f"scaling must be 'none', 'tensor' or 'channel', got {scaling!r}"
         raise ArgumentError(msg)
     row = format_of(format)
-    if scaling == "none" or isinstance(row, BlockFormat):
+    if scaling == "none" or isinstance(row, BlockFormat) or row.exponent == _WIDE:
         return quantise(x, row, rounding=rounding, seed=seed)
     scale = scale_of(x, row, axis if scaling == "channel" else None)
-    return quantise(x.float() / scale, row, rounding=rounding, seed=seed).mul_(scale).to(x.dtype)
+    found = quantise(x.float() / scale, row, rounding=rounding, seed=seed).mul_(scale)
+    kinds = (torch.float32, x.dtype) if x.is_floating_point() else (torch.float32,)
+    end = min(torch.finfo(kind).max for kind in kinds)  # the largest code times a scale that was rounded up is beyond
+    return found.clamp_(-end, end).to(x.dtype)
 
 
 def rescale(

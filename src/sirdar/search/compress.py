@@ -123,10 +123,12 @@ def clustering(network: nn.Module, clusters: int, begin: float = 0.0) -> Iterato
         To be told the share of the training that is done.
 
     Raises:
-        ArgumentError: there are one or two clusters.
+        ArgumentError: there are one or two clusters, or a layer's weight is parametrised already.
     """
     layers = [layer for layer in network.modules() if clusters and isinstance(layer, nn.Conv2d | nn.Linear)]
     even = _Even(_steps(clusters or 3), active=begin <= 0)
+    _require_own_weights(network, layers)
+    orders = [list(layer._parameters) for layer in layers]
     for layer in layers:
         parametrize.register_parametrization(layer, "weight", even)
 
@@ -137,8 +139,18 @@ def clustering(network: nn.Module, clusters: int, begin: float = 0.0) -> Iterato
         yield tell
     finally:
         tell(begin)
-        for layer in layers:
+        for layer, order in zip(layers, orders, strict=True):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+            for name in order:  # optimisers and files count parameters in their order
+                layer._parameters[name] = layer._parameters.pop(name)
+
+
+def _require_own_weights(network: nn.Module, layers: Sequence[nn.Module]) -> None:
+    """Refuse layers whose weights are made of something else, since leaving would end that as well."""
+    for name, layer in network.named_modules():
+        if layer in layers and "weight" not in layer._parameters:
+            msg = f"the weight of layer {name!r} is computed (parametrised) already: take that away before clustering"
+            raise ArgumentError(msg)
 
 
 def stored_bytes(network: nn.Module, dtype_bits: int = 8) -> float:

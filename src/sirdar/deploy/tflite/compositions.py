@@ -24,7 +24,9 @@ def compositions() -> dict[Any, Callable[..., Any]]:
     """For each operator the function that computes it with others."""
     known = default_decompositions()
     return {
-        **{operator: known[operator] for operator in _RECURRENT if operator in known},
+        **{operator: known[operator] for operator in (*_RECURRENT, aten.einsum.default) if operator in known},
+        aten.addcmul.default: lambda x, y, z, value=1: x + (y * z if value == 1 else y * z * value),
+        aten.amin.default: lambda x, axes=(), keepdim=False: -torch.amax(-x, axes, keepdim),
         aten.celu.default: lambda x, alpha=1.0: _elu(x, alpha, 1.0, 1.0 / alpha),
         aten.elu.default: _elu,
         aten.expm1.default: lambda x: torch.exp(x) - 1.0,
@@ -33,11 +35,14 @@ def compositions() -> dict[Any, Callable[..., Any]]:
         aten.hardsigmoid.default: lambda x: torch.clamp(x + 3.0, 0.0, 6.0) * (1.0 / 6.0),
         aten.instance_norm.default: _instance_norm,
         aten.layer_norm.default: _layer_norm,
+        aten.lerp.Scalar: _between,
+        aten.lerp.Tensor: _between,
         aten.log1p.default: lambda x: torch.log(x + 1.0),
         aten.log_sigmoid.default: lambda x: -_softplus(-x),
         aten.logaddexp.default: lambda x, y: torch.maximum(x, y) + _bend(x - y),
         aten.mish.default: lambda x: x * torch.tanh(_softplus(x)),
         aten.pixel_shuffle.default: _pixel_shuffle,
+        aten.pixel_unshuffle.default: _pixel_unshuffle,
         aten.rms_norm.default: _rms_norm,
         aten.scaled_dot_product_attention.default: _attention,
         aten.selu.default: lambda x: _elu(x, 1.6732632423543772, 1.0507009873554805),
@@ -132,6 +137,8 @@ def _attention(
     defaults = (None, 0.0, False)  # mask, dropout, causal
     mask, _, causal = (*options, *defaults[len(options) :])[:3]
     mask, causal = more.get("attn_mask", mask), more.get("is_causal", causal)
+    if more.get("enable_gqa", False):
+        key, value = _repeated(key, query), _repeated(value, query)
     factor = query.shape[-1] ** -0.5 if scale is None else scale
     scores = torch.matmul(query * factor, key.transpose(-2, -1))
     if causal:
@@ -142,8 +149,26 @@ def _attention(
     return torch.softmax(scores, -1) @ value
 
 
+def _repeated(x: Tensor, query: Tensor) -> Tensor:
+    """Keys or values whose heads several heads of queries share, once for each of them."""
+    heads, length, width = x.shape[-3:]
+    each = query.shape[-3] // heads
+    return x.unsqueeze(-3).expand(*x.shape[:-2], each, length, width).reshape(*x.shape[:-3], -1, length, width)
+
+
 def _pixel_shuffle(x: Tensor, factor: int) -> Tensor:
     *batch, channels, height, width = x.shape
     deep = channels // factor**2
     split = x.reshape(-1, deep, factor, factor, height, width).permute(0, 1, 4, 2, 5, 3)
     return split.reshape(*batch, deep, height * factor, width * factor)
+
+
+def _pixel_unshuffle(x: Tensor, factor: int) -> Tensor:
+    *batch, channels, height, width = x.shape
+    small = (height // factor, width // factor)
+    split = x.reshape(-1, channels, small[0], factor, small[1], factor).permute(0, 1, 3, 5, 2, 4)
+    return split.reshape(*batch, channels * factor**2, *small)
+
+
+def _between(x: Tensor, y: Tensor, weight: Tensor | float) -> Tensor:
+    return x + (y - x) * weight

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sirdar.deploy.tflite.net import Net, Step, Tensor, Weights, quantised
+from sirdar.deploy.tflite.net import LEAST_STEP, Net, Step, Tensor, Weights, quantised
 from sirdar.errors import UnsupportedError
 
 Untyped = Any  # the schema is generated without types
@@ -85,7 +85,8 @@ _VERSIONS = {
 }
 _ENUMS = {"padding": "Padding", "fusedActivationFunction": "ActivationFunctionType"}
 _INT32_MAX = 2**31 - 1
-_LEAST_STEP = 1e-12
+_MOST_STEPS = 128  # of a result to one of its products; LiteRT's kernels refuse 256
+_LEAST_PRODUCT = 1e-37  # of two scales, that of a bias: below it fp32 has fewer bits
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def encode(net: Net) -> bytes:
         UnsupportedError: flatbuffers or the schema is not installed.
     """
     flatbuffers, schema = _schema()
+    _widen(net)
     stored = [_as_stored(net, place) for place in range(len(net.tensors))]
     operators = []
     codes: dict[str, int] = {}
@@ -132,6 +134,15 @@ def encode(net: Net) -> bytes:
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _widen(net: Net) -> None:
+    """Keep results from scales far below what their products are counted in: of dead channels there is none to keep."""
+    for step in net.steps:
+        if step.weights is not None:
+            source = net.scale(step.inputs[-1])[0]
+            largest = float(_weight_numbers(step.weights, source)[0].max())
+            net.widen(step.outputs[0], 255 * source * largest / _MOST_STEPS)
 
 
 def _schema() -> tuple[ModuleType, ModuleType]:
@@ -181,7 +192,7 @@ def _weight_numbers(weights: Weights, source: float) -> tuple[np.ndarray, np.nda
     steps = np.abs(weights.values).max(axis=others).astype(np.float64) / 127.0
     # A channel of tiny weights and a large bias would overflow int32: coarser weights cost it nothing.
     least = np.abs(weights.bias.astype(np.float64)) / (source * (_INT32_MAX // 2))
-    steps = np.maximum(steps, np.maximum(least, _LEAST_STEP))
+    steps = np.maximum(steps, np.maximum(least, max(LEAST_STEP, _LEAST_PRODUCT / source)))
     shape = [1] * weights.values.ndim
     shape[weights.axis] = -1
     return steps, np.clip(np.rint(weights.values / steps.reshape(shape)), -127, 127).astype(np.int8)

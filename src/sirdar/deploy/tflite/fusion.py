@@ -13,6 +13,8 @@ NORM = "_native_batch_norm_legit_no_training"
 _LINEAR = frozenset(("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "linear"))
 _FUSING = _LINEAR | {"add", "sub", "mul", NORM}
 
+Bound = float | fx.Node | None
+
 
 @dataclass(frozen=True)
 class Fused:
@@ -100,11 +102,11 @@ def rectifier(node: fx.Node) -> str:
     low, high = bounds(node)
     if low != 0:
         return NO_ACTIVATION
-    return {None: "RELU", 6: "RELU6"}.get(high, NO_ACTIVATION)
+    return "RELU" if high is None else "RELU6" if high == 6 else NO_ACTIVATION
 
 
-def bounds(node: fx.Node) -> tuple[float | None, float | None]:
-    """Least and greatest value that a clamp lets through; None for none, or where they are no plain numbers."""
+def bounds(node: fx.Node) -> tuple[Bound, Bound]:
+    """Least and greatest value that a clamp lets through: a number, the node of a tensor, or None for none."""
     given = (*node.args[1:3], None, None)[:2]
     name = operator_name(node)
     if name == "hardtanh":
@@ -112,11 +114,11 @@ def bounds(node: fx.Node) -> tuple[float | None, float | None]:
     elif name == "clamp_max":
         given = (None, given[0])
     low, high = node.kwargs.get("min", given[0]), node.kwargs.get("max", given[1])
-    return _number(low), _number(high)
+    return _bound(low), _bound(high)
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+def _bound(value: object) -> Bound:
+    return value if isinstance(value, fx.Node) else float(value) if isinstance(value, int | float) else None
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:

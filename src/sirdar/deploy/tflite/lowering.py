@@ -26,7 +26,7 @@ _MOVING = frozenset(
     (
         *("alias", "clone", "contiguous", "detach", "dropout", "lift_fresh_copy", "to", "_to_copy"),
         *("flatten", "reshape", "squeeze", "unflatten", "unsqueeze", "view", "_unsafe_view"),
-        *("permute", "t", "transpose", "numpy_T", "cat", "concat", "stack", "expand", "flip", "embedding"),
+        *("permute", "t", "transpose", "numpy_T", "cat", "concat", "stack", "expand", "repeat", "flip", "embedding"),
         *("select", "slice", "split", "split_with_sizes", "unsafe_split", "unbind", "pad", "constant_pad_nd"),
     )
 )
@@ -85,7 +85,9 @@ class Lowering:
 
     def is_constant(self, argument: object) -> bool:
         """Whether an argument is a number, a weight, or computed from those alone."""
-        return not isinstance(argument, fx.Node) or isinstance(self._known[argument], Tensor)
+        if isinstance(argument, fx.Node):
+            return isinstance(self._known[argument], Tensor)
+        return not isinstance(argument, Value)
 
     def constant(self, argument: object) -> np.ndarray:
         """A constant argument as float64."""
@@ -95,6 +97,8 @@ class Lowering:
 
     def value(self, argument: object) -> Value:
         """An argument as a value; a constant becomes a tensor of the file."""
+        if isinstance(argument, Value):
+            return argument
         if isinstance(argument, fx.Node) and isinstance(self._known[argument], Value):
             return self._known[argument]
         values = self.constant(argument)

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 NO_ACTIVATION: Final = "NONE"
+LEAST_STEP: Final = 1e-30  # of a scale: products of two have to stay within the fp32 that a file holds them in
 
 Scale = tuple[float, int]  # real value of one step, and the int8 that stands for zero
 
@@ -168,6 +169,12 @@ class Net:
         root = self.root(tensor)
         return self._fixed.get(root) or scale_of(self.tensors[root].low, self.tensors[root].high)
 
+    def widen(self, tensor: int, spread: float) -> None:
+        """Make the range of a tensor at least so wide, unless its scale is prescribed."""
+        row = self.tensors[self.root(tensor)]
+        if self.fixed(tensor) is None:
+            row.high = max(row.high, row.low + spread)
+
     def free(self, tensor: int) -> int:
         """The tensor itself, or a requantised copy where its scale is prescribed: one that can be tied to others."""
         if self.fixed(tensor) is None:
@@ -190,7 +197,7 @@ class Net:
 def scale_of(low: float, high: float) -> Scale:
     """The asymmetric int8 scale that covers [low, high] and holds zero exactly."""
     low, high = min(low, 0.0), max(high, 0.0)
-    step = max((high - low) / 255.0, 1e-9)
+    step = max((high - low) / 255.0, LEAST_STEP)
     zero = int(np.clip(np.rint(-128.0 - low / step), -128, 127))
     return step, zero
 

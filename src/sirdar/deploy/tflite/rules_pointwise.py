@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules for what works on each value alone, on two values at a place, and for softmax."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx
 
 from sirdar.deploy.tflite import layers
-from sirdar.deploy.tflite.fusion import bounds, given, operator_name, rectifier
+from sirdar.deploy.tflite.fusion import Bound, bounds, given, operator_name, rectifier
 from sirdar.deploy.tflite.layout import Value
 from sirdar.deploy.tflite.lowering import Lowering, Rule
+
+_BETWEEN: dict[tuple[Bound, Bound], str] = {(0.0, 1.0): "RELU_0_TO_1", (-1.0, 1.0): "RELU_N1_TO_1"}
 
 
 def _aligned(low: Lowering, node: fx.Node, *sources: object) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -37,7 +39,7 @@ def _binary(code: str) -> Rule:
     def rule(low: Lowering, node: fx.Node) -> Value:
         first, second = node.args[:2]
         scaled: object = second
-        alpha = given(node).get("alpha") or 1
+        alpha = given(node).get("alpha", 1)
         if alpha != 1:
             if not low.is_constant(second):
                 raise low.refuse(node, f"it has alpha {alpha}")
@@ -113,28 +115,41 @@ def _unary(code: str, options: Callable[[fx.Node], dict[str, Any]] = lambda _: {
 
 def clamp(low: Lowering, node: fx.Node) -> Value:
     """A rectifier where it is one, else the greater or lesser of value and bound."""
-    value = low.value(node.args[0])
     code = rectifier(node)
+    floor, ceiling = bounds(node)
     if code == "NONE":
-        code = {(0.0, 1.0): "RELU_0_TO_1", (-1.0, 1.0): "RELU_N1_TO_1"}.get(_both(node), "NONE")
+        code = _BETWEEN.get((floor, ceiling), "NONE")
+    value = low.value(node.args[0])
     if code != "NONE":
         return Value(layers.unary(low.net, code, value.tensor, low.output(node)), value.order)
-    tensor = value.tensor
-    floor, ceiling = bounds(node)
-    least, most = low.range(node.all_input_nodes[0])
-    for bound, code, reached in (
-        (floor, "MAXIMUM", floor is not None and floor > least),
-        (ceiling, "MINIMUM", ceiling is not None and ceiling < most),
-    ):
-        if reached:  # a bound beyond all values seen would only coarsen the scale
-            constant = low.net.constant(f"{node.name}/bound", np.full((1,) * len(value.order), bound))
-            tensor = layers.extreme(low.net, code, tensor, constant, f"{node.name}/{code.lower()}")
-    return Value(tensor, value.order)
+    least, most = _span(low, node.args[0])
+    value = _bounded(low, node, value, "MAXIMUM", floor, least)
+    if floor is not None:
+        most = max(most, _span(low, floor)[1])
+    return _bounded(low, node, value, "MINIMUM", ceiling, most)
 
 
-def _both(node: fx.Node) -> tuple[float, float]:
-    floor, ceiling = bounds(node)
-    return (-math.inf if floor is None else floor), (math.inf if ceiling is None else ceiling)
+def _span(low: Lowering, argument: object) -> tuple[float, float]:
+    """Least and greatest value of an activation or a constant."""
+    if isinstance(argument, fx.Node) and not low.is_constant(argument):
+        return low.range(argument)
+    numbers = low.constant(argument)
+    return float(numbers.min()), float(numbers.max())
+
+
+def _bounded(low: Lowering, node: fx.Node, value: Value, code: str, bound: Bound, end: float) -> Value:
+    """The greater or lesser of a value, all of which lies on one side of an end, and a bound."""
+    if bound is None:
+        return value
+    other: object = bound
+    if low.is_constant(bound):
+        numbers, shape = low.constant(bound), low.layout.shape(value)
+        numbers = np.maximum(numbers, end) if code == "MAXIMUM" else np.minimum(numbers, end)
+        if (numbers == end).all() and np.broadcast_shapes(shape, numbers.shape) == shape:
+            return value  # a bound beyond all values seen would only coarsen the scale
+        other = torch.from_numpy(np.asarray(numbers))
+    (left, right), order = _aligned(low, node, value, other)
+    return Value(layers.extreme(low.net, code, left, right, f"{node.name}/{code.lower()}"), order)
 
 
 def softmax(low: Lowering, node: fx.Node) -> Value:

@@ -141,7 +141,7 @@ def unbind(low: Lowering, node: fx.Node) -> list[Value]:
 
 
 def expand(low: Lowering, node: fx.Node) -> Value:
-    """Axes of size 1 repeated."""
+    """Axes of size 1 repeated; where it says how often, all of them."""
     return low.layout.stretched(low.value(node.args[0]), node.meta["val"].shape, node.name)
 
 
@@ -174,6 +174,7 @@ RULES: dict[str, Rule] = {
     "expand": expand,
     "flip": flip,
     "pad": pad,
+    "repeat": expand,
     "select": select,
     "slice": take,
     "split": split,
