@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sirdar.chips import advise as advise
-    from sirdar.chips import estimate as estimate
+    from sirdar.deploy.estimating import estimate as estimate
     from sirdar.deploy.migrate import migrate as migrate
     from sirdar.errors import SirdarError as SirdarError
     from sirdar.forecasting.backtest import backtest as backtest
@@ -58,7 +58,7 @@ _HOME = {
     "Textbook": "sirdar.forecasting.models.textbook",
     "advise": "sirdar.chips",
     "backtest": "sirdar.forecasting.backtest",
-    "estimate": "sirdar.chips",
+    "estimate": "sirdar.deploy.estimating",
     "migrate": "sirdar.deploy.migrate",
     "quantise": "sirdar.numerics",
     "search": "sirdar.search",

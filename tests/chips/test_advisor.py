@@ -154,3 +154,46 @@ def test_energy_and_carbon() -> None:
 def test_the_batch_is_that_of_the_graph_when_it_is_not_given() -> None:
     given = advise(GRAPH, per_day=1000, batch=GRAPH.inputs[0].shape[0], chips=["t4"])
     assert advise(GRAPH, per_day=1000, chips=["t4"]).options == given.options
+
+
+def test_a_region_without_prices_is_told_and_ranked_by_energy() -> None:
+    ranking = advise(GRAPH, per_day=1e6, region="eu-central-1")
+    said = " ".join(ranking.assumptions)
+    assert "There are prices for us-east-1 only, and none for eu-central-1: chips are ranked by energy" in said
+    assert "on-demand rate" not in said
+    assert {option.price_usd for option in ranking.options} == {None}
+    energies = [option.energy_j for option in ranking.options if option.eligible]
+    assert energies == sorted(energies)
+    notes = {option.chip: option.notes for option in ranking.options}
+    lacking = "no public price in eu-central-1 on the sheet, but in us-east-1;"
+    assert any(note.startswith(lacking) for note in notes["t4"])
+    assert any(note.startswith("no public price in eu-central-1;") for note in notes["trainium2"])
+    with pytest.raises(ArgumentError, match="no chip has an instance with a price in the region.*'g5.xlarge'"):
+        ranking.against("g5.xlarge")
+
+
+def test_chips_that_have_no_price_anywhere_are_told() -> None:
+    ranking = advise(GRAPH, per_day=1e6, chips=["trainium2"])
+    assert any(row.startswith("None of the chips has a public price: chips are") for row in ranking.assumptions)
+
+
+def test_a_service_is_priced_by_the_day_and_says_so() -> None:
+    night, service = advise(GRAPH, per_day=1e6), advise(GRAPH, per_s=10)
+    assert (night.daily, service.daily) == (False, True)
+    assert any(row.startswith("Price is the on-demand rate for the seconds of computing;") for row in night.assumptions)
+    assert any(row.startswith("Price is the on-demand rate for a whole day of all") for row in service.assumptions)
+    assert any("It is that of a day; chips that wait draw" in row for row in service.assumptions)
+
+
+def test_without_a_word_on_formats_a_chip_of_integers_alone_takes_its_own() -> None:
+    (option,) = advise(GRAPH, per_day=1e6, chips=["ethos-u55-128"]).options
+    assert option.dtype == "int8"
+    assert "ethos-u55-128 does not compute in bf16; int8 is used" in option.notes
+    assert any(note.startswith("time is from the sheet") for note in option.notes)
+    with pytest.raises(ArgumentError, match="nothing takes the place of fp16; give int8 as dtype"):
+        advise(GRAPH, per_day=1e6, chips=["ethos-u55-128"], dtype="fp16")
+
+
+def test_a_family_of_formats_is_answered_for_the_whole_catalogue() -> None:
+    with pytest.raises(ArgumentError, match=r"floats of 8 bits are .*, and the catalogue computes in .*e4m3fn"):
+        advise(GRAPH, per_day=1e6, dtype="fp8")

@@ -262,6 +262,19 @@ def test_memory_fit_and_its_sentence() -> None:
     assert "110.0%" in fits(tight, chip)[1]
 
 
+def test_activations_are_compared_with_the_sram_of_a_board() -> None:
+    """Of an Ethos-U55 they must lie there, a larger one has more memory for them; weights never do."""
+    cost = Cost(parameter_bytes=2.0**23, peak_bytes=2.0**23)
+    room, sentence = fits(cost, load("ethos-u55-128"))
+    assert not room
+    assert sentence.startswith("8,192 KiB of activations take 200.0% of the 4,096 KiB of SRAM that the sheet of ethos")
+    assert "flash; how much yours has decides" in sentence
+    assert fits(replace(cost, peak_bytes=2.0**22), load("ethos-u55-128"))[0]
+    room, sentence = fits(cost, load("ethos-u85-128"))
+    assert room
+    assert "what is beyond the SRAM lie in its DRAM" in sentence
+
+
 def test_rows_are_plain_enough_to_store() -> None:
     (row,) = Roofline().breakdown(one_matmul(), plain_chip(), "fp32")
     assert dataclasses.asdict(row)["cost"]["macs"] == 1_000_000

@@ -88,7 +88,7 @@ def test_peaks_follow_from_the_parts(tmp_path: Path) -> None:
         ("value = 40 ", "value = 30 ", r"'blocks.budget.area_mm2' allows 30, but the blocks take 32"),
         ("value = 20 }", "value = 17 }", "'blocks.budget.power_w' allows 17, but the blocks take 18"),
         ("rows = {", "rowz = {", "'blocks.array.rowz' is not known.*Did you mean 'rows'"),
-        ("[blocks.link]\nbandwidth_bytes_per_s", "[blocks.link]\n# ", "'blocks.link.bandwidth_bytes_per_s' is missing"),
+        ("[blocks.link]\nbandwidth_bytes_per_s", "[blocks.link]\n# ", r"width_bytes_per_s' \(.* second\) is missing"),
         ("fp32 = {", "fp31 = {", "'blocks.array.passes.fp31' is not known"),
         ("[blocks.array]", '[blocks.array]\nstationary = "wait"', "'blocks.array.stationary' must be one of weight"),
         ("[blocks.array]", "[blocks.array]\nhidden_load = 1", "'blocks.array.hidden_load' must be true or false"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sirdar.chips import Chip, load, names
+from sirdar.chips import Chip, load, names, npu_names
 from sirdar.errors import ArgumentError, DataError
 from sirdar.testing.chips import ChipChecks
 
@@ -131,8 +131,31 @@ def test_a_format_the_chip_lacks_gives_way_to_the_next(chip: str, asked: str, us
 
 def test_a_chip_of_integers_alone_says_so(own: Path) -> None:
     own.write_text(OWN.replace("bf16 =", "int8 ="))
-    with pytest.raises(ArgumentError, match="drawing-board computes only in int8, nothing takes the place of bf16"):
+    sentence = "drawing-board computes only in int8, nothing takes the place of bf16; give int8 as dtype"
+    with pytest.raises(ArgumentError, match=sentence):
         load(own).usable_dtype("bf16")
+
+
+@pytest.mark.parametrize(("chip", "used"), [("trainium1", "bf16"), ("t4", "fp16"), ("ethos-u85-512", "int8")])
+def test_without_a_word_on_formats_a_chip_takes_bf16_what_replaces_it_or_its_own(chip: str, used: str) -> None:
+    assert load(chip).usual_dtype() == used
+
+
+def test_all_that_is_missing_is_named_at_once_with_its_unit(own: Path) -> None:
+    own.write_text('name = "mini"\nmemory_bytes = 16e9\n')
+    with pytest.raises(DataError) as caught:
+        load(own)
+    said = str(caught.value)
+    assert "keys 'vendor', 'kind', 'description', 'vector_flops_per_s' (operations per second)," in said
+    assert "'bandwidth_bytes_per_s' (bytes per second)" in said
+    assert "'overhead_s' (seconds), 'power_w' (watts), 'flops_per_s' (a table of operations per second by" in said
+    assert "are missing; a figure is a table such as { value = ..., source" in said
+
+
+@pytest.mark.parametrize("name", npu_names())
+def test_an_npu_says_that_its_memories_are_the_boards(name: str) -> None:
+    chip = load(name)
+    assert (chip.kind, chip.activations) == ("npu", "sram" if "u55" in name else "memory")
 
 
 def test_a_file_of_ones_own(own: Path) -> None:
@@ -180,6 +203,7 @@ def test_an_unknown_name_lists_those_there_are() -> None:
         ("value = 1e9", "value = 820", "key 'bandwidth_bytes_per_s' must be from 100000 to .* got 820: it may be in"),
         ("value = 0,", "value = 5.0,", "key 'overhead_s' must be from 0 to 1, .* got 5: it may be in another unit"),
         ('vendor = "us"', 'vendor = "us"\nsram_bytes = 3', r"'sram_bytes' must be a table such as { value = .* got 3"),
+        ('vendor = "us"', 'vendor = "us"\nactivations = "ram"', "'activations' must be one of memory, sram, got"),
         ('vendor = "us"', 'vendor = "us"\nper_core = 3', "key 'per_core' must be a table, got 3"),
     ],
 )

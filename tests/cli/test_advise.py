@@ -68,7 +68,30 @@ def test_advice_for_a_service(here: Path, capsys: pytest.CaptureFixture[str], mo
     assert "advised_here:small" in page
     assert "Why not" in page
     assert run(words, monkeypatch) == 0
-    assert "saves" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "saves" in said
+    assert " a day), " in said
+    assert said.count("a day  ") + said.count("a day ┃") >= 3  # of price, energy and carbon
+    assert "g CO2" in said
+
+
+@pytest.mark.usefixtures("here")
+def test_estimates_say_their_method_and_the_memory_of_a_board(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ethosu.vela")
+    words = ["estimate", "advised_here:small", "--chip", "trainium1", "--chip", "ethos-u55-128", "--batch", "1"]
+    assert run([*words, "--layers", "1"], monkeypatch) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "* trainium1: estimated by whole tiles on its array, with shares fitted to measurements." in said
+    assert "* ethos-u55-128: estimated by Arm's compiler, Vela." in said
+    assert "of SRAM that the sheet of ethos-u55-128 takes a board to have" in said
+    assert "layer" in said
+    assert "operator" in said
+    assert run([*words, "--json"], monkeypatch) == 0
+    rows = json.loads(capsys.readouterr().out)["estimates"]
+    assert [row["method"] for row in rows][1] == "Arm's compiler, Vela"
+    assert [row["layers"][0]["module"] for row in rows] == ["0", "0"]
 
 
 def test_advice_for_a_saved_forecaster(
@@ -91,6 +114,9 @@ def test_advice_for_a_saved_forecaster(
         (["advise", "advised_here:small"], "one of --volume and --per-second must be given, got None and None"),
         (["advise", "advised_here:small", "--volume", "1", "--chip", "tpu"], "no chip is called 'tpu'"),
         (["advise", "advised_here:small", "--volume", "-1"], "--volume must be a finite number > 0, got -1.0"),
+        (["estimate", "advised_here:small", "--chip", "h100", "--dtype", "fp8"], "h100 computes in e4m3fn or e5m2"),
+        (["advise", "advised_here:small", "--volume", "1", "--chip", "t4", "--dtype", "fp8"], "t4 computes in none"),
+        (["chips", "--chip", "h100", "--dtype", "fp8"], "h100 computes in e4m3fn or e5m2"),
         (["advise", "advised_here:smal", "--volume", "1"], "Did you mean 'small'"),
         (["advise", "advised_here:small", "--volume", "1", "--current", "x1"], "instance 'x1' is not among"),
         (["estimate", "advised_here:small", "--batch", "0"], "batch must be a positive integer, got 0"),

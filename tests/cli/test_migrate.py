@@ -5,13 +5,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from sirdar.cli import main
+from sirdar.cli import main, show_migration
+from sirdar.deploy.migrate import migrate
 
 MODELS = """
 import torch
@@ -178,3 +180,26 @@ def test_a_saved_forecaster(folder: Path, monkeypatch: pytest.MonkeyPatch, capsy
     MQCNN(2, steps=1, width=8).fit(example_panel()).save(folder / "model")
     assert typed(monkeypatch, "model", "--chip", "inferentia2") == 0
     assert "it runs" in capsys.readouterr().out
+
+
+def test_an_npu_has_its_memory_from_the_board(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del folder
+    assert typed(monkeypatch, "strangers_models:image", "--chip", "ethos-u55-128") == 0
+    said = capsys.readouterr().out
+    assert "of SRAM that the sheet of ethos-u55-128 takes a board to have" in said
+    assert "per core" not in said
+    assert "`sirdar estimate` asks" in said
+    assert typed(monkeypatch, "strangers_models:good", "--chip", "t4") == 0
+    assert "per core: 1 core, 1 chip\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("error", "said"), [(0.0, False), (0.5, True)])
+def test_a_layer_is_blamed_only_where_the_output_is_beyond_the_tolerance(
+    error: float, *, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = migrate(nn.Linear(8, 8), torch.randn(4, 8), chip="t4")
+    assert made.plan is not None
+    show_migration.show(replace(made, plan=replace(made.plan, error=error, first="linear")), ())
+    assert ("the first layer beyond the tolerance is linear" in capsys.readouterr().out) is said

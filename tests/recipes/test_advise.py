@@ -11,13 +11,14 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from sirdar.errors import DataError, UnsupportedError
+from sirdar.chips import load
+from sirdar.errors import ArgumentError, DataError, UnsupportedError
 from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqrnn import MQRNN
 from sirdar.forecasting.models.mqtransformer import MQTransformer
 from sirdar.forecasting.models.textbook import Textbook
-from sirdar.recipes.advise import advise, estimate, network
+from sirdar.recipes.advise import advise, estimate, format_on, network
 from sirdar.testing.forecasters import example_panel
 from sirdar.workload.graph import Graph
 from sirdar.workload.trace import trace
@@ -124,3 +125,19 @@ def test_where_no_chip_is_named_it_is_said_that_npus_are_not_ranked() -> None:
     ranking = advise(camera(), per_s=10)
     assert not any(option.chip.startswith("ethos") for option in ranking.options)
     assert ranking.assumptions[-1].startswith("Ethos-U NPUs are not ranked")
+
+
+def test_an_estimate_says_by_which_method_and_of_which_module() -> None:
+    pytest.importorskip("ethosu.vela")
+    npu, chip = estimate(camera(), "ethos-u55-128"), estimate(camera(), "trainium1")
+    assert (npu.dtype, npu.to_dict()["method"]) == ("int8", "Arm's compiler, Vela")
+    assert (chip.dtype, chip.to_dict()["method"].split(",")[0]) == ("bf16", "whole tiles on its array")
+    assert [row["module"] for row in chip.layers if row["kind"] in ("conv", "matmul")] == ["0", "4"]
+    assert "of the 4,096 KiB of SRAM that the sheet of ethos-u55-128 takes a board to have" in npu.fit
+
+
+def test_the_format_is_that_of_the_chip_or_what_takes_its_place() -> None:
+    assert [format_on(load(name), None) for name in ("t4", "ethos-u55-128")] == ["fp16", "int8"]
+    assert [format_on(load(name), "fp32") for name in ("t4", "ethos-u55-128")] == ["fp32", "int8"]
+    with pytest.raises(ArgumentError, match="'fp8'; floats of 8 bits are .* and ethos-u55-128 computes in none"):
+        format_on(load("ethos-u55-128"), "fp8")

@@ -28,3 +28,11 @@ def test_nothing_able_is_said() -> None:
 def test_names_are_text() -> None:
     page = chips_page(ChipsReport("<b>net</b>", RANKING.to_rows(), RANKING.assumptions))
     assert "<b>net</b>" not in page
+
+
+def test_amounts_of_a_service_are_those_of_a_day() -> None:
+    service = advise(example_graph(), per_s=10)
+    page = chips_page(ChipsReport("net", service.to_rows(), service.assumptions, daily=service.daily))
+    for head in ("Price a day, USD", "Energy a day, kWh", "CO₂ a day, g"):
+        assert head in page
+    assert "a day, " not in chips_page(ChipsReport("net", RANKING.to_rows(), RANKING.assumptions))

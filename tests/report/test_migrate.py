@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page of a migration: every section, escaped, and as it looks in a browser."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from sirdar.deploy.artefacts import Artefact
-from sirdar.deploy.migrate import migrate
+from sirdar.deploy.migrate import Migration, migrate
 from sirdar.report import page
 from sirdar.report.migrate import migration_page, money
 from sirdar.testing.defects import Branch
@@ -52,6 +53,28 @@ def test_in_a_browser(browse, tmp_path: Path, width: int) -> None:  # noqa: ANN0
     assert min(facts["widths"]) > 250
     assert facts["plots"] == 1
     assert facts["marks"][0] >= 2
+
+
+def test_a_layer_beyond_the_tolerance_is_named_where_the_output_is_beyond_it_too() -> None:
+    made = migrate(network(), torch.randn(1, 3, 8, 8), chip="inferentia1")
+    assert made.plan is not None
+    met = replace(made, plan=replace(made.plan, first=made.plan.layers[0].name))
+    unmet = replace(made, plan=replace(made.plan, first=made.plan.layers[0].name, error=0.5))
+    assert "first" not in sentences(met)
+    assert "first layer beyond" in sentences(unmet)
+
+
+def sentences(made: Migration) -> str:
+    (right,) = [section for section in migration_page(made).sections if section.anchor == "right"]
+    return str((right.facts, right.tables))
+
+
+def test_the_memory_of_an_npu_is_the_board_s() -> None:
+    made = migrate(network(), torch.randn(1, 3, 8, 8), chip="ethos-u55-128")
+    text = page.render(migration_page(made))
+    assert "of SRAM that the sheet of ethos-u55-128 takes a board to have" in text
+    assert "memory of a core" not in text
+    assert "memory of a core" in rendered()
 
 
 def test_a_price_may_not_be_public() -> None:

@@ -150,3 +150,15 @@ def slow_live_bytes(graph: Graph) -> tuple[int, ...]:
 def test_live_bytes_are_those_of_the_definition(steps: list[tuple[int, int, bool, int]], outputs: list[int]) -> None:
     graph = graph_of(steps, outputs)
     assert graph.live_bytes() == slow_live_bytes(graph)
+
+
+def test_the_module_is_stored_and_makes_no_operator_another() -> None:
+    (first, *rest), graph = chain().operators, chain()
+    told = replace(graph, operators=(replace(first, module="body.0"), *rest))
+    assert told == graph
+    again = Graph.from_dict(json.loads(json.dumps(told.to_dict())))
+    assert [operator.module for operator in again.operators] == ["body.0", "", "", ""]
+    stored = graph.to_dict()
+    for row in stored["operators"]:
+        del row["module"]  # as before there was any
+    assert Graph.from_dict(stored) == graph

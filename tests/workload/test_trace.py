@@ -285,3 +285,16 @@ def test_convolutions_are_the_same_products_wherever_their_weight_comes_from(
     assert list(products(convolution)) == [product]
     assert product.macs == convolution.macs
     assert not graph.unknown
+
+
+def test_operators_say_which_module_they_stand_in() -> None:
+    graph = trace(nn.Sequential(nn.Linear(4, 8), nn.Sequential(nn.ReLU(), nn.Linear(8, 2))), torch.zeros(1, 4))
+    assert [operator.module for operator in graph.operators if operator.kind == "matmul"] == ["0", "1.1"]
+    assert [operator.module for operator in trace(Doubles(), torch.zeros(2)).operators] == [""]
+
+
+class Doubles(nn.Module):
+    """All of it stands in the network itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2

@@ -27,16 +27,20 @@ from sirdar.units import Cost
 from sirdar.workload.graph import Graph
 
 
-def estimate(graph: Graph, chip: str | Path | Chip = "trainium1", dtype: str = "bf16") -> Cost:
+def estimate(graph: Graph, chip: str | Path | Chip = "trainium1", dtype: str | None = None) -> Cost:
     """What a network costs on a chip, by the analytic estimator: tiles on its array, or else the roofline.
+
+    `sirdar.estimate` is this one, but for the catalogue's Ethos-U, of which it asks Arm's compiler.
 
     Args:
         graph: the network.
         chip: a name of the catalogue, the path of a TOML file, or a chip.
-        dtype: number format to run in; a chip that lacks it uses the next one it has (`Chip.usable_dtype`).
+        dtype: number format to run in; a chip that lacks it uses the next one it has (`Chip.usable_dtype`). Where None,
+            bf16 in this way, and on a chip that has nothing in its place the chip's own.
 
     Raises:
-        ArgumentError: the chip or the format is unknown.
+        ArgumentError: the chip or the format is unknown, or nothing of the chip's takes the place of the format.
         DataError: the chip's own file is wrong.
     """
-    return Tiled().estimate(graph, chip if isinstance(chip, Chip) else load(chip), dtype)
+    sheet = chip if isinstance(chip, Chip) else load(chip)
+    return Tiled().estimate(graph, sheet, sheet.usual_dtype() if dtype is None else dtype)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sirdar.chips.analytic import Estimator, OperatorCost, fits
-from sirdar.chips.chip import Chip, Instance
+from sirdar.chips.asked import element_asked
+from sirdar.chips.chip import USUAL, Chip, Instance
 from sirdar.chips.energy import energy, grams_co2, grid
 from sirdar.chips.joules import table_for
 from sirdar.chips.option import Option as Option
@@ -51,6 +52,7 @@ class _Work:
     limit_s: float | int | None
     dtype: str
     region: str
+    priced: tuple[str, ...]  # regions in which any of the chips has a price
 
 
 def advise(
@@ -60,7 +62,7 @@ def advise(
     per_s: float | int | None = None,
     batch: int | None = None,
     chips: Iterable[str | Path | Chip | Estimated] | None = None,
-    dtype: str = "bf16",
+    dtype: str | None = None,
     region: str = "us-east-1",
     latency_s: float | int | None = None,
 ) -> Ranking:
@@ -73,8 +75,9 @@ def advise(
         batch: examples in one run of the graph; the first axis of its first input where None.
         chips: names, paths of TOML files, chips, or chips with an estimator; where None, all of the catalogue that can
             be rented and compute in such a format.
-        dtype: number format to run in; a chip that lacks it uses the next one it has and says so.
-        region: for prices and the grid.
+        dtype: number format to run in, bf16 where None; a chip that lacks it uses the next one it has and says so. Only
+            where None, a chip with nothing in its place uses its own.
+        region: for prices and the grid; where no chip has a price in it, the ranking is by energy and says so.
         latency_s: what one batch may take, with the time to fill it where `per_s` is given; None for any.
 
     Raises:
@@ -95,15 +98,23 @@ def advise(
     _require_different([row.chip.name for row in every_chip])
     volume = float(per_s * _DAY_S if per_s is not None else per_day or 0.0)
     rate = None if per_s is None else float(per_s)
-    work = _Work(graph, batch, volume, rate, latency_s, dtype, region)
+    priced = _priced(row.chip for row in every_chip)
+    work = _Work(graph, batch, volume, rate, latency_s, dtype or USUAL, region, priced)
     every = [option for row in every_chip for option in _options(row, work)]
     return _ranked(every, work)
 
 
-def _estimated(chip: str | Path | Chip | Estimated, dtype: str) -> Estimated:
+def _estimated(chip: str | Path | Chip | Estimated, dtype: str | None) -> Estimated:
     if isinstance(chip, Estimated):
         return chip
-    return Estimated(chip if isinstance(chip, Chip) else load(chip), Tiled(), dtype)
+    sheet = chip if isinstance(chip, Chip) else load(chip)
+    return Estimated(sheet, Tiled(), sheet.usual_dtype() if dtype is None else dtype)
+
+
+def _priced(chips: Iterable[Chip]) -> tuple[str, ...]:
+    """Regions in which any of the chips has a price, sorted."""
+    rows = (row for chip in chips for row in chip.instances)
+    return tuple(sorted({row.region for row in rows if row.price_usd_per_hour is not None}))
 
 
 def _require_different(titles: list[str]) -> None:
@@ -113,16 +124,18 @@ def _require_different(titles: list[str]) -> None:
         raise ArgumentError(msg)
 
 
-def _all(dtype: str) -> list[Chip]:
+def _all(dtype: str | None) -> list[Chip]:
     """The catalogue, less the chips that compute in nothing that could take the place of the format."""
-    found: list[Chip] = []
-    for chip in (load(name) for name in names()):
+    every, found = [load(name) for name in names()], list[Chip]()
+    had = dict.fromkeys(own for chip in every for own in chip.flops_per_s)
+    element_asked(dtype or USUAL, had, "the catalogue")
+    for chip in every:
         try:
-            chip.usable_dtype(dtype)
+            chip.usable_dtype(dtype or USUAL)
         except ArgumentError:
             continue
         found.append(chip)
-    return found or [load(name) for name in names()]  # an unknown format is complained about later
+    return found
 
 
 def _ranked(every: list[Option], work: _Work) -> Ranking:
@@ -146,6 +159,7 @@ def _ranked(every: list[Option], work: _Work) -> Ranking:
         fastest=_least(able, lambda option: option.seconds if work.per_s is None else option.latency_s),
         assumptions=_assumptions(work),
         instances=tuple(every),
+        daily=work.per_s is not None,
     )
 
 
@@ -156,9 +170,11 @@ def _options(row: Estimated, work: _Work) -> list[Option]:
     bound = _bound(row.estimator.breakdown(work.graph, chip, row.dtype))
     rented = [one for one in chip.instances if one.region == work.region and one.price_usd_per_hour is not None]
     made = [_option(row, work, cost, bound, instance) for instance in rented or [None]]
-    if isinstance(row.estimator, Tiled):
+    if isinstance(row.estimator, Tiled) and chip.kind != "npu":
         return made
     own = f"time and memory are estimated by {type(row.estimator).__name__}"
+    if isinstance(row.estimator, Tiled):
+        own = "time is from the sheet; `sirdar advise` and `sirdar.estimate` ask the maker's compiler of an Ethos-U"
     return [replace(option, notes=(*option.notes, own)) for option in made]
 
 
@@ -217,7 +233,9 @@ def _notes(chip: Chip, option: Option, work: _Work) -> tuple[str, ...]:
     if option.dtype != work.dtype:
         notes.append(f"{chip.name} does not compute in {work.dtype}; {option.dtype} is used")
     if option.instance is None:
-        notes.append(f"{NO_PRICE} in {work.region}; seconds are those of one chip")
+        other = [region for region in _priced([chip]) if region != work.region]
+        known = f" on the sheet, but in {', '.join(other)}" if other else ""
+        notes.append(f"{NO_PRICE} in {work.region}{known}; seconds are those of one chip")
     if chip.power_w.assumed:
         low, mid, high = chip.power_w.bounds
         notes.append(f"power of {low:g} to {high:g} W (taken as {mid:g} W) is an {chip.power_w.source}")
@@ -254,13 +272,13 @@ def _assumptions(work: _Work) -> tuple[str, ...]:
             f"{work.per_s:g} examples a second, all day, in batches of {work.batch}, on as many instances as it takes; "
             "arrivals are even, fill one batch after another, and no machine is in reserve."
         )
-        waiting = " Chips that wait draw their static share."
+        waiting = " It is that of a day; chips that wait draw their static share."
     sentences = [
         job,
         "Time, where a row does not say otherwise, is an analytic estimate over operators, one after another: whole "
         "tiles on arrays that are known, shares of the peaks as fitted or published, a start for each. Nothing was "
         "measured on these chips.",
-        "Price is the on-demand rate for the seconds of computing; starting machines and moving data are not in it.",
+        _price(work),
         f"Energy is the power of the chips under load times their time, without hosts and cooling.{waiting}",
         f"Carbon is {intensity.value:g} g CO2e per kWh in {work.region} ({intensity.source}, {intensity.date}).",
     ]
@@ -268,6 +286,17 @@ def _assumptions(work: _Work) -> tuple[str, ...]:
     if unknown:
         sentences.append(f"The work of {len(unknown)} operators is not counted: {', '.join(unknown)}.")
     return tuple(sentences)
+
+
+def _price(work: _Work) -> str:
+    """What the prices are, or why there are none."""
+    if work.region in work.priced:
+        held = "the seconds of computing" if work.per_s is None else "a whole day of all machines, also while they wait"
+        return f"Price is the on-demand rate for {held}; starting machines and moving data are not in it."
+    ranked = "chips are ranked by energy, each row is of one chip, and no instance is chosen."
+    if not work.priced:
+        return f"None of the chips has a public price: {ranked}"
+    return f"There are prices for {', '.join(work.priced)} only, and none for {work.region}: {ranked}"
 
 
 def _order(option: Option) -> tuple[bool, bool, float]:

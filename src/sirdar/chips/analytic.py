@@ -164,11 +164,34 @@ class NullEstimator:
 
 
 def fits(cost: Cost, chip: Chip) -> tuple[bool, str]:
-    """Whether parameters and peak activations fit in the chip's memory, and a sentence that says so."""
+    """Whether parameters and peak activations fit in the chip's memory, and a sentence that says so.
+
+    The memory of an "npu" is the board's, and its sheet has a usual SRAM at most: activations are compared with that.
+    """
+    if chip.kind == "npu" and chip.sram_bytes is not None:
+        return _fits_board(cost, chip, chip.sram_bytes.value)
     needed = cost.parameter_bytes + cost.peak_bytes
     share = needed / chip.memory_bytes.value
     parts = f"{cost.parameter_bytes:.3g} bytes of parameters and {cost.peak_bytes:.3g} of activations"
     return share <= 1, f"{parts} take {share:.1%} of the memory of {chip.name}"
+
+
+def _fits_board(cost: Cost, chip: Chip, sram_bytes: float) -> tuple[bool, str]:
+    """The same for a chip that has its memories from the board."""
+    share = cost.peak_bytes / sram_bytes
+    alone = chip.activations == "sram"
+    room = share <= 1 if alone else cost.parameter_bytes + cost.peak_bytes <= chip.memory_bytes.value
+    taken = f"{_kib(cost.peak_bytes)} of activations take {share:.1%} of the {_kib(sram_bytes)} of SRAM"
+    beyond = "weights lie in its flash" if alone else "weights and what is beyond the SRAM lie in its DRAM"
+    return room, (
+        f"{taken} that the sheet of {chip.name} takes a board to have, and the {_kib(cost.parameter_bytes)} of "
+        f"{beyond}; how much yours has decides"
+    )
+
+
+def _kib(size: float) -> str:
+    kib = size / 2**10
+    return f"{kib:.3g} KiB" if kib < 1e3 else f"{kib:,.0f} KiB"
 
 
 def _operator_cost(operator: Operator, chip: Chip, dtype: str, traffic: int, alive: int) -> OperatorCost:

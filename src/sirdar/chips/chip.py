@@ -5,10 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date as calendar_date
 
+from sirdar.chips.asked import element_asked
 from sirdar.chips.blocks import Blocks
 from sirdar.chips.number import Number as Number
 from sirdar.errors import ArgumentError
-from sirdar.numerics.formats import Format, element_named, row_named
+from sirdar.numerics.formats import Format, row_named
+
+USUAL = "bf16"  # the number format where nobody asks for one
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,11 @@ class Chip:
     Args:
         name: as in `load`.
         vendor: who makes it.
-        kind: "accelerator", "gpu" or "cpu".
+        kind: "accelerator", "gpu", "cpu", or "npu" for a part of a device whose memories are the board's.
         description: one sentence.
         flops_per_s: dense peak of matrix multiplication by number format, two operations per multiply-accumulate.
         vector_flops_per_s: peak of elementwise work.
-        memory_bytes: device memory.
+        memory_bytes: device memory; the address space of an "npu".
         bandwidth_bytes_per_s: to and from device memory, peak.
         compute_efficiency: share of `flops_per_s` that networks reach.
         bandwidth_efficiency: share of `bandwidth_bytes_per_s` that networks reach.
@@ -55,6 +58,8 @@ class Chip:
         fitted: how many times its ideal time each kind of work takes, fitted to measurements; by the names of
             `sirdar.chips.calibration.PARTS`.
         node_nm: of the process it is made in, for energies per operation.
+        activations: "sram" where they have to lie in on-chip memory, since device memory cannot be written; otherwise
+            "memory".
     """
 
     name: str
@@ -74,6 +79,7 @@ class Chip:
     blocks: Blocks | None = None
     fitted: Mapping[str, Number] = field(default_factory=dict, hash=False)
     node_nm: Number | None = None
+    activations: str = "memory"
 
     def numbers(self) -> Iterator[tuple[str, Number]]:
         """Every number on the sheet, by the key it has in TOML."""
@@ -95,20 +101,29 @@ class Chip:
         ones only, since integers need calibration; int8 to those that hold every integer of it.
 
         Raises:
-            ArgumentError: the format is unknown, or the chip has nothing to take its place.
+            ArgumentError: the format is unknown, or the chip has nothing to take its place; the sentence says what to
+                give.
         """
-        wanted = element_named(dtype)
+        wanted = element_asked(dtype, self.flops_per_s, self.name)
         if dtype in self.flops_per_s:
             return dtype
         rows = [row for row in map(row_named, self.flops_per_s) if isinstance(row, Format)]
         rows = [row for row in rows if row.floating and (wanted.floating or row.mantissa >= wanted.mantissa)]
         if not rows:
-            msg = f"chip {self.name} computes only in {', '.join(self.flops_per_s)}, nothing takes the place of {dtype}"
+            own = ", ".join(self.flops_per_s)
+            msg = f"chip {self.name} computes only in {own}, nothing takes the place of {dtype}; give {own} as dtype"
             raise ArgumentError(msg)
         wide = [row for row in rows if row.significant_bits >= wanted.significant_bits]
         if not wide:
             return max(rows, key=lambda row: (row.significant_bits, row.exponent)).name
         return min(wide, key=lambda row: (row.significant_bits, abs(row.mantissa - wanted.mantissa))).name
+
+    def usual_dtype(self) -> str:
+        """Where no format is asked for: bf16 or what takes its place, or the first on the sheet where nothing does."""
+        try:
+            return self.usable_dtype(USUAL)
+        except ArgumentError:
+            return next(iter(self.flops_per_s))
 
     def cheapest_instance(self, region: str) -> Instance | None:
         """The instance of a region with the least price per chip; None where none has a price."""

@@ -105,6 +105,7 @@ class Ranking:
         fastest: chip with the least time for the volume on one instance; for a service, the least latency.
         assumptions: sentences that hold for all rows.
         instances: the same for every instance of every chip.
+        daily: whether price, energy and carbon are those of a day of a service, and not those of one volume.
     """
 
     options: tuple[Option, ...]
@@ -113,6 +114,7 @@ class Ranking:
     fastest: str | None
     assumptions: tuple[str, ...]
     instances: tuple[Option, ...] = ()
+    daily: bool = False
 
     @property
     def best(self) -> Option | None:
@@ -127,6 +129,9 @@ class Ranking:
             ArgumentError: the instance is not among those considered or has no price, or no option can do the job.
         """
         known = {row.instance: row for row in self.instances if row.instance is not None}
+        if not known:
+            msg = f"no chip has an instance with a price in the region, so there is none to compare {instance!r} with"
+            raise ArgumentError(msg)
         if instance not in known:
             msg = f"instance {instance!r} is not among those considered: {', '.join(known)}.{nearest(instance, known)}"
             raise ArgumentError(msg)

@@ -28,7 +28,7 @@ from sirdar.chips.number import Number
 from sirdar.errors import ArgumentError, DataError, nearest
 from sirdar.numerics.formats import names as formats
 
-KINDS = ("accelerator", "gpu", "cpu")
+KINDS = ("accelerator", "gpu", "cpu", "npu")
 _NPU = "npu"  # folder of the catalogue
 _TEXTS = ("name", "vendor", "kind", "description")
 _NUMBERS = (
@@ -42,6 +42,7 @@ _NUMBERS = (
 )
 _KEYS = (*_TEXTS, *_NUMBERS, "flops_per_s")
 _OPTIONAL = ("sram_bytes", "node_nm")
+_ACTIVATIONS = ("memory", "sram")  # where they have to lie
 _MAY_BE_ZERO = ("overhead_s", "start_s", "run_s", "exchange_s")
 _SHARES = ("compute_efficiency", "bandwidth_efficiency")
 _COUNTS = ("rows", "columns", "count", "stream", "least_stream", "lanes")
@@ -55,6 +56,19 @@ _PLAUSIBLE = {  # from a microcontroller to a rack, with room: beyond it, a figu
     "overhead_s": (0.0, 1.0),
     "power_w": (1e-4, 1e5),
 }
+_SHAPE = '{ value = ..., source = "...", date = 2026-08-21 }'
+_UNITS = (  # of a figure by the end of its key
+    ("vector_flops_per_s", "operations per second"),
+    ("flops_per_s", "a table of operations per second by number format"),
+    ("bytes_per_s", "bytes per second"),
+    ("usd_per_hour", "US dollars per hour"),
+    ("efficiency", "a share of 1"),
+    ("bytes", "bytes"),
+    ("_hz", "hertz"),
+    ("_nm", "nanometres"),
+    ("_s", "seconds"),
+    ("_w", "watts"),
+)
 
 
 def names() -> tuple[str, ...]:
@@ -105,10 +119,13 @@ def _read(path: Traversable, title: str) -> Chip:
     blocks = _blocks(sheet.child("blocks")) if "blocks" in sheet.table else None
     if blocks is not None:
         sheet = Sheet(title, _completed(sheet, blocks))
-    sheet.only((*_KEYS, *_OPTIONAL, "blocks", "fitted", "instances"), required=_KEYS)
+    sheet.only((*_KEYS, *_OPTIONAL, "activations", "blocks", "fitted", "instances"), required=_KEYS)
     name, vendor, kind, description = (sheet.text(key) for key in _TEXTS)
     if kind not in KINDS:
         raise sheet.wrong("kind", f"must be one of {', '.join(KINDS)}, got {kind!r}", KINDS)
+    activations = sheet.table.get("activations", "memory")
+    if activations not in _ACTIVATIONS:
+        raise sheet.wrong("activations", f"must be one of {', '.join(_ACTIVATIONS)}, got {activations!r}", _ACTIVATIONS)
     chip = Chip(
         name,
         vendor,
@@ -120,6 +137,7 @@ def _read(path: Traversable, title: str) -> Chip:
         instances=_instances(sheet),
         blocks=blocks,
         fitted=_fitted(sheet.child("fitted")) if "fitted" in sheet.table else {},
+        activations=activations,
     )
     _require_consistent(sheet, chip)
     return chip
@@ -252,10 +270,12 @@ class Sheet:
                 hint = nearest(key, known)
                 msg = f"{self.title}: key {self._at(key)!r} is not known; known are {', '.join(known)}.{hint}"
                 raise DataError(msg)
-        for key in required:
-            if key not in self.table:
-                msg = f"{self.title}: key {self._at(key)!r} is missing"
-                raise DataError(msg)
+        missing = [f"{self._at(key)!r}{_unit(key)}" for key in required if key not in self.table]
+        if missing:
+            keys, are = ("key", "is") if len(missing) == 1 else ("keys", "are")
+            figure = f"; a figure is a table such as {_SHAPE}" if len(missing) > 1 and "(" in "".join(missing) else ""
+            msg = f"{self.title}: {keys} {', '.join(missing)} {are} missing{figure}"
+            raise DataError(msg)
 
     def child(self, key: str) -> "Sheet":
         """A table in this table."""
@@ -309,8 +329,7 @@ class Sheet:
         """A number with its source and date; `unit` is a key of `_PLAUSIBLE` where the number's own is none."""
         bare = self.table[key]
         if not isinstance(bare, Mapping):
-            shape = '{ value = ..., source = "...", date = 2026-08-21 }'
-            raise self.wrong(key, f"must be a table such as {shape}, got {bare!r}")
+            raise self.wrong(key, f"must be a table such as {_SHAPE}, got {bare!r}")
         sheet = self.child(key)
         required = ("value", "source", "date")
         sheet.only((*required, "low", "high", "alternatives"), required=required)
@@ -334,6 +353,12 @@ class Sheet:
 
     def _at(self, key: str) -> str:
         return f"{self.prefix}{key}".rstrip(".")
+
+
+def _unit(key: str) -> str:
+    """What a figure of that name is in, in brackets; nothing for what has no unit."""
+    unit = next((unit for end, unit in _UNITS if key.endswith(end)), "")
+    return f" ({unit})" if unit else ""
 
 
 def _alternative(sheet: Sheet) -> Number:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sirdar.cli import options
-from sirdar.cli.estimate import _MODEL
+from sirdar.cli.estimate import _DTYPE, _MODEL
 
 
 def advise(  # noqa: PLR0913 - one argument per option
@@ -20,7 +20,7 @@ def advise(  # noqa: PLR0913 - one argument per option
     chip: Annotated[
         list[str] | None, typer.Option(help="Name or TOML file of a chip, repeated; all that are rented if omitted.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Number format; a chip without it takes the next one it has.")] = "bf16",
+    dtype: Annotated[str | None, typer.Option(help=_DTYPE)] = None,
     region: Annotated[str, typer.Option(help="Of prices and of the grid.")] = "us-east-1",
     current: Annotated[
         str | None, typer.Option(help="The instance in use, such as g5.xlarge, to compare with.")
@@ -50,7 +50,7 @@ def advise(  # noqa: PLR0913 - one argument per option
         if value is not None:  # a slip is refused before the network is traced
             require_positive(value, option)
     for name in chip or ():
-        load(name)
+        recipe.format_on(load(name), dtype)
     graph = recipe.network(model, batch)
     ranking = recipe.advise(
         graph, per_day=volume, per_s=per_second, chips=chip, dtype=dtype, region=region, latency_s=latency
@@ -63,10 +63,10 @@ def advise(  # noqa: PLR0913 - one argument per option
     if as_json:
         options.print_json(content)
         return
-    _show(ranking, content["saving"], per_second)
+    _show(ranking, content["saving"])
 
 
-def _show(ranking, saving: dict | None, per_second: float | None) -> None:  # noqa: ANN001 - its type would load the chips for --help
+def _show(ranking, saving: dict | None) -> None:  # noqa: ANN001 - its type would load the chips for --help
     from sirdar.report.amounts import duration, number
     from sirdar.units import kwh
 
@@ -74,23 +74,25 @@ def _show(ranking, saving: dict | None, per_second: float | None) -> None:  # no
         [
             row.chip,
             row.instance or "–",
-            duration(row.seconds) if per_second is None else f"{row.machines}",
+            f"{row.machines}" if ranking.daily else duration(row.seconds),
             row.dtype,
             "–" if row.price_usd is None else f"${number(row.price_usd)}",
             number(kwh(row.energy_j)),
+            number(row.grams_co2),
             duration(row.latency_s),
             "*" if row.pareto else "",
             row.reason,
         ]
         for row in ranking.options
     ]
-    held = "time" if per_second is None else "machines"
-    columns = ["chip", "instance", held, "dtype", "price", "kWh", "latency", "front", "why not"]
+    held, day = ("machines", " a day") if ranking.daily else ("time", "")
+    amounts = [f"{amount}\n{day.strip()}" if day else amount for amount in ("price", "kWh", "g CO2")]
+    columns = ["chip", "instance", held, "dtype", *amounts, "latency", "front", "why not"]
     options.print_table("Chips, best first (estimates)", columns, rows)
     if saving:
         sys.stdout.write(
             f"{saving['to']} instead of {saving['instance']} saves {saving['price']:.0%} of the price "
-            f"(${saving['price_usd']:.2f}), {saving['energy']:.0%} of the energy.\n"
+            f"(${saving['price_usd']:.2f}{day}), {saving['energy']:.0%} of the energy.\n"
         )
     for row in ranking.options:
         for note in row.notes:

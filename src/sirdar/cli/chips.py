@@ -38,7 +38,7 @@ def chips(
     require_positive_integer(volume, "volume")  # what is wrong is refused before the network is built
     require_positive_integer(batch, "batch")
     for name in chip or ():
-        load(name)
+        load(name).usable_dtype(dtype)
     network = example_network(model, seed)
     ranking = compare_chips(network, chips=tuple(chip) if chip else None, volume=volume, batch=batch, dtype=dtype)
     content = finite({"chips": ranking.to_rows(), "assumptions": list(ranking.assumptions)})

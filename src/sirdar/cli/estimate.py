@@ -9,6 +9,7 @@ import typer
 
 from sirdar.cli import options
 
+_DTYPE = "Number format, bf16 if omitted; a chip without it takes the next one it has."
 _MODEL = "Folder of a saved forecaster, package.module:factory[@weights.safetensors], or network.pt2."
 
 
@@ -17,7 +18,7 @@ def estimate(
     chip: Annotated[
         list[str] | None, typer.Option(help="Name or TOML file of a chip, repeated; trainium1 if omitted.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Number format; a chip without it takes the next one it has.")] = "bf16",
+    dtype: Annotated[str | None, typer.Option(help=_DTYPE)] = None,
     batch: Annotated[int | None, typer.Option(help="Examples in one run; as in the example inputs if omitted.")] = None,
     layers: Annotated[int, typer.Option(min=0, help="How many of the slowest layers to list.")] = 0,
     out: Annotated[
@@ -38,7 +39,7 @@ def estimate(
 
     wanted = chip or ["trainium1"]
     for name in wanted:  # a slip is refused before the network is traced
-        load(name)
+        advise.format_on(load(name), dtype)
     graph = advise.network(model, batch)
     made = [advise.estimate(graph, name, dtype) for name in wanted]
     content = finite({"model": model, "estimates": [row.to_dict() for row in made]})
@@ -49,8 +50,11 @@ def estimate(
         options.print_json(content)
         return
     _show(graph.name, made, layers)
-    for row in made:
-        if not row.fits:
+    for method in dict.fromkeys(row.method for row in made):
+        chips = ", ".join(row.chip for row in made if row.method == method)
+        sys.stdout.write(f"* {chips}: estimated by {method}.\n")
+    for row, name in zip(made, wanted, strict=True):
+        if not row.fits or load(name).kind == "npu":
             sys.stdout.write(f"* {row.fit}.\n")
         if row.least_peak_bytes < row.cost.peak_bytes:
             share = row.least_peak_bytes / row.cost.peak_bytes
@@ -80,7 +84,15 @@ def _show(title: str, made: list, layers: int) -> None:  # of recipes' Estimate,
     for row in made if layers else []:
         slowest = sorted(row.layers, key=lambda layer: -layer["seconds"])[:layers]
         body = [
-            [layer["name"], layer["kind"], duration(layer["seconds"]), layer["bound"], number(layer["joules"])]
+            [
+                layer["module"] or "–",
+                layer["name"],
+                layer["kind"],
+                duration(layer["seconds"]),
+                layer["bound"],
+                number(layer["joules"]),
+            ]
             for layer in slowest
         ]
-        options.print_table(f"{row.chip}: slowest layers", ["layer", "kind", "time", "bound by", "joules"], body)
+        columns = ["layer", "operator", "kind", "time", "bound by", "joules"]
+        options.print_table(f"{row.chip}: slowest layers", columns, body)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from sirdar.cli.options import print_table
 from sirdar.deploy.artefacts import Artefact
 from sirdar.deploy.findings import Finding
+from sirdar.deploy.fitting import Fit
 from sirdar.deploy.migrate import Migration
 from sirdar.report.amounts import duration, size
-from sirdar.report.migrate import PRICE_LABELS, money
+from sirdar.report.migrate import PRICE_LABELS, SHEET, board, counted, money
 
 
 def show(made: Migration, artefacts: Sequence[Artefact]) -> None:
@@ -66,7 +67,7 @@ def _precision(made: Migration) -> None:
     verdict = "within" if made.plan.met else "beyond"
     _say(f"\nFormats: {kinds or 'no layers'}, stored in {made.plan.formats.storage}")
     _say(f"error of the output {made.plan.error:.2g}, {verdict} the tolerance of {made.plan.tolerance:g}")
-    if made.plan.first:
+    if made.plan.first and not made.plan.met:
         _say(f"the first layer beyond the tolerance is {made.plan.first}")
     if made.reference is not None and made.reference.formats.default != "fp32":
         _say(f"as the chip does it by itself ({made.reference.formats.default}): {made.reference.error:.2g}")
@@ -79,9 +80,7 @@ def _precision(made: Migration) -> None:
 
 def _cost(made: Migration) -> None:
     if made.fit is not None:
-        need = made.fit.parameter_bytes + made.fit.peak_bytes
-        room = f"{size(need)} of {size(made.fit.core_bytes)} per core"
-        _say(f"\nMemory: {room}: {made.fit.cores} cores, {made.fit.chips} chips")
+        _say(f"\nMemory: {board(made) or _room(made.fit)}")
         if made.fit.compile_s is not None:
             low, middle, high = made.fit.compile_s
             _say(
@@ -103,6 +102,13 @@ def _cost(made: Migration) -> None:
         print_table(
             "Cost of one run (estimates)", ["chip", "formats", "latency", "energy", "instance", "per million"], rows
         )
+    if rows and made.chip.kind == "npu":
+        _say(f"* {SHEET}")
+
+
+def _room(fit: Fit) -> str:
+    need = f"{size(fit.parameter_bytes + fit.peak_bytes)} of {size(fit.core_bytes)} per core"
+    return f"{need}: {counted(fit.cores, 'core')}, {counted(fit.chips, 'chip')}"
 
 
 def _files(artefacts: Sequence[Artefact]) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sirdar.chips import Chip, Cost, Estimator, Ranking, Tiled, advisor, layers, load, npu_names
+from sirdar.chips import Chip, Cost, Ranking, advisor, layers, load
 from sirdar.chips.analytic import fits
+from sirdar.chips.asked import element_asked
 from sirdar.deploy import loading
-from sirdar.deploy.compiled import Vela, compile_tflite
-from sirdar.deploy.tflite.graph import from_graph
+from sirdar.deploy.compiled import Vela
+from sirdar.deploy.estimating import estimator_of, has_compiler, method_of, require_whole
 from sirdar.errors import ArgumentError, UnsupportedError, require_positive_integer
 from sirdar.numerics.formats import element_named
 from sirdar.recipes.saved import BATCH, saved_network
@@ -37,10 +38,11 @@ class Estimate:
         cost: of one run.
         fit: the sentence that says whether it fits in memory.
         fits: whether it does.
-        layers: every operator: name, kind, seconds by cause, bound, and joules by cause.
+        layers: every operator: name, module of the network, kind, seconds by cause, bound, and joules by cause.
         joules: low, middle and high sums over the layers, counted from operations and bytes.
         least_peak_bytes: of activations, in the best order of operators found; `cost` has those of the order traced.
             A compiler orders operators itself, and both are what it says.
+        method: by which the numbers were made.
     """
 
     chip: str
@@ -51,6 +53,7 @@ class Estimate:
     layers: tuple[dict[str, Any], ...]
     joules: tuple[float, float, float]
     least_peak_bytes: float
+    method: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -98,14 +101,29 @@ def _saved(path: Path, batch: int | None) -> tuple[nn.Module, tuple[Tensor, ...]
     return saved_network(path, f"; otherwise give {loading.FORMS}").inference(batch or BATCH)
 
 
-def estimate(graph: Graph, chip_name: str, dtype: str) -> Estimate:
+def format_on(chip: Chip, dtype: str | None) -> str:
+    """The number format that a network runs in on a chip: int8 on the catalogue's Ethos-U, whatever is asked for.
+
+    Raises:
+        ArgumentError: the format is unknown, or nothing of the chip's takes its place.
+    """
+    if dtype is None:
+        return chip.usual_dtype()
+    if not has_compiler(chip):
+        return chip.usable_dtype(dtype)
+    element_asked(dtype, chip.flops_per_s, chip.name)
+    return chip.usual_dtype()
+
+
+def estimate(graph: Graph, chip_name: str, dtype: str | None = None) -> Estimate:
     """What a network costs on a chip, layer by layer.
 
     Args:
         graph: the network.
         chip_name: a name of the catalogue or the path of a TOML file. An Ethos-U of the catalogue is estimated by Arm's
             compiler, in int8.
-        dtype: number format; a chip that lacks it uses the next one it has.
+        dtype: number format; a chip that lacks it uses the next one it has. Where None, bf16 in this way, and on a chip
+            that has nothing in its place the chip's own.
 
     Raises:
         ArgumentError: the chip or the format is unknown.
@@ -113,16 +131,15 @@ def estimate(graph: Graph, chip_name: str, dtype: str) -> Estimate:
         UnsupportedError: the network does not run on that Ethos-U; the sentence names the operator or the reason.
     """
     chip = load(chip_name)
-    estimator: Estimator = Tiled()
-    if chip_name in npu_names():  # by what was asked for: a user's own sheet may bear the same name
-        estimator, dtype = _compiler(graph, chip), "int8"
-    cost = estimator.estimate(graph, chip, dtype)
+    estimator, used = estimator_of(chip), format_on(chip, dtype)
+    cost = estimator.estimate(graph, chip, used)
     room, sentence = fits(cost, chip)
-    energies = layers(graph, chip, dtype, estimator)
+    energies = layers(graph, chip, used, estimator)
     causes = ("multiply", "accumulate", "elementwise", "sram", "dram", "static")
     rows = tuple(
         {
             "name": time.name,
+            "module": operator.module,
             "kind": time.kind,
             "seconds": time.cost.latency_s,
             "compute_s": time.compute_s,
@@ -133,15 +150,16 @@ def estimate(graph: Graph, chip_name: str, dtype: str) -> Estimate:
             "joules": energy.total.mid_j,
             **{f"{cause}_j": getattr(energy, cause).mid_j for cause in causes},
         }
-        for time, energy in zip(estimator.breakdown(graph, chip, dtype), energies, strict=True)
+        for operator, time, energy in zip(
+            graph.operators, estimator.breakdown(graph, chip, used), energies, strict=True
+        )
     )
     totals = [energy.total for energy in energies]
     joules = (sum(t.low_j for t in totals), sum(t.mid_j for t in totals), sum(t.high_j for t in totals))
-    used = chip.usable_dtype(dtype)
     stored = element_named(used).name
-    compiled = isinstance(estimator, Vela)
-    least = cost.peak_bytes if compiled else float(scheduled(graph, stored).peak_bytes(stored))
-    return Estimate(chip.name, used, cost, sentence, room, rows, (joules[0], joules[1], joules[2]), least)
+    least = cost.peak_bytes if has_compiler(chip) else float(scheduled(graph, stored).peak_bytes(stored))
+    method = method_of(chip, used)
+    return Estimate(chip.name, used, cost, sentence, room, rows, (joules[0], joules[1], joules[2]), least, method)
 
 
 def advise(graph: Graph, *, chips: Iterable[str] | None = None, **work: Any) -> Ranking:  # noqa: ANN401
@@ -163,10 +181,13 @@ def advise(graph: Graph, *, chips: Iterable[str] | None = None, **work: Any) -> 
         return replace(ranking, assumptions=(*ranking.assumptions, _NO_NPU))
     able: list[Chip | advisor.Estimated] = []
     left: list[str] = []
-    for name, chip in ((name, load(name)) for name in chips):
+    for chip in map(load, chips):
         try:
-            own = name in npu_names()
-            able.append(advisor.Estimated(chip, _compiler(graph, chip), "int8") if own else chip)
+            if has_compiler(chip):
+                require_whole(graph, chip)
+                able.append(advisor.Estimated(chip, Vela(), "int8"))
+            else:
+                able.append(chip)
         except UnsupportedError as error:
             left.append(f"{chip.name} is not ranked: {error}.")
     if left and not able:
@@ -175,25 +196,13 @@ def advise(graph: Graph, *, chips: Iterable[str] | None = None, **work: Any) -> 
     return replace(ranking, assumptions=(*ranking.assumptions, *left))
 
 
-def _compiler(graph: Graph, chip: Chip) -> Vela:
-    """Arm's compiler, once it has shown that it takes the whole network."""
-    try:
-        found = compile_tflite(from_graph(graph), chip.name)
-    except ArgumentError as error:  # in Vela's words
-        raise UnsupportedError(str(error)) from error
-    if found.host_operators:
-        reasons = "; ".join(found.host_reasons) or "it does not say why"
-        msg = f"Vela leaves {found.host_operators} operators to the host processor, whose time is not known ({reasons})"
-        raise UnsupportedError(msg)
-    return Vela()
-
-
 def summary(ranking: Ranking, current: str | None) -> dict[str, Any]:
     """Plain data of a ranking for JSON, with the saving against an instance in use."""
     best = ranking.best
     return {
         "best": None if best is None else best.title,
         "options": ranking.to_rows(),
+        "daily": ranking.daily,
         "saving": None if current is None else asdict(ranking.against(current)),
         "assumptions": list(ranking.assumptions),
     }
@@ -202,7 +211,8 @@ def summary(ranking: Ranking, current: str | None) -> dict[str, Any]:
 def page(ranking: Ranking, graph: Graph, current: str | None) -> str:
     """The ranking as one HTML page."""
     saving = None if current is None else ranking.against(current)
-    return chips_page(ChipsReport(graph.name, ranking.to_rows(), ranking.assumptions, saving and asdict(saving)))
+    saved = saving and asdict(saving)
+    return chips_page(ChipsReport(graph.name, ranking.to_rows(), ranking.assumptions, saved, ranking.daily))
 
 
-__all__ = ["Estimate", "advise", "estimate", "network", "page", "summary"]
+__all__ = ["Estimate", "advise", "estimate", "format_on", "network", "page", "summary"]

@@ -164,7 +164,7 @@ def compare_chips(
     chips: tuple[str, ...] | None = None,
     volume: int = NIGHTLY_SERIES,
     batch: int = BATCH,
-    dtype: str = "bf16",
+    dtype: str | None = None,
 ) -> Ranking:
     """What forecasting `volume` series with the network costs on each chip."""
     require_positive_integer(volume, "volume")

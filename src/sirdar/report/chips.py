@@ -20,12 +20,19 @@ class ChipsReport:
         options: rows of `sirdar.chips.Ranking.to_rows`, best first.
         assumptions: sentences that hold for all.
         saving: against an instance in use: instance, to, price_usd, and shares of price, energy and latency.
+        daily: whether price, energy and carbon are those of a day.
     """
 
     network: str
     options: Sequence[Mapping[str, Any]]
     assumptions: Sequence[str]
     saving: Mapping[str, Any] | None = None
+    daily: bool = False
+
+    @property
+    def day(self) -> str:
+        """What to say behind an amount."""
+        return " a day" if self.daily else ""
 
 
 def chips_page(report: ChipsReport) -> str:
@@ -37,11 +44,15 @@ def chips_page(report: ChipsReport) -> str:
         "Chips",
         f"Run {report.network} on {_title(best)}" if best else f"No chip can run {report.network} as asked",
         "Estimated before anything was rented; every figure has a source in the catalogue.",
-        figures=[figure for figure in (_prices(able), _energies(able), _latencies(able)) if figure],
+        figures=[figure for figure in _figures(able, report.day) if figure],
         tables=[_table(report)],
         notes=list(report.assumptions),
     )
     return render(Page(f"Where to run {report.network}", report.assumptions[0], _headline(best, report), [section]))
+
+
+def _figures(able: Sequence[Mapping[str, Any]], day: str) -> tuple[Figure | None, ...]:
+    return _prices(able, day), _energies(able, day), _latencies(able)
 
 
 def _title(row: Mapping[str, Any]) -> str:
@@ -52,8 +63,8 @@ def _headline(best: Mapping[str, Any] | None, report: ChipsReport) -> list[tuple
     if best is None:
         return []
     shown = [
-        ("Price", "–" if best["price_usd"] is None else f"${number(best['price_usd'])}", _title(best)),
-        ("Energy", f"{number(kwh(best['energy_j']))} kWh", f"{number(best['grams_co2'])} g CO₂"),
+        (f"Price{report.day}", "–" if best["price_usd"] is None else f"${number(best['price_usd'])}", _title(best)),
+        (f"Energy{report.day}", f"{number(kwh(best['energy_j']))} kWh", f"{number(best['grams_co2'])} g CO₂"),
         ("Latency", duration(best["latency_s"]), "of one batch"),
     ]
     if report.saving:
@@ -62,11 +73,12 @@ def _headline(best: Mapping[str, Any] | None, report: ChipsReport) -> list[tuple
 
 
 def _table(report: ChipsReport) -> Table:
-    header = ["Chip", "Format", "Machines", "Price, USD", "Energy, kWh", "CO₂, g", "Time", "Latency", "Why not"]
+    amounts = [f"{name}{report.day}, {unit}" for name, unit in (("Price", "USD"), ("Energy", "kWh"), ("CO₂", "g"))]
+    header = ["Chip", "Format", "Machines", *amounts, "Time", "Latency", "Why not"]
     rows = [
         Row(
             [
-                (str(row["chip"]), str(row["instance"] or "no public price")),
+                (str(row["chip"]), str(row["instance"] or "no price known")),
                 str(row["dtype"]),
                 number(row["machines"]),
                 number(row["price_usd"]),
@@ -89,25 +101,25 @@ def _badges(row: Mapping[str, Any]) -> list[str]:
     return marks or (["on the front"] if row["pareto"] else [])
 
 
-def _prices(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
+def _prices(rows: Sequence[Mapping[str, Any]], day: str) -> Figure | None:
     priced = [row for row in rows if row["price_usd"]]
     if not priced:
         return None
     first, last = priced[0], priced[-1]
-    title = f"{_title(first)} is cheapest, at ${number(first['price_usd'])}"
+    title = f"{_title(first)} is cheapest, at ${number(first['price_usd'])}{day}"
     if len(priced) > 1:
         title += f"; {_title(last)} costs {last['price_usd'] / first['price_usd']:.1f} times as much"
     dots = [_dot(row, [row["price_usd"]] * 3, f"${number(row['price_usd'])}", "cheapest") for row in priced]
     return Figure(title, [plots.dots(dots, "US dollars")], kicker="Price")
 
 
-def _energies(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
+def _energies(rows: Sequence[Mapping[str, Any]], day: str) -> Figure | None:
     known = sorted((row for row in rows if row["energy_low_j"] > 0), key=lambda row: row["energy_j"])
     if not known:
         return None
     spent = [[kwh(row[f"energy{part}_j"]) for part in ("_low", "", "_high")] for row in known]
     dots = [_dot(row, values, number(values[1]), "greenest") for row, values in zip(known, spent, strict=True)]
-    title = f"{_title(known[0])} is greenest, at {number(spent[0][1])} kWh"
+    title = f"{_title(known[0])} is greenest, at {number(spent[0][1])} kWh{day}"
     caption = "A line runs from the low to the high estimate of the power, the dot is the middle."
     return Figure(title, [plots.dots(dots, "kWh")], kicker="Energy", caption=caption)
 

@@ -3,6 +3,8 @@
 
 from collections.abc import Sequence
 
+from sirdar.chips import Cost
+from sirdar.chips.analytic import fits
 from sirdar.deploy.artefacts import Artefact
 from sirdar.deploy.findings import Finding
 from sirdar.deploy.migrate import Migration
@@ -12,14 +14,15 @@ from sirdar.report.amounts import duration, size
 from sirdar.report.page import Figure, Page, Row, Section, Table
 
 PRICE_LABELS = ("now", "as it is", "by the plan", "by network_planned.pt2")
+SHEET = "These are by the sheet of the chip; `sirdar estimate` asks the maker's compiler of an Ethos-U."
 _LAYERS_SHOWN = 400
 
 
 def migration_page(made: Migration, artefacts: Sequence[Artefact] = ()) -> Page:
     """Everything about one migration, in the order of its questions."""
     sections = [_runs(made), *_buckets(made), *_right(made), *_costs(made), *_files(artefacts)]
-    verdict = "runs" if made.runs else f"needs {_counted(len(made.changes), 'change')}"
-    said = f"{_counted(len(made.findings), 'finding')}, {_counted(len(made.rewrites), 'kind')} of rewrites"
+    verdict = "runs" if made.runs else f"needs {counted(len(made.changes), 'change')}"
+    said = f"{counted(len(made.findings), 'finding')}, {counted(len(made.rewrites), 'kind')} of rewrites"
     headline = [(made.chip.name, verdict, said)]
     if made.plan is not None:
         headline.append(("error", f"{made.plan.error:.2g}", f"tolerance {made.plan.tolerance:g}"))
@@ -40,13 +43,21 @@ def gap(value: float) -> str:
     return f"{value:.1e}" if value else "0"
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts, in the plural unless it is one."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def money(value: float | None) -> str:
     """Dollars, or that there is no public price."""
     return "no public price" if value is None else f"{value:.3g} USD"
+
+
+def board(made: Migration) -> str:
+    """What the network takes of a board's memories, of a chip that has none of its own; empty for others."""
+    if made.fit is None or made.chip.kind != "npu":
+        return ""
+    return fits(Cost(parameter_bytes=made.fit.parameter_bytes, peak_bytes=made.fit.peak_bytes), made.chip)[1]
 
 
 def _runs(made: Migration) -> Section:
@@ -92,9 +103,12 @@ def _right(made: Migration) -> list[Section]:
         return []
     verdict = "within" if made.plan.met else "beyond"
     lead = f"The output's error is {made.plan.error:.2g}, {verdict} the tolerance of {made.plan.tolerance:g}."
-    rows = [_layer(layer, made.plan.first) for layer in made.plan.layers[:_LAYERS_SHOWN]]
+    first = "" if made.plan.met else made.plan.first
+    rows = [_layer(layer, first) for layer in made.plan.layers[:_LAYERS_SHOWN]]
     header = ("Layer", "Format", "Error", "Largest value", "Overflow")
-    facts = [("stored in", made.plan.formats.storage), ("first layer beyond", made.plan.first or "none")]
+    facts = [("stored in", made.plan.formats.storage)]
+    if first:
+        facts.append(("first layer beyond", first))
     if made.reference is not None:
         facts.append(("as the chip does it by itself", f"{made.reference.error:.2g}"))
     return [
@@ -137,10 +151,10 @@ def _costs(made: Migration) -> list[Section]:
     facts = [
         ("parameters", size(room.parameter_bytes)),
         ("activations at most", size(room.peak_bytes)),
-        ("memory of a core", size(room.core_bytes)),
-        ("cores needed", str(room.cores)),
-        ("chips needed", str(room.chips)),
     ]
+    if not board(made):
+        facts.append(("memory of a core", size(room.core_bytes)))
+        facts += [("cores needed", str(room.cores)), ("chips needed", str(room.chips))]
     if room.compile_s is not None:
         low, middle, high = room.compile_s
         facts.append(("instructions, about", f"{room.instructions:,}"))
@@ -161,6 +175,8 @@ def _costs(made: Migration) -> list[Section]:
     ]
     header = ("Chip", "Formats", "Latency", "Energy", "Instance", "A million runs")
     notes = ["Estimates from spec sheets by a roofline; nothing was measured on these chips."]
+    if board(made):
+        notes += [f"{board(made)}.", SHEET]
     table = Table(header, "llrrlr", rows, "One run, before and after")
     return [Section("costs", "Costs", "Does it fit, and what does it cost?", facts=facts, tables=[table], notes=notes)]
 

@@ -3,7 +3,8 @@
 
 from typing import final
 
-from sirdar.chips import Chip, Estimator, Tiled, load
+from sirdar.chips import Chip, Estimator, load
+from sirdar.deploy.estimating import estimator_of
 from sirdar.errors import SirdarError
 from sirdar.search.objectives import measures_of
 from sirdar.search.space import Candidate
@@ -55,18 +56,23 @@ class Priced:
         return self._failures.get(candidate, "")
 
 
-def estimated(task: Task, chip: str | Chip, estimator: Estimator | None = None, dtype: str = "bf16") -> Pricing:
+def estimated(task: Task, chip: str | Chip, estimator: Estimator | None = None, dtype: str | None = None) -> Pricing:
     """Costs by an estimator, from the task's graphs.
 
     Args:
         task: gives the graphs.
         chip: a name of the catalogue or a chip.
-        estimator: that of `sirdar estimate`, `sirdar.chips.Tiled`, when None.
-        dtype: number format to run in.
+        estimator: that of `sirdar.estimate` when None: Arm's compiler for an Ethos-U of the catalogue, else
+            `sirdar.chips.Tiled`.
+        dtype: number format to run in; where None, bf16 or what takes its place, or else the chip's own. A given
+            estimator gets it as it is.
 
     Raises:
-        ArgumentError: the chip is unknown.
+        ArgumentError: the chip or the format is unknown, or nothing of the chip's takes the place of the format.
     """
     sheet = chip if isinstance(chip, Chip) else load(chip)
-    judge = Tiled() if estimator is None else estimator
-    return lambda candidate: judge.estimate(task.graph(candidate), sheet, dtype)
+    used = sheet.usual_dtype() if dtype is None else dtype
+    if estimator is None:
+        sheet.usable_dtype(used)  # a slip is refused before any candidate is traced
+    judge = estimator_of(sheet) if estimator is None else estimator
+    return lambda candidate: judge.estimate(task.graph(candidate), sheet, used)

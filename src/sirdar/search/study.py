@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sirdar.chips import Chip, Estimator
+from sirdar.chips import Chip, Estimator, load
+from sirdar.deploy.estimating import estimator_of
 from sirdar.errors import ArgumentError, DataError, require_positive_integer, require_seed
 from sirdar.search.expert import Rule, bind
 from sirdar.search.ledger import Ledger, MemoryLedger, OptunaLedger, alone, trial_from_dict, trial_to_dict, used
@@ -44,8 +45,8 @@ class Options:
     """What a search rarely needs to be told.
 
     Args:
-        estimator: prices the task's graphs; `sirdar.chips.Tiled` when None.
-        dtype: number format to run in on the chip.
+        estimator: prices the task's graphs; that of `sirdar.estimate` when None.
+        dtype: number format to run in on the chip; where None, bf16 or what takes its place, or else the chip's own.
         cost: prices candidates in place of chip and estimator.
         objectives: in place of the task's metric (and, without limits, latency).
         storage: an SQLite file or a database URL; nothing is kept when None. A study in a file or in PostgreSQL has
@@ -63,7 +64,7 @@ class Options:
     """
 
     estimator: Estimator | None = None
-    dtype: str = "bf16"
+    dtype: str | None = None
     cost: Pricing | None = None
     objectives: tuple[Objective, ...] = ()
     storage: str | Path | None = None
@@ -316,7 +317,6 @@ def search(
         mark = hashlib.sha256(json.dumps(bound.to_dict()).encode()).hexdigest()[:8]
         space, rest = bound, replace(rest, name=f"{rest.name or space.name}, ruled {mark}")
     priced = Priced(pricing)
-    name = chip.name if isinstance(chip, Chip) else chip or ""
     found = None
     if rest.curate:
         found = _curated(space, priced, seed, rest.progress)
@@ -325,7 +325,7 @@ def search(
     chosen = strategy_of(strategy, space, task, trials, seed) if isinstance(strategy, str) else strategy
     tell = None if rest.progress is None else partial(_tell_priced, rest.progress)
     fallback = feasible_candidate(space, priced, objectives, seed, tell)
-    with _ledger(space, objectives, _conditions(objectives, chosen.name, name, seed, rest), rest) as ledger:
+    with _ledger(space, objectives, _conditions(objectives, chosen.name, chip, seed, rest), rest) as ledger:
         run = _Search(space, task, objectives, priced, chosen, ledger, seed, rest, begin)
         try:
             run.run(trials, fallback)
@@ -334,7 +334,11 @@ def search(
             raise
         total = run.spend()
     spent = bill(total["cpu_s"], total["gpu_s"], rest.gpu, rest.region)
-    return Study(space, objectives, tuple(run.trials), spent, int(total["priced"]), chosen.name, name, found)
+    return Study(space, objectives, tuple(run.trials), spent, int(total["priced"]), chosen.name, _name_of(chip), found)
+
+
+def _name_of(chip: str | Chip | None) -> str:
+    return chip.name if isinstance(chip, Chip) else chip or ""
 
 
 def read_study(path: Path) -> tuple[SearchSpace, Objectives, tuple[Trial, ...]]:
@@ -389,17 +393,22 @@ def _tell_priced(progress: Callable[[float, str], None], count: int) -> None:
     progress(0.0, f"{count} priced, none yet within the limits")
 
 
-def _conditions(objectives: Objectives, strategy: str, chip: str, seed: int, options: Options) -> dict[str, str]:
+def _conditions(
+    objectives: Objectives, strategy: str, chip: str | Chip | None, seed: int, options: Options
+) -> dict[str, str]:
     """By name what makes the same trials again; not how many there are, since a search may go on to more."""
+    estimator = options.estimator
+    if estimator is None and options.cost is None and chip is not None:
+        estimator = estimator_of(chip if isinstance(chip, Chip) else load(chip))
     wanted = [f"{row.goal} {row.name} ^ {row.weight:g} / {row.reference:g}" for row in objectives.wanted]
     return {
         "objectives": ", ".join(wanted),
         "limits": ", ".join(f"{name} <= {limit!r}" for name, limit in sorted(objectives.limits)),
         "strategy": strategy,
         "seed": str(seed),
-        "chip": chip,
-        "dtype": options.dtype,
-        "estimator": "" if options.estimator is None else type(options.estimator).__name__,
+        "chip": _name_of(chip),
+        "dtype": options.dtype or "bf16",
+        "estimator": "" if estimator is None else type(estimator).__name__,
         "stopping": "" if options.stopping is None else type(options.stopping).__name__,
         **options.conditions,
     }

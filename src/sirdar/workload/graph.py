@@ -89,6 +89,8 @@ class Operator:
         macs: multiply-accumulates.
         flops: floating-point operations that are no multiply-accumulate.
         attributes: what a hardware model may need to know besides, such as strides and groups; JSON values.
+        module: path of the network's part that it stands in, such as "body.0.3"; empty where that is not known. It is
+            a word for people: operators that differ in nothing else are equal.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Operator:
     macs: int = 0
     flops: int = 0
     attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    module: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -289,5 +292,11 @@ def _specs(rows: Iterable[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
 def _operator(row: Mapping[str, Any]) -> Operator:
     tensors = {role: _specs(row[role]) for role in ("inputs", "outputs", "weights")}
     return Operator(
-        row["name"], row["kind"], **tensors, macs=row["macs"], flops=row["flops"], attributes=row["attributes"]
+        row["name"],
+        row["kind"],
+        **tensors,
+        macs=row["macs"],
+        flops=row["flops"],
+        attributes=row["attributes"],
+        module=row.get("module", ""),
     )

@@ -150,6 +150,13 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
+def _module_of(node: fx.Node) -> str:
+    """Path of the module whose code a node comes from; empty for the network's own, and where torch does not say."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path = str(stack[-1][0]) if stack else ""
+    return "" if path.startswith("L[") else path
+
+
 class _Reader:
     """Walks the nodes of an exported program once and collects operators.
 
@@ -211,6 +218,7 @@ class _Reader:
                 macs=macs_of(node),
                 flops=flops_of(node, kind),
                 attributes=self._attributes(node, kind),
+                module=_module_of(node),
             )
         )
 
