@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from sirdar.deploy import precision, room
 from sirdar.deploy.capture import capture
-from sirdar.deploy.emulation import Formats, Network, network, outputs, relative_error, rounded_to, run
+from sirdar.deploy.emulation import Formats, Network, Rounded, network, outputs, relative_error, rounded_to, run
 from sirdar.deploy.precision import Tables, allocated, examined, plan, variances
+from sirdar.errors import UnsupportedError
 
 
 def perceptron(seed: int = 0, depth: int = 3) -> nn.Module:
@@ -145,8 +147,6 @@ def test_a_plan_meets_its_tolerance_when_it_can(tolerance: float) -> None:
 
 
 def test_a_plan_as_cheap_as_any_is_not_searched_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sirdar.deploy import precision
-
     asked = []
     monkeypatch.setattr(precision, "variances", lambda *_rest, **_named: asked.append(1) or variances(*_rest, **_named))
     net = made(perceptron(), X)
@@ -168,6 +168,81 @@ def test_a_transposed_tensor_is_rounded_as_it_lies() -> None:
         assert torch.equal(rounded_to(x.t()[:50], name)[:3], rounded_to(x.t()[:50].contiguous(), name)[:3])
         small = x[:9, :9]
         assert torch.equal(rounded_to(small, name), rounded_to(small.contiguous(), name))
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16", "tf32", "e4m3", "int8", "mxfp4_e2m1"])
+def test_a_repeated_tensor_is_rounded_once(name: str) -> None:
+    """The weights of attention stand in a product of as many copies as the batch has entries."""
+    x = torch.randn(300, 400, generator=torch.Generator().manual_seed(0))
+    many = x.t().unsqueeze(0).expand(50, 400, 300)
+    found = rounded_to(many, name)
+    assert torch.equal(found, rounded_to(many.contiguous(), name))
+    assert found.untyped_storage().nbytes() == 4 * x.numel()
+    along = x[:, :1].expand(300, 64)  # blocks lie along the last axis
+    assert torch.equal(rounded_to(along, name), rounded_to(along.contiguous(), name))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.LSTM(16, 24, batch_first=True), nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)],
+    ids=["steps", "batch"],
+)
+def test_rounded_weights_are_no_larger_than_weights(module: nn.Module) -> None:
+    """Each of twenty steps and of twenty entries of a batch reads the same weights."""
+    net = made(module.eval(), torch.randn(20, 20, 16))
+    outputs(net, Formats(default="bf16", storage="bf16"))
+    size = sum(4 * weight.numel() for weight in module.parameters())
+    assert 0.5 * size < net.weights.bytes <= size
+
+
+def test_what_was_used_last_is_kept_within_its_room() -> None:
+    kept, asked = Rounded(room_bytes=80), []
+
+    def ask(*names: str) -> list[str]:
+        asked.clear()
+        for name in names:
+            kept.of((name,), lambda: asked.append(name) or torch.zeros(10))  # noqa: B023 - called at once
+        return list(asked)
+
+    assert ask("a", "b", "a", "b") == ["a", "b"]
+    assert ask("a", "c", "a") == ["c"]
+    assert kept.bytes == 80
+    assert ask("b") == ["b"]
+    assert kept.of(("large",), lambda: torch.zeros(100)).numel() == 100
+    assert kept.bytes == 0
+
+
+def test_layers_taken_by_turns_have_the_variances_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    choices = ("fp32", "bf16", "e4m3")
+    nets = [made(perceptron(), X), made(layer, torch.randn(3, 5, 16))]
+    whole = [variances(net, choices, seed=0) for net in nets]
+    turns = []
+    monkeypatch.setattr(precision, "_room_bytes", lambda _net: 0)
+    alone = precision._alone
+    monkeypatch.setattr(precision, "_alone", lambda *given: turns.append(1) or alone(*given))
+    assert [variances(net, choices, seed=0) for net in nets] == whole
+    assert len(turns) == sum(map(len, whole))
+
+
+def test_what_has_no_room_is_said_instead_of_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = made(perceptron(), X)
+    names = [node.name for node in net.program.graph.nodes if "addmm" in node.name]
+    costs = {name: {"fp32": 4.0, "bf16": 1.0, "e4m3fn": 0.5} for name in names}
+    monkeypatch.setattr(room, "spare_bytes", lambda: 1 << 28)  # enough to run, not to mix formats
+    found = plan(net, costs, ["fp32"], 0.02)
+    assert found.met
+    assert set(found.formats.layers.values()) == {"bf16"}
+    assert found.note == (
+        "all layers have the same format: the search for formats layer by layer needs about 0.27 GB of memory, "
+        "and 0.27 GB are to spare"
+    )
+    monkeypatch.setattr(room, "spare_bytes", lambda: 1 << 10)
+    with pytest.raises(UnsupportedError, match=r"^a run in other formats needs about 0\.06 MB of memory, and 0\.00 MB"):
+        plan(net, costs, ["fp32"], 0.02)
+    with pytest.raises(UnsupportedError, match=r"^Sequential in fp32 needs about 0\.05 MB"):
+        made(perceptron().double(), X.double())
 
 
 def test_no_plan_is_said_to_meet_what_it_does_not() -> None:

@@ -11,7 +11,7 @@ infinite here as it would there.
 import math
 import operator as python_operator
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +26,7 @@ from torch.utils import _pytree as pytree
 from sirdar.deploy.capture import Captured, drawn_alike
 from sirdar.deploy.conditions import constants_of
 from sirdar.deploy.nodes import draws, name_of
+from sirdar.deploy.room import shortage
 from sirdar.errors import UnsupportedError
 from sirdar.numerics.formats import BLOCK_FORMATS, format_named
 from sirdar.numerics.rounding import quantise
@@ -39,6 +40,7 @@ _HALVES = (torch.float16, torch.bfloat16)
 _NARROW = (torch.float8_e4m3fn, torch.float8_e5m2)
 BLOCKS = frozenset(row.name for row in BLOCK_FORMATS)
 _CASTS, _SMALL = {"fp16": torch.float16, "bf16": torch.bfloat16}, 1 << 16
+_ROOM_BYTES = 1 << 28  # of rounded weights that are kept for the next run, however small the network is
 _RESULTS = {"fp16": "fp16", "bf16": "bf16", "e4m3": "bf16", "e4m3fn": "bf16", "e5m2": "bf16", "e3m4": "bf16"}
 
 
@@ -76,6 +78,31 @@ class Step:
     rounded: torch.Tensor
 
 
+class Rounded:
+    """Rounded weights that were used last: they are the same in every run.
+
+    A network in every format is many times its size, so only as many bytes are kept as it has itself, or little more.
+
+    Args:
+        room_bytes: of all that is kept.
+    """
+
+    def __init__(self, room_bytes: int = _ROOM_BYTES) -> None:
+        self.room_bytes, self.bytes = room_bytes, 0
+        self._kept: dict[tuple[object, ...], torch.Tensor] = {}  # what was used last stands at the end
+
+    def of(self, key: tuple[object, ...], make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """What was kept under a key, otherwise what `make` makes."""
+        found = self._kept.pop(key, None)
+        if found is None:
+            found = make()
+            self.bytes += _bytes(found)
+        self._kept[key] = found
+        while self.bytes > self.room_bytes:
+            self.bytes -= _bytes(self._kept.pop(next(iter(self._kept))))
+        return found
+
+
 @dataclass(frozen=True)
 class Network:
     """An exported program made ready to be run node by node.
@@ -85,20 +112,23 @@ class Network:
         values: what each placeholder holds, halves and doubles as fp32.
         ends: nodes whose values may be forgotten after a node has run.
         results: the nodes that the caller gets back.
-        weights: rounded weights that were needed already, by node and format; they are the same in every run.
+        weights: rounded weights that were needed last.
     """
 
     program: ExportedProgram
     values: Mapping[str, Any]
     ends: Mapping[fx.Node, list[fx.Node]]
     results: tuple[fx.Node, ...]
-    weights: dict[tuple[str, str], torch.Tensor] = field(default_factory=dict, compare=False)
+    weights: Rounded = field(default_factory=Rounded, compare=False)
 
-    def fixed(self, node: object) -> bool:
-        """Whether a node is a weight, or a view of one."""
+    def weight(self, node: object) -> torch.Tensor | None:
+        """The weight that a node is, or is a view of; None for all other nodes."""
         while isinstance(node, fx.Node) and node.op == "call_function" and kind_of(node) == "view":
             node = node.args[0]
-        return isinstance(node, fx.Node) and node.op == "placeholder" and node.name not in self.passed
+        if not isinstance(node, fx.Node) or node.op != "placeholder" or node.name in self.passed:
+            return None
+        value = self.values[node.name]
+        return value if isinstance(value, torch.Tensor) else None
 
     @property
     def passed(self) -> frozenset[str]:
@@ -110,7 +140,8 @@ def network(captured: Captured) -> Network:
     """A captured network with its weights and its example.
 
     Raises:
-        UnsupportedError: it was not captured, or its inputs are not those of the example.
+        UnsupportedError: it was not captured, its inputs are not those of the example, or there is not the memory for
+            its weights in fp32.
     """
     program = captured.program
     if program is None:
@@ -130,9 +161,12 @@ def network(captured: Captured) -> Network:
         msg = f"{captured.title} has sparse weights or inputs, which are not rounded here"
         raise UnsupportedError(msg)
     values |= {node.name: value for node, value in zip(wanted, flat, strict=True)}
-    return Network(
-        program, {name: _widened(value) for name, value in values.items()}, _ends(program), _results(program)
-    )
+    needed = 4 * sum(value.numel() for value in values.values() if _is_widened(value))
+    if short := shortage(needed, f"{captured.title} in fp32"):
+        raise UnsupportedError(short)
+    wide = {name: _widened(value) for name, value in values.items()}
+    room = max(_ROOM_BYTES, sum(_bytes(value) for value in wide.values() if isinstance(value, torch.Tensor)))
+    return Network(program, wide, _ends(program), _results(program), Rounded(room))
 
 
 def run(net: Network, formats: Formats) -> Iterator[Step]:
@@ -236,6 +270,19 @@ def rounded_to(x: torch.Tensor, name: str) -> torch.Tensor:
     """Values in a number format: 8 bits with a scale of the tensor, wider formats as they are."""
     if name == "fp32" or not x.numel():
         return x
+    once = _once(x, name)
+    return _rounded(once, name).expand(x.shape)
+
+
+def _once(x: torch.Tensor, name: str) -> torch.Tensor:
+    """A tensor less its repetitions: one entry of each axis that `expand` made, but for the axis of blocks."""
+    for axis in range(x.ndim - (name in BLOCKS)):
+        if x.stride(axis) == 0 and x.shape[axis] > 1:
+            x = x.narrow(axis, 0, 1)
+    return x
+
+
+def _rounded(x: torch.Tensor, name: str) -> torch.Tensor:
     if name in _CASTS and x.numel() < _SMALL:  # the same bits; `quantise` is the faster one for many values
         return x.to(_CASTS[name]).float()
     if name in BLOCKS:
@@ -304,24 +351,33 @@ def filled(arguments: Any, values: Mapping[fx.Node, Any]) -> Any:  # noqa: ANN40
 def _factor(source: object, item: Any, name: str, net: Network) -> Any:  # noqa: ANN401
     if not _floating(item) or name == "fp32":
         return item
-    if not isinstance(source, fx.Node) or not net.fixed(source):
+    weight = net.weight(source)
+    if weight is None or weight.untyped_storage().data_ptr() != item.untyped_storage().data_ptr():
         return rounded_to(item, name)
-    key = source.name, name
-    if key not in net.weights:
-        net.weights[key] = rounded_to(item, name)
-    return net.weights[key]
+    # A network unrolled in time views one weight at every step: views of the same values are rounded once.
+    key = name, item.data_ptr(), tuple(item.shape), item.stride()
+    return net.weights.of(key, lambda: rounded_to(item, name))
 
 
 def _stored(item: Any, storage: str) -> Any:  # noqa: ANN401
     return rounded_to(item, storage) if storage != "fp32" and _floating(item) else item
 
 
+def _bytes(x: torch.Tensor) -> int:
+    """Bytes that a tensor keeps alive."""
+    return x.untyped_storage().nbytes()
+
+
 def _floating(item: object) -> bool:
     return isinstance(item, torch.Tensor) and item.is_floating_point()
 
 
+def _is_widened(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype in (*_HALVES, *_NARROW, torch.float64)
+
+
 def _widened(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, torch.Tensor) and value.dtype in (*_HALVES, *_NARROW, torch.float64):
+    if _is_widened(value):
         return value.detach().float()
     return value.detach() if isinstance(value, torch.Tensor) else value
 

@@ -264,7 +264,8 @@ def _precise(result: Migration, tolerance: float) -> Migration:
     if _default(result).default != "fp32":
         for rule in rules_about(result.book, "fp32-network"):
             findings.append(finding(rule, f"relative error {reference.error:.2g}", None))
-    return replace(result, plan=found, reference=reference, findings=tuple(findings))
+    notes = (*result.notes, found.note) if found.note else result.notes
+    return replace(result, plan=found, reference=reference, findings=tuple(findings), notes=notes)
 
 
 def _costs(result: Migration, net: Network) -> dict[str, dict[str, float]]:

@@ -33,10 +33,13 @@ from sirdar.deploy.emulation import (
 )
 from sirdar.deploy.findings import Location, location_of
 from sirdar.deploy.nodes import name_of
+from sirdar.deploy.room import live_bytes, result_bytes, shortage
+from sirdar.errors import UnsupportedError
 from sirdar.numerics.formats import format_named
 
 _MANY, _FEW = 32, 4  # draws, for small networks and for large ones
 _LARGE = 5_000_000  # parameters
+_ROOM_BYTES = 1 << 28  # of errors that are alive at once, however small the network is
 _TRIES = 4
 _NEAR = 0.995  # a plan this close to the least cost that any can have is not searched further
 _AIM = 0.95  # of the tolerance: the rest is for what a real run adds in another order
@@ -152,8 +155,9 @@ def plan(
         seed: of the draws that carry errors to the output.
 
     Raises:
-        UnsupportedError: an operator cannot be run.
+        UnsupportedError: an operator cannot be run, or there is not the memory for it.
     """
+    _require_memory(net)
     names = tuple(node.name for node in matrix_nodes(net))
     if not names:
         return examined(net, Formats(storage=storages[-1]), tolerance, "the network has no matrix products")
@@ -165,9 +169,10 @@ def plan(
     for storage in storages:
         found = _uniform(net, tables, storage, aim)
         if found.met and found.latency_s * _NEAR > least:
-            known = tables.variance or variances(net, choices, seed=seed)
-            tables = replace(tables, variance=known)
-            found = _searched(net, tables, found, aim)
+            short = "" if tables.variance else _short_of_memory(net)
+            if not short:
+                tables = replace(tables, variance=tables.variance or variances(net, choices, seed=seed))
+            found = replace(found, note=short) if short else _searched(net, tables, found, aim)
         found = replace(found, tolerance=tolerance)
         if best is None or (found.met, -found.latency_s) > (best.met, -best.latency_s):
             best = found if best is None or found.met or found.error < best.error else best
@@ -177,30 +182,77 @@ def plan(
     return best
 
 
+def _require_memory(net: Network) -> None:
+    """Refuse a network whose weights, rounded, and whose results, twice, are more than the machine can hold."""
+    weights = sum(value.nbytes for value in net.values.values() if isinstance(value, torch.Tensor))
+    needed = min(weights, net.weights.room_bytes) + 2 * live_bytes(net.program.graph, net.ends)
+    if short := shortage(needed, "a run in other formats"):
+        raise UnsupportedError(short)
+
+
+def _short_of_memory(net: Network) -> str:
+    """A sentence where formats cannot be mixed because the derivative of the whole network has no room."""
+    needed = result_bytes(net.program.graph) + _room_bytes(net)
+    short = shortage(needed, "the search for formats layer by layer")
+    return f"all layers have the same format: {short}" if short else ""
+
+
 def variances(net: Network, choices: Sequence[str], *, seed: int) -> dict[str, dict[str, float]]:
-    """Squared error that each layer alone causes at the output in each format, over the square of the output."""
-    errors, made, kept = _alone(net, choices)
-    scale = sum(float(value.detach().double().square().sum()) for value in made)
-    if not made or scale == 0:
-        return {
-            name: {choice: float(gap.square().sum()) for choice, gap in row.items()} for name, row in errors.items()
+    """Squared error that each layer alone causes at the output in each format, over the square of the output.
+
+    Layers are taken together as far as there is room for their errors; every round draws the same.
+    """
+    room = _room_bytes(net)
+    found: dict[str, dict[str, float]] = {}
+    more = True
+    while more:
+        rows, more = _shares(net, _alone(net, choices, frozenset(found), room), choices, seed)
+        found |= rows
+    return found
+
+
+def _room_bytes(net: Network) -> int:
+    """Of errors in all formats that are alive at once: a share of what the derivative needs, so that rounds are few."""
+    return max(_ROOM_BYTES, result_bytes(net.program.graph) // 2)
+
+
+def _shares(
+    net: Network, alone: "_Alone", choices: Sequence[str], seed: int
+) -> tuple[dict[str, dict[str, float]], bool]:
+    """Variances of the layers of one round, and whether there is to be another."""
+    sizes = {name: {choice: _dot(gap, gap) for choice, gap in row.items()} for name, row in alone.errors.items()}
+    scale = sum(float(value.detach().double().square().sum()) for value in alone.made)
+    if not alone.made or scale == 0:
+        rows = {
+            name: {choice: float(gap.square().sum()) for choice, gap in row.items()}
+            for name, row in alone.errors.items()
         }
-    totals = {name: dict.fromkeys(choices, 0.0) for name in errors}
-    sizes = {name: {choice: _dot(gap, gap) for choice, gap in row.items()} for name, row in errors.items()}
+        return rows, alone.more
+    totals = {name: dict.fromkeys(choices, 0.0) for name in alone.errors}
     generator = torch.Generator().manual_seed(seed)
     size = sum(value.numel() for value in net.values.values() if isinstance(value, torch.Tensor))
     count = _FEW if size > _LARGE else _MANY
     for _ in range(count):
-        draws = [torch.randn(value.shape, generator=generator) for value in made]
-        gradients = _gradients(made, list(kept.values()), draws)
-        for (name, value), gradient in zip(kept.items(), gradients, strict=True):
-            shares = _carried(gradient, errors[name], sizes[name])
-            if gradient is None:  # no derivative: as if the layer stood at the end, in proportion
-                whole = max(_dot(value.detach(), value.detach()), 1e-30)
-                shares = {choice: size / whole * scale for choice, size in sizes[name].items()}
-            for choice, share in shares.items():
+        draws = [torch.randn(value.shape, generator=generator) for value in alone.made]
+        for name, row in _drawn(alone, sizes, draws, scale).items():
+            for choice, share in row.items():
                 totals[name][choice] += share / count
-    return {name: {choice: value / scale for choice, value in row.items()} for name, row in totals.items()}
+    rows = {name: {choice: value / scale for choice, value in row.items()} for name, row in totals.items()}
+    return rows, alone.more
+
+
+def _drawn(
+    alone: "_Alone", sizes: Mapping[str, Mapping[str, float]], draws: Sequence[torch.Tensor], scale: float
+) -> dict[str, dict[str, float]]:
+    """What one draw says of each layer; its derivatives, as large as all results together, are gone with it."""
+    gradients = _gradients(alone.made, list(alone.kept.values()), draws)
+    found = {}
+    for (name, value), gradient in zip(alone.kept.items(), gradients, strict=True):
+        found[name] = _carried(gradient, alone.errors[name], sizes[name])
+        if gradient is None:  # no derivative: as if the layer stood at the end, in proportion
+            whole = max(_dot(value.detach(), value.detach()), 1e-30)
+            found[name] = {choice: size / whole * scale for choice, size in sizes[name].items()}
+    return found
 
 
 def _carried(
@@ -341,13 +393,29 @@ def _layer(node: fx.Node, exact: torch.Tensor, rounded: torch.Tensor, formats: F
     )
 
 
-def _alone(
-    net: Network, choices: Sequence[str]
-) -> tuple[dict[str, dict[str, torch.Tensor]], list[torch.Tensor], dict[str, torch.Tensor]]:
-    """Error of each layer's result in each format with exact inputs; outputs and results with their derivatives."""
+@dataclass(frozen=True)
+class _Alone:
+    """Layers whose errors are known, and a run of the network from which their derivatives follow.
+
+    Args:
+        errors: of each layer's result in each format with exact inputs.
+        made: outputs, with their derivatives.
+        kept: results of the layers, with their derivatives.
+        more: whether layers are left for which there was no room.
+    """
+
+    errors: dict[str, dict[str, torch.Tensor]]
+    made: list[torch.Tensor]
+    kept: dict[str, torch.Tensor]
+    more: bool
+
+
+def _alone(net: Network, choices: Sequence[str], known: frozenset[str], room_bytes: int) -> _Alone:
+    """The errors of layers that are not known yet, at least of one and of as many as there is room for."""
     values: dict[fx.Node, Any] = {}
     errors: dict[str, dict[str, torch.Tensor]] = {}
     kept: dict[str, torch.Tensor] = {}
+    more, used = False, 0
     for node in net.program.graph.nodes:
         if node.op == "placeholder":
             values[node] = net.values[node.name]
@@ -355,13 +423,16 @@ def _alone(
             arguments, keywords = filled(node.args, values), filled(node.kwargs, values)
             with torch.enable_grad():
                 values[node] = computed(node, arguments, keywords)
-            if is_matrix(node) and isinstance(values[node], torch.Tensor):
-                errors[node.name] = _gaps(net, node, (arguments, keywords), values[node].detach(), choices)
-                values[node] = kept[node.name] = _watched(values[node])
+            if is_matrix(node) and isinstance(values[node], torch.Tensor) and node.name not in known:
+                more = more or used > room_bytes
+                if not more:
+                    errors[node.name] = _gaps(net, node, (arguments, keywords), values[node].detach(), choices)
+                    values[node] = kept[node.name] = _watched(values[node])
+                    used += values[node].nbytes + sum(gap.nbytes for gap in errors[node.name].values())
         for gone in net.ends.get(node, ()):
             del values[gone]
     made = [values[node] for node in net.results if isinstance(values[node], torch.Tensor)]
-    return errors, [value for value in made if value.is_floating_point()], kept
+    return _Alone(errors, [value for value in made if value.is_floating_point()], kept, more)
 
 
 def _gaps(
