@@ -66,6 +66,7 @@ def test_a_search_is_shown_and_stored(
     with monkeypatch.context() as patched:
         patched.setattr(sys.modules["sirdar.recipes.forecaster"], "deliver_winner", dies)
         (out / "model").mkdir(parents=True)  # of another search: its winner does not stay beside a new study
+        (out / "study.json").write_text("{}")
         assert sirdar(monkeypatch, *words, "--out", str(out)) == 130
     kept = f"sirdar: interrupted; the study is in {out}, and the same command goes on\n"
     assert capsys.readouterr().err.endswith(kept)

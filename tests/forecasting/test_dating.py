@@ -91,6 +91,10 @@ def test_the_frequency_is_told_from_dates_with_gaps(unit: str, times: list) -> N
             {"a": [*hours(6), dt.datetime(2024, 1, 1, 6, 5)]},
             "most rows are hourly, but series 'a' steps from 2024-01-01 05:00:00 to 2024-01-01 06:05:00",
         ),
+        (
+            {"a": hours(9), "b": [dt.datetime(2024, 1, 1) + dt.timedelta(minutes=15 * place) for place in range(9)]},
+            "mixed frequencies: series 'a' steps by 60 minutes or more, others by 15; give one frequency per table",
+        ),
         ({"a": [time + dt.timedelta(minutes=30) for time in hours(3)]}, "hourly, but do not all stand on the hour"),
         (
             {"a": hours(3), "b": [time + dt.timedelta(minutes=30) for time in hours(3)]},
@@ -211,16 +215,16 @@ def test_quarters_of_an_hour_make_hours_when_asked_to(first: int, count: int, wh
 @pytest.mark.parametrize(("minutes", "name"), [(5, "5-minute"), (10, "10-minute"), (30, "half-hourly"), (60, "hourly")])
 def test_the_coarsest_step_that_explains_all_times_is_taken(minutes: int, name: str) -> None:
     times = [dt.datetime(2024, 1, 1) + dt.timedelta(minutes=minutes * place) for place in range(50)]
-    panel = Panel.read(table(a=times, b=times[::3]))  # `b` has gaps
+    panel = Panel.read(table(a=times, b=[*times[:2], *times[2:-1:3], times[-1]]))  # `b` has gaps
     assert panel.frequency.name == name
-    assert panel.history.tolist() == [50, 49]
+    assert panel.history.tolist() == [50, 50]
     assert panel.frequency.labels(panel.end[:1] - 1)[0] == np.datetime64(times[-1])
 
 
 def test_minutes_are_gathered_into_those_that_they_add_up_to() -> None:
     times = [dt.datetime(2024, 1, 1) + dt.timedelta(minutes=10 * place) for place in range(12)]
     assert Panel.read(table(a=times), freq="30min").series(0)[1].tolist() == [3, 3, 3, 3]
-    with pytest.raises(DataError, match="rows of 10 minutes do not add up to 15; give freq 10min, 30min or coarser"):
+    with pytest.raises(DataError, match="rows of 10 minutes do not add up to 15min; give another freq"):
         Panel.read(table(a=times), freq="15min")
     sales = [dt.datetime(2024, 1, 1, 9, minute) for minute in (0, 5, 20, 50)]
     panel = Panel.read(table(a=sales), gaps="zero")

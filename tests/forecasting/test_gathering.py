@@ -71,15 +71,70 @@ def test_tables_of_sales_only_are_summed_as_they_are() -> None:
         assert np.nansum(panel.target) >= len(days)
 
 
-def test_past_covariates_are_made_up_for_by_their_own_rows() -> None:
-    days = daily(dt.date(2024, 1, 1), 56)
-    frame = table(a=days).with_columns(views=pl.Series([None if place == 8 else 3.0 for place in range(56)]))
-    panel = Panel.read(frame, freq="W", past=["views"])
-    assert panel.past["views"].tolist() == [21] * 8
-    assert panel.target.tolist() == [7] * 8
-
-
 def test_the_last_month_that_is_nearly_over_is_made_up_for() -> None:
     panel = Panel.read(table(10.0, a=daily(dt.date(2023, 1, 1), 365 - 37)), freq="M")  # to 2023-11-24
     assert panel.history.tolist() == [11]
     assert panel.series(0)[1][-1] == 300
+
+
+def open_on(weekdays: str, count: int = 364, *, but: tuple[int, ...] = ()) -> list[dt.date]:
+    """Days of a year that begins on a Monday, of some weekdays (0 to 6)."""
+    return [day for day in daily(dt.date(2024, 1, 1), count, but=but) if str(day.weekday()) in weekdays]
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_every_series_has_opening_days_of_its_own(zero: bool) -> None:  # noqa: FBT001 - a parameter
+    frame = table(10.0, a=open_on("0123456"), b=open_on("012345"), c=open_on("01234"), d=open_on("2345"))
+    if zero:  # as tables of every step have them
+        frame = frame.with_columns(y=pl.when(pl.int_range(pl.len()) == 0).then(0.0).otherwise(pl.col("y")))
+    panel = Panel.read(frame, freq="W")
+    for row, week in enumerate((70, 60, 50, 40)):
+        assert panel.series(row)[1].tolist()[1:] == [week] * 51
+
+
+def test_one_odd_opening_day_opens_no_other() -> None:
+    frame = table(10.0, a=[*open_on("01234"), dt.date(2024, 12, 14), dt.date(2024, 12, 15)]).sort("ds")
+    frame = frame.with_columns(y=pl.when(pl.int_range(pl.len()) == 100).then(0.0).otherwise(pl.col("y")))
+    sums = Panel.read(frame, freq="W").series(0)[1].tolist()[1:]  # whether the first was whole is not told
+    assert sorted(sums) == [40, *[50] * 49, 70]
+
+
+def test_rows_without_a_value_open_no_day() -> None:
+    frame = table(10.0, a=open_on("0123456")).with_columns(
+        y=pl.when(pl.col("ds").dt.weekday() < 6).then(pl.col("y")).otherwise(None)
+    )
+    assert Panel.read(frame, freq="W").series(0)[1].tolist() == [50] * 52
+
+
+@pytest.mark.parametrize("gaps", ["zero", "missing"])
+def test_the_ends_of_tables_that_do_not_tell_are_summed_as_they_are(gaps: str) -> None:
+    panel = Panel.read(table(10.0, a=open_on("012345", 20)), freq="W", gaps=gaps)
+    assert panel.series(0)[1].tolist() == [60, 60, 60]
+
+
+def test_opening_hours_are_each_series_own() -> None:
+    def hourly(first: int, last: int) -> list[dt.datetime]:
+        days = daily(dt.date(2024, 1, 1), 60)
+        return [dt.datetime.combine(day, dt.time(hour)) for day in days for hour in range(first, last)]
+
+    frame = pl.concat(
+        [
+            pl.DataFrame(
+                {
+                    "unique_id": [name] * len(times),
+                    "ds": times,
+                    "y": [float(place > 0) * 10 for place in range(len(times))],
+                }
+            )
+            for name, times in {"a": hourly(8, 20), "b": hourly(9, 18)}.items()
+        ]
+    )
+    panel = Panel.read(frame, freq="D")
+    assert panel.series(0)[1].tolist()[1:] == [120] * 59
+    assert panel.series(1)[1].tolist()[1:] == [90] * 59
+
+
+def test_a_past_covariate_that_is_seldom_given_is_summed_as_it_is() -> None:
+    frame = table(10.0, a=open_on("0123456", 56))
+    frame = frame.with_columns(ads=pl.when(pl.col("ds").dt.weekday() < 4).then(5.0).otherwise(None))
+    assert Panel.read(frame, freq="W", past=["ads"]).past["ads"].tolist() == [15] * 8

@@ -50,7 +50,7 @@ def test_stock_is_read_in_the_order_of_the_forecast(tmp_path: Path) -> None:
         ("unique_id,on_hand\n,1\n", "column 'unique_id' has no value in row 1"),
         ("unique_id,on_hand\n7,1\n", r"none of its products \('7', ...\) is among those forecast \('007', ...\)"),
         (
-            "unique_id,on_hand\nb,1\n7,1\n8,1\n",
+            "unique_id,on_hand\nb,1\n7,1\nC,1\n",
             "2 of its 3 products \\('7', ...\\) have no forecast, and .* write both alike, zeros in front too",
         ),
         ("", "stock.csv: the file is empty"),

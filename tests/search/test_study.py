@@ -119,7 +119,6 @@ def test_a_killed_search_goes_on_to_the_same_study(tmp_path: Path, strategy: str
     resumed = search(TOY, ToyTask(), strategy=strategy, trials=14, seed=3, options=stored)
     assert [t.candidate for t in resumed.trials] == [t.candidate for t in whole.trials]
     assert [dict(t.measures) for t in resumed.trials] == [dict(t.measures) for t in whole.trials]
-    assert resumed.priced == pytest.approx(whole.priced, abs=2)  # what it went on from may be asked for again
     again = ToyTask()
     assert search(TOY, again, strategy=strategy, trials=14, seed=3, options=stored).best == resumed.best
     assert not again.trained

@@ -19,7 +19,9 @@ def chips(
     ] = None,
     volume: Annotated[int, typer.Option(help="Series to forecast.")] = 1_000_000,
     batch: Annotated[int, typer.Option(help="Series in one run of the network.")] = 4096,
-    dtype: Annotated[str, typer.Option(help="Number format; a chip without it takes the next one it has.")] = "bf16",
+    dtype: Annotated[
+        str | None, typer.Option(help="Number format, bf16 if omitted; a chip without it takes the next one it has.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for chips.json; nothing is written if omitted.")
     ] = None,
@@ -38,7 +40,7 @@ def chips(
     require_positive_integer(volume, "volume")  # what is wrong is refused before the network is built
     require_positive_integer(batch, "batch")
     for name in chip or ():
-        load(name).usable_dtype(dtype)
+        load(name).usable_dtype(dtype or load(name).usual_dtype())
     network = example_network(model, seed)
     ranking = compare_chips(network, chips=tuple(chip) if chip else None, volume=volume, batch=batch, dtype=dtype)
     content = finite({"chips": ranking.to_rows(), "assumptions": list(ranking.assumptions)})

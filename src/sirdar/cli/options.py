@@ -144,8 +144,7 @@ def keeping(left: str) -> Iterator[None]:
     except KeyboardInterrupt:
         if not left:
             raise
-        msg = f"{left}, and the same command goes on"
-        raise Interrupted(msg) from None
+        raise Interrupted(left) from None
 
 
 def print_json(content: Any) -> None:  # noqa: ANN401 - whatever JSON can hold

@@ -24,6 +24,7 @@ _TRAINED = ("random", "evolution", "nsga-ii", "tpe", "reinforce")  # these need 
 _UNFINISHED = ".sirdar-training"  # in the folder of the output, while the winner trains
 _FILES = ("model", "model.onnx", "network.safetensors", "network.onnx", "network.tflite", "network_vela.tflite")
 _FILES += ("compiled.json",)  # of a winner: those of an earlier search do not stay beside a new one's study
+_GOES_ON = ", and the same command goes on"
 _LOOKED_AT = (*_TRAINED, "zero-shot", "hybrid")
 PRODUCTS = {
     "forecaster": _TRAINED,
@@ -136,7 +137,7 @@ def search(  # noqa: PLR0913 - one argument per option
         _require_onnx()
         _require_outside(out, source, product)
     with ExitStack() as stack:
-        scratch = stack.enter_context(output_folder(out, _FILES)) if out else None
+        scratch = stack.enter_context(output_folder(out, _earlier(out))) if out else None
         bar = stack.enter_context(options.progress_bar())
         told = Options(
             storage=storage,
@@ -146,7 +147,7 @@ def search(  # noqa: PLR0913 - one argument per option
             curate=curate,
             progress=lambda done, word: bar(f"Searching: {word}", done),
         )
-        with options.keeping("" if storage is None else f"the trials are in {storage}"):
+        with options.keeping("" if storage is None else f"trials that ended are in {storage}{_GOES_ON}"):
             study = recipe.search_product(
                 data, chip, limits(limit), strategy=strategy, trials=trials, seed=seed, options=told
             )
@@ -154,12 +155,17 @@ def search(  # noqa: PLR0913 - one argument per option
         if scratch is not None:
             _write(study, content, scratch, product)
     if out is not None:  # now that the study is safe
-        with options.keeping(f"the study is in {out}"):
+        with options.keeping(f"the study is in {out}" + (_GOES_ON if storage else "")):
             content["winner"] = _deliver(product, data, study, content, out, seed)
     if as_json:
         options.print_json(content)
         return
     _show(study, content.get("winner", {}))
+
+
+def _earlier(out: Path) -> tuple[str, ...]:
+    """Files of the winner of an earlier search in a folder."""
+    return _FILES if (out / "study.json").exists() else ()
 
 
 def limits(items: Sequence[str] | None) -> dict[str, float]:
@@ -214,7 +220,7 @@ def report_of(study: "Study", product: str, winner: Mapping[str, float | int] | 
     facts = [
         ("Candidates in the space", str(study.space.size)),
         *([] if study.curated is None else [("Curation", study.curated.curation.sentence())]),
-        ("Priced, trained", f"{study.priced}, {len(judged)}"),
+        ("Priced in the last run, trained in all", f"{study.priced}, {len(judged)}"),
         ("Strategy", study.strategy),
         *((f"Limit of {name}", f"{limit:g}") for name, limit in study.objectives.limits),
         (

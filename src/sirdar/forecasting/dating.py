@@ -94,15 +94,15 @@ def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regula
         _refuse_mixture(rows, own, where)
         if freq is None:
             _refuse_minutes(rows, own, where)
+            _refuse_coarser_series(rows, own, where)
             _refuse_irregular(rows, own, where)
     if freq is None or freq == own.unit:
         return Calendar(own, own)
     if _ORDER.index(freq) < _ORDER.index(unit):
         msg = f"{where}the dates step by {unit}, coarser than freq {freq}; give freq {unit} or coarser"
         raise DataError(msg)
-    if (own.unit, freq) == ("10min", "15min"):
-        msg = f"{where}rows of 10 minutes do not add up to 15; give freq 10min, 30min or coarser"
-        raise DataError(msg)
+    if regular:
+        _refuse_uneven(rows, freq, where)
     return Calendar(own, Frequency(freq, offset=_weekday(last[0]) if freq == "W" else 0))
 
 
@@ -134,6 +134,33 @@ def _refuse_minutes(rows: _Rows, own: Frequency, where: str) -> None:
             f"{where}series {rows.ids[row]!r} has a row at {_words(rows.times[row])}, and the finest steps are "
             f"{own.minutes} minutes; give freq {own.unit}, or a coarser one, to sum rows by it"
         )
+        raise DataError(msg)
+
+
+def _refuse_coarser_series(rows: _Rows, own: Frequency, where: str) -> None:
+    """A series that steps by hours among others of quarters of an hour would have demand in every fourth step alone."""
+    if not own.intraday or not rows.same.any():
+        return
+    minutes = (np.diff(rows.times) // np.timedelta64(1, "m"))[rows.same]
+    series = rows.ids.to_physical().to_numpy()[1:][rows.same]
+    least, steps = np.full(int(series.max()) + 1, np.iinfo(np.int64).max), np.bincount(series)
+    np.minimum.at(least, series, minutes.astype(np.int64))
+    coarse = np.flatnonzero((steps >= _RUN) & (least > own.minutes))
+    if len(coarse) and (least[steps > 0] <= own.minutes).any():
+        row = int(np.argmax(rows.ids.to_physical().to_numpy() == coarse[0]))
+        msg = (
+            f"{where}mixed frequencies: series {rows.ids[row]!r} steps by {least[coarse[0]]} minutes or more, others "
+            f"by {own.minutes}; give one frequency per table, or a freq that all add up to"
+        )
+        raise DataError(msg)
+
+
+def _refuse_uneven(rows: _Rows, freq: str, where: str) -> None:
+    """Rows every 20 minutes: of half an hour one or two would be summed."""
+    days = rows.times.astype("datetime64[D]")
+    common = int(np.gcd.reduce((rows.times - days).astype(np.int64))) // 60_000_000
+    if Frequency(freq).intraday and common and Frequency(freq).minutes % common:
+        msg = f"{where}rows of {common} minutes do not add up to {freq}; give another freq"
         raise DataError(msg)
 
 

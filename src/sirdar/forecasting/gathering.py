@@ -2,17 +2,14 @@
 """How the rows of a table are gathered into the periods of a coarser calendar, and what a period lacks.
 
 A sum over a part of a period is not the period's demand. What is observed to less than 80 % counts as not observed;
-the rest is scaled up to the whole. Which rows a period should have is known where a table has (nearly) one for every
-step: all steps of its weekdays and hours but those at which no series ever has a row. Where it lists sales only, the
-ends of the table alone tell of periods that are not over.
+the rest is scaled up to the whole. Which rows a series should have is known where the table has (nearly) one for every
+step: those at the weekdays and hours at which the series nearly always has one. Where a table lists sales only, rows
+are summed as they are, and the ends of the table alone tell of periods that are not over.
 """
-
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int64
+from jaxtyping import Float64
 
 from sirdar.errors import DataError
 from sirdar.forecasting.dating import Calendar, repeats
@@ -21,19 +18,10 @@ from sirdar.predictive import Frequency
 _DAYS_OF_HOURS, _DAYS_OF_WEEK = 7, 10  # that tell at which hours and on which weekdays a shop is closed
 _WEEKS = 4  # likewise, of every hour of the week
 _WHOLE = 0.8  # share of a period that must be observed
-_FULL, _FULL_OF_ZEROS = 0.9, 0.5  # share of steps with a row in a table of every step; of one that has rows of zeros
+_OPEN = 0.75  # share of weeks in which a series has a row at a place of the week at which it should have one
+_FULL = 0.9  # share of such rows in a table without a zero that lists more than sales
+_LARGEST = 50_000_000  # places of all series
 _LONGEST_FLOAT32 = float(np.finfo(np.float32).max)
-
-
-class _Steps(NamedTuple):
-    """How many rows a series should have in each period."""
-
-    first: int
-    number: Int64[np.ndarray, " period"]
-
-    def of(self, periods: pl.Series) -> pl.Series:
-        """The number for each of some periods."""
-        return pl.Series(self.number[periods.to_numpy() - self.first])
 
 
 def gathered(
@@ -60,29 +48,26 @@ def gathered(
     averaged, summed, price = covariates
     name = calendar.wanted.name
     notes = [f"rows were summed into {name} periods"]
-    ends = _ends(frame, calendar, where, regular=regular)
-    short = [period for period, share in ends.items() if share < _WHOLE]
-    whole = pl.col("period").is_between(min(ends), max(ends)) & ~pl.col("period").is_in(short)
+    first, last = _complete(frame, calendar, where, regular=regular)
+    whole = pl.col("period").is_between(first, last)
     outside = frame.filter(~whole & pl.col("target").is_not_null()).height
     if outside:
         notes.append(f"{outside} rows lie in incomplete periods at the ends, which count as not observed")
-    steps = _steps(frame, calendar) if regular else None
-    sums = ("target", *summed)
-    given = {column: pl.when(whole & pl.col(column).is_not_null()).then(pl.col(column)) for column in sums}
-    measures: list[pl.Expr] = [pl.when(column.is_not_null().any()).then(column.sum()) for column in given.values()]
-    measures += [column.is_not_null().sum().alias(f"#{name}") for name, column in given.items()]
+    given = [pl.when(whole & pl.col(column).is_not_null()).then(pl.col(column)) for column in ("target", *summed)]
+    measures: list[pl.Expr] = [pl.when(column.is_not_null().any()).then(column.sum()) for column in given]
+    measures.append(pl.col("target").is_not_null().sum().alias("#known"))
     for column in averaged:
         mean = pl.col(column).mean()
         measures.append((_by_units(column).fill_null(mean) if column == price else mean).alias(column))
-    static = [c for c in frame.columns if c not in {"id", "time", "period", *sums, *averaged}]
+    static = [c for c in frame.columns if c not in {"id", "time", "period", "target", *averaged, *summed}]
     measures += [pl.col(column).drop_nulls().first() for column in static]
-    units = [column for column in sums if frame.select((pl.col(column) % 1 == 0).all()).item()]
-    frame = frame.group_by("id", "period", maintain_order=True).agg(measures)
-    shares = {column: _share(frame, column, steps, ends) for column in sums}
-    notes += _told(frame, shares["target"])
-    frame = frame.with_columns(_scaled(column, shares[column], rounded=column in units) for column in sums)
-    _refuse_sums(frame, sums, name, where)
-    return frame.drop(f"#{column}" for column in sums), notes
+    rows, frame = frame, frame.group_by("id", "period", maintain_order=True).agg(measures)
+    expected = _expected(rows, frame, calendar) if regular else None
+    if expected is not None:
+        frame, more = _made_whole(frame, expected, units=bool((rows["target"] % 1 == 0).all()))
+        notes += more
+    _refuse_sums(frame, ("target", *summed), name, where)
+    return frame.drop("#known"), notes
 
 
 def _by_units(price: str) -> pl.Expr:
@@ -91,29 +76,22 @@ def _by_units(price: str) -> pl.Expr:
     return pl.when(weight.sum() > 0).then((pl.col(price) * weight).sum() / weight.sum())
 
 
-def _share(frame: pl.DataFrame, column: str, steps: _Steps | None, ends: dict[int, float]) -> pl.Series:
-    """The share of each row's period that is observed."""
-    if steps is None:
-        return frame["period"].replace_strict(ends, default=1.0, return_dtype=pl.Float64)
-    return (frame[f"#{column}"] / steps.of(frame["period"])).clip(upper_bound=1.0)
-
-
-def _scaled(column: str, share: pl.Series, *, rounded: bool) -> pl.Expr:
-    """The sum of a whole period, in whole units where all rows are."""
-    value = pl.col(column) / share
-    return pl.when(share >= _WHOLE).then(value.round() if rounded else value).alias(column)
-
-
-def _told(frame: pl.DataFrame, share: pl.Series) -> list[str]:
+def _made_whole(frame: pl.DataFrame, expected: np.ndarray, *, units: bool) -> tuple[pl.DataFrame, list[str]]:
+    """Sums of whole periods, in whole units where all rows are, and notes on those that were not."""
+    seen = frame["#known"].to_numpy()
+    share = pl.Series(seen / np.maximum(expected, np.maximum(seen, 1)))
     known = frame["target"].is_not_null()
     scaled, lost = int((known & (share >= _WHOLE) & (share < 1)).sum()), int((known & (share < _WHOLE)).sum())
     notes = [f"{scaled} periods of series that are observed to 80 % or more were scaled up to whole ones"] * (
         scaled > 0
     )
-    return notes + [f"{lost} periods of series that are observed to less count as not observed"] * (lost > 0)
+    notes += [f"{lost} periods of series that are observed to less count as not observed"] * (lost > 0)
+    value = frame["target"] / share
+    whole = (value.round() if units else value).set((share < _WHOLE).fill_null(value=True), None)
+    return frame.with_columns(whole.alias("target")), notes
 
 
-def _refuse_sums(frame: pl.DataFrame, columns: Sequence[str], period: str, where: str) -> None:
+def _refuse_sums(frame: pl.DataFrame, columns: tuple[str, ...], period: str, where: str) -> None:
     for column in columns:
         huge = frame.filter(pl.col(column).abs() > _LONGEST_FLOAT32)
         if huge.height:
@@ -128,29 +106,51 @@ def _refuse_sums(frame: pl.DataFrame, columns: Sequence[str], period: str, where
         raise DataError(msg)
 
 
-def _steps(frame: pl.DataFrame, calendar: Calendar) -> _Steps | None:
-    """How many rows a series should have in each period; None where the table does not tell."""
+def _expected(rows: pl.DataFrame, groups: pl.DataFrame, calendar: Calendar) -> Float64[np.ndarray, " group"] | None:
+    """How many rows each group, a period of a series, should have; None where the table does not tell."""
     own, wanted = calendar
-    rows = own.periods(frame["time"].to_numpy())
-    told = np.unique(rows)
-    cycle = _cycle(own, int(told[-1] - told[0]) + 1)
-    if not cycle or repeats(frame.with_columns(pl.Series("own", rows)), "own"):
+    cycle = _cycle(rows, own, wanted)
+    step = own.periods(rows["time"].to_numpy())
+    if not cycle or repeats(rows.with_columns(pl.Series("own", step)), "own"):
         return None
-    first, last = int(frame["period"].min()), int(frame["period"].max())  # pyright: ignore[reportArgumentType]
-    bounds = own.periods(wanted.begins(np.arange(first, last + 2)))
-    span = np.arange(bounds[0], bounds[-1])
-    total = np.concatenate([[0], np.cumsum(np.isin(span % cycle, told % cycle))])
-    steps = _Steps(first, np.diff(total[bounds - bounds[0]]))
-    groups = frame.select("id", "period").unique()
-    full = _FULL_OF_ZEROS if frame.select((pl.col("target") == 0).any()).item() else _FULL
-    return steps if frame.height >= full * float(steps.of(groups["period"]).to_numpy().sum()) else None
+    series, period = groups["id"].to_physical().to_numpy(), groups["period"].to_numpy()
+    count = int(series.max()) + 1
+    if count * cycle > _LARGEST:
+        return None
+    seen = rows["target"].is_not_null().to_numpy()
+    opened = _opened(rows["id"].to_physical().to_numpy()[seen], step[seen], count, cycle)
+    before = np.concatenate([np.zeros((len(opened), 1)), np.cumsum(opened, axis=1)], axis=1)  # open places, before each
+    begin, end = (own.periods(wanted.begins(period + late)) for late in (0, 1))
+    through = (end // cycle - begin // cycle) * before[series, -1]  # whole cycles
+    expected = through + before[series, end % cycle] - before[series, begin % cycle]
+    full = bool((rows["target"] == 0).any()) or rows.height >= _FULL * expected.sum()
+    return expected if full else None
 
 
-def _cycle(own: Frequency, span: int) -> int:
-    """Steps in the week, or in the day, whose places a table of some length shows to be open or closed; 0 for none."""
+def _cycle(rows: pl.DataFrame, own: Frequency, wanted: Frequency) -> int:
+    """Steps in the week, or the day, whose places a table of such a length shows to be open or closed; 0 for none."""
+    step = own.periods(rows["time"].to_numpy())
+    span = int(step.max() - step.min()) + 1
     if span >= _WEEKS * own.week:
         return own.week
-    return own.season if own.intraday and span >= _DAYS_OF_HOURS * own.season else 0
+    daily = own.intraday and (wanted.intraday or wanted.unit in {"D", "B"})
+    return own.season if daily and span >= _DAYS_OF_HOURS * own.season else 0
+
+
+def _opened(series: np.ndarray, step: np.ndarray, count: int, cycle: int) -> Float64[np.ndarray, "series place"]:
+    """1 for the places of the cycle at which a series nearly always has a row, else 0.
+
+    A series that is too short to tell opens when most others do.
+    """
+    rows = np.bincount(series * cycle + step % cycle, minlength=count * cycle).reshape(count, cycle)
+    first, last = np.full(count, np.iinfo(np.int64).max), np.full(count, -1 - np.iinfo(np.int64).max)
+    np.minimum.at(first, series, step)
+    np.maximum.at(last, series, step)
+    length = np.where(rows.any(axis=1), last.astype(float) - first + 1, 0.0)
+    opened = rows >= _OPEN * length[:, None] / cycle
+    told = length >= (_WEEKS if cycle > 1 else 1) * cycle
+    usual = opened[told].mean(axis=0) > 0.5 if told.any() else np.zeros(cycle, dtype=bool)
+    return np.where(told[:, None], opened, usual).astype(np.float64)
 
 
 def _closed_about(
@@ -166,8 +166,8 @@ def _closed_about(
     return begin, after
 
 
-def _ends(frame: pl.DataFrame, calendar: Calendar, where: str, *, regular: bool) -> dict[int, float]:
-    """The shares of the first and of the last period that lie within the table's span of observed rows."""
+def _complete(frame: pl.DataFrame, calendar: Calendar, where: str, *, regular: bool) -> tuple[int, int]:
+    """The first and last period of which at least 80 % lies within the span of observed rows."""
     own, wanted = calendar
     if own.intraday and not regular:
         own = Frequency("D")  # a sale at noon says that the shop was open that day, not from when to when
@@ -194,8 +194,8 @@ def _ends(frame: pl.DataFrame, calendar: Calendar, where: str, *, regular: bool)
         return float((min(end, after) - max(start, begin)) / (end - start))
 
     first, last = (int(period) for period in wanted.periods(span))
-    shares = {period: share(period) for period in (first, last)}
-    if all(value < _WHOLE for value in shares.values()) and last - first < 2:
+    whole = first + (share(first) < _WHOLE), last - (share(last) < _WHOLE)
+    if whole[0] > whole[1]:
         msg = f"{where}no {wanted.name} period is covered by rows to 80 %; give a finer freq or more rows"
         raise DataError(msg)
-    return shares
+    return whole

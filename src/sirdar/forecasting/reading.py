@@ -190,7 +190,10 @@ def _plain_static(column: pl.Series, where: str) -> pl.Series:
 
 def _closed(told: Int64[np.ndarray, " told"], frequency: Frequency) -> Int64[np.ndarray, " closed"]:
     """The days, or shorter steps, of those weekdays, or steps of the week, at which no series ever has a row."""
-    week, span = frequency.week, np.arange(told[0], told[-1] + 1)
+    week = frequency.week
+    if told[-1] - told[0] > 1_000_000 + 1000 * len(told):  # a mistyped year, see `_refuse_sparse`
+        return told[:0]
+    span = np.arange(told[0], told[-1] + 1)
     return span[~np.isin(span % week, told % week)] if len(span) >= _WEEKS * week else span[:0]
 
 

@@ -25,6 +25,7 @@ _TIME_FORMATS = (
     "%d.%m.%Y %H:%M",
     "%d.%m.%Y %H:%M:%S",
 )
+_LONG_YEAR = r"\.\d{4}(\s|$)"
 _WITH_COMMA, _LIKE_THOUSANDS = r"^-?\d+,\d+$", r"^-?\d{1,3},\d{3}$"
 _YEARS = (1678, 2261)  # what every kind of frame can hold
 _SECONDS = np.array([f"{_YEARS[0]}-01-01", f"{_YEARS[1] + 1}-01-01"], dtype="datetime64[s]").astype(np.int64)
@@ -248,7 +249,8 @@ def _parsed(column: pl.Series, where: str) -> pl.Series:
     for pattern in _TIME_FORMATS:
         if not parsed.null_count():
             break
-        parsed = parsed.fill_null(text.str.to_datetime(pattern, time_unit="us", strict=False))
+        known = text.set(~text.str.contains(_LONG_YEAR), None) if "%d.%m" in pattern else text
+        parsed = parsed.fill_null(known.str.to_datetime(pattern, time_unit="us", strict=False))
     if parsed.null_count():
         row = first_row(parsed.is_null())
         msg = f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} is not a date; write dates as YYYY-MM-DD"
@@ -333,7 +335,9 @@ def _parsed_numbers(column: pl.Series, where: str) -> pl.Series:
     bad = values.is_null() & text.is_not_null()
     if bad.any():
         row = first_row(bad)
-        advice = "write decimals with a point" if "," in text[row - 1] else "correct it or leave it empty"
+        advice = "correct it or leave it empty"
+        if "," in text[row - 1]:
+            advice = "write decimals with a point, and thousands without a comma"
         msg = f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} is not a number; {advice}"
         raise DataError(msg)
     points = text.str.contains(".", literal=True).fill_null(value=False)

@@ -66,13 +66,19 @@ def _refuse_strangers(keys: list[str], ids: list[str], missing: np.ndarray, wher
         msg = f"{where}none of its products ({keys[0]!r}, ...) is among those forecast ({ids[0]!r}, ...)"
         raise DataError(msg)
     strangers = sorted(set(keys) - set(ids))
-    if 2 * missing.sum() > len(ids) and 2 * len(strangers) > len(keys):
+    alike = len({_bare(key) for key in keys} & {_bare(one) for one in ids})
+    if alike > 2 * (~missing).sum():
         msg = (
             f"{where}{len(strangers)} of its {len(keys)} products ({strangers[0]!r}, ...) have no forecast, and "
             f"{missing.sum()} of {len(ids)} forecast ({ids[int(missing.argmax())]!r}, ...) have no row; write both "
             "alike, zeros in front too"
         )
         raise DataError(msg)
+
+
+def _bare(key: str) -> str:
+    """An id without what spreadsheets change in it."""
+    return key.strip().lstrip("0").lower()
 
 
 def assumed_stock(forecast: Forecast, problem: InventoryProblem) -> tuple[Stock, str]:

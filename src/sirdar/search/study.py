@@ -88,7 +88,7 @@ class Study:
         objectives: that were wanted.
         trials: in the order in which they ended.
         spent: on searching.
-        priced: candidates whose cost was asked for.
+        priced: candidates whose cost was asked for in the last run.
         strategy: its name.
         chip: its name; empty for none.
         curated: the space before and after curation; None where it was searched whole.
@@ -152,22 +152,16 @@ class _Search:
     clock: float
     trials: list[Trial] = field(default_factory=list)
     gpu_s: float = 0.0
-    told: int = 0  # of the candidates priced, those that are written down
 
-    def spend(self, *, cut: bool = False) -> dict[str, float]:
-        """Writes down what was used up since the last time, and gives what the study used up in all its runs.
-
-        What a step that was cut short had priced is priced again.
-        """
+    def spend(self) -> dict[str, float]:
+        """Writes down what was used up since the last time, and gives what the study used up in all its runs."""
         now, gpu_s = cpu_seconds(), self.gpu_s
-        priced = self.told if cut else len(self.priced)
-        total = self.ledger.spend({"cpu_s": now - self.clock, "gpu_s": gpu_s, "priced": priced - self.told})
-        self.clock, self.gpu_s, self.told = now, 0.0, priced
+        total = self.ledger.spend({"cpu_s": now - self.clock, "gpu_s": gpu_s})
+        self.clock, self.gpu_s = now, 0.0
         return total
 
     def run(self, count: int, fallback: Candidate) -> None:
         self.trials = [self._kept(trial) for trial in self.ledger.ended()]
-        self.told = len(self.priced) if self.trials else 0  # what a search goes on from was priced before
         known = {*(trial.candidate for trial in self.trials), *self.ledger.waiting()}
         wishes = dict.fromkeys(map(self.space.candidate, self.options.enqueue))  # another space's is refused at once
         for candidate in wishes:
@@ -329,12 +323,10 @@ def search(
         run = _Search(space, task, objectives, priced, chosen, ledger, seed, rest, begin)
         try:
             run.run(trials, fallback)
-        except BaseException:
-            run.spend(cut=True)
-            raise
-        total = run.spend()
+        finally:
+            total = run.spend()
     spent = bill(total["cpu_s"], total["gpu_s"], rest.gpu, rest.region)
-    return Study(space, objectives, tuple(run.trials), spent, int(total["priced"]), chosen.name, _name_of(chip), found)
+    return Study(space, objectives, tuple(run.trials), spent, len(priced), chosen.name, _name_of(chip), found)
 
 
 def _name_of(chip: str | Chip | None) -> str:
@@ -397,9 +389,10 @@ def _conditions(
     objectives: Objectives, strategy: str, chip: str | Chip | None, seed: int, options: Options
 ) -> dict[str, str]:
     """By name what makes the same trials again; not how many there are, since a search may go on to more."""
-    estimator = options.estimator
-    if estimator is None and options.cost is None and chip is not None:
-        estimator = estimator_of(chip if isinstance(chip, Chip) else load(chip))
+    estimator, dtype = options.estimator, options.dtype or "bf16"
+    if options.cost is None and chip is not None:
+        sheet = chip if isinstance(chip, Chip) else load(chip)
+        estimator, dtype = estimator or estimator_of(sheet), options.dtype or sheet.usual_dtype()
     wanted = [f"{row.goal} {row.name} ^ {row.weight:g} / {row.reference:g}" for row in objectives.wanted]
     return {
         "objectives": ", ".join(wanted),
@@ -407,7 +400,7 @@ def _conditions(
         "strategy": strategy,
         "seed": str(seed),
         "chip": _name_of(chip),
-        "dtype": options.dtype or "bf16",
+        "dtype": dtype,
         "estimator": "" if estimator is None else type(estimator).__name__,
         "stopping": "" if options.stopping is None else type(options.stopping).__name__,
         **options.conditions,

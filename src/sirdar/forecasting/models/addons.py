@@ -104,6 +104,7 @@ class AddOns(Explained):
         self._groups: tuple[str, list[str]] | None = None
         self._whole = False  # whether all demand learned from was of whole numbers
         self._counts = False  # whether none of it was negative
+        self._most = 0  # steps of history that are looked at
         self._unit = ""  # of the calendar learned from; empty for none yet
 
     @property
@@ -118,7 +119,8 @@ class AddOns(Explained):
             ArgumentError: nothing was observed.
         """
         panel.require_observed()
-        panel = _usual(panel)
+        self._most = _most(panel)
+        panel = _recent(panel, self._most)
         self._counts = panel.counts
         if self._named is not None:
             # The seasonal component is multiplicative: where demand falls below zero the method seeks a season as well.
@@ -149,7 +151,7 @@ class AddOns(Explained):
             learned = Frequency(self._unit).name
             msg = f"these AddOns learned {learned} demand, but the panel is {panel.frequency.name}"
             raise ArgumentError(msg)
-        panel = _usual(panel)
+        panel = _recent(panel, self._most)
         known = panel.observations() > 0
         floor = 0.0 if self._counts else -np.inf
         values = np.zeros((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
@@ -198,6 +200,7 @@ class AddOns(Explained):
             "whole": self._whole,
             "counts": self._counts,
             "unit": self._unit,
+            "most": self._most,
             "learned": pack(learned, tensors, "learned"),
         }
         storage.write(Path(path), config, tensors)
@@ -221,6 +224,7 @@ class AddOns(Explained):
             model._lookalikes = LookAlikes.from_state(learned["lookalikes"])
             model._whole, model._counts = config["whole"], config.get("counts", True)
             model._unit = config["unit"]
+            model._most = config.get("most", 2**62)  # folders written before this was learned looked at all
             return model
 
     def _require_learned(self) -> None:
@@ -301,11 +305,14 @@ class AddOns(Explained):
         return codes(panel.static[self._groups[0]], self._groups[1])
 
 
-def _usual(panel: Panel) -> Panel:
-    """The panel without what lies so far back that few series have it: arrays are as long as the longest history."""
+def _most(panel: Panel) -> int:
+    """Steps of history to look at: farther back lies that of few series, and arrays are as long as the longest."""
     mean = float(panel.history.mean()) if len(panel) else 0.0
     cycles = cycles_of(panel.frequency)
-    most = math.ceil(max(_TIMES * mean, _CYCLES * cycles[-1].steps if cycles else 0.0))
+    return math.ceil(max(_TIMES * mean, _CYCLES * cycles[-1].steps if cycles else 0.0))
+
+
+def _recent(panel: Panel, most: int) -> Panel:
     return panel.recent(most) if longest(panel) > most else panel
 
 
