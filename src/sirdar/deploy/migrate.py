@@ -264,7 +264,7 @@ def _precise(result: Migration, tolerance: float) -> Migration:
     if _default(result).default != "fp32":
         for rule in rules_about(result.book, "fp32-network"):
             findings.append(finding(rule, f"relative error {reference.error:.2g}", None))
-    notes = (*result.notes, found.note) if found.note else result.notes
+    notes = (*result.notes, found.note) if found.note and found.layers else result.notes
     return replace(result, plan=found, reference=reference, findings=tuple(findings), notes=notes)
 
 
