@@ -91,6 +91,7 @@ def test_a_bad_table_is_refused_by_every_verb(
         (["plan", "--column", "price=a", "--column", "price=b"], "--column gives role price to 'a' and to 'b'"),
         (["backtest", "--gaps", "none"], "gaps must be 'missing' or 'zero', got 'none'"),
         (["backtest", "--freq", "w"], "freq must be one of 5min, 10min, 15min, 30min, h, D, B, W, M, Q, Y, got 'w'"),
+        (["forecast", "--update"], "--update goes on from a model that was kept; name it with --trained"),
         (["forecast", "--seed=-1"], "seed must be an integer from 0 to 2\\*\\*64 - 1, got -1"),
         (["simulate", "base-stock", "--seed", str(2**64)], "seed must be .*, got 18446744073709551616"),
         (["sell"], "No such command 'sell'"),

@@ -75,6 +75,10 @@ def test_forecast_then_order(
     assert (tmp_path / "third" / "forecast.parquet").read_bytes() == files[0].read_bytes()
     assert not (tmp_path / "third" / "model").exists()
 
+    run([*again, "--update"], monkeypatch, capsys)
+    assert (tmp_path / "third" / "forecast.parquet").read_bytes() == files[0].read_bytes()  # the same table was learned
+    assert (tmp_path / "third" / "model" / "config.json").exists()
+
     stock = tmp_path / "stock.csv"
     stock.write_text("unique_id,on_hand\n000,1000\n001,0\n")
     order = ["order", files[0], "--inventory", stock, "--out", tmp_path / "orders"]

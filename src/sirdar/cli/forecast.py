@@ -2,12 +2,17 @@
 """`sirdar forecast`: quantiles of the next steps by one rung."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sirdar.cli import options
+
+if TYPE_CHECKING:
+    from sirdar.forecasting.attribution import Attribution
+    from sirdar.forecasting.forecaster import Forecaster
 
 
 def forecast(  # noqa: PLR0913 - one argument per option
@@ -17,6 +22,10 @@ def forecast(  # noqa: PLR0913 - one argument per option
     trained: Annotated[
         Path | None, typer.Option(help="A model/ of plan, forecast or search: it forecasts without training.")
     ] = None,
+    update: Annotated[
+        bool,
+        typer.Option(help="Let the model of --trained learn from this table first, from where it is; kept in --out."),
+    ] = False,
     horizon: Annotated[
         int | None, typer.Option(help="Steps to forecast; 6, or those of the trained model, if omitted.")
     ] = None,
@@ -33,7 +42,8 @@ def forecast(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Train one rung on all history and write forecast.parquet and the trained model (model/).
 
-    With --trained a model that was kept forecasts the table as it is now, in seconds. With --explain the forecasts of
+    With --trained a model that was kept forecasts the table as it is now, in seconds; with --update it learns from what
+    is new first, in a fraction of the time that training anew takes. With --explain the forecasts of
     some products are taken apart: how many units each input adds to a forecast from average ones; explained.csv has
     them by period.
 
@@ -41,6 +51,8 @@ def forecast(  # noqa: PLR0913 - one argument per option
         sirdar forecast demand.parquet --model mq-cnn --horizon 8 --out monday
 
         sirdar forecast demand.parquet --trained monday/model --out tuesday --explain SKU-17
+
+        sirdar forecast demand.parquet --trained monday/model --update --out next-week
     """
     from sirdar.forecasting.attribution import row_of
     from sirdar.recipes import files
@@ -49,12 +61,7 @@ def forecast(  # noqa: PLR0913 - one argument per option
     from sirdar.recipes.saved import saved_forecaster
 
     kept = None if trained is None else saved_forecaster(trained)
-    if kept is not None and (model is not None or horizon not in {None, kept.horizon}):
-        msg = f"the model in {trained} forecasts {kept.horizon} steps; with --trained leave --model and --horizon out"
-        raise typer.BadParameter(msg)
-    if kept is not None and holidays is not None:
-        msg = f"the model in {trained} knows whose holidays it learned; with --trained leave --holidays out"
-        raise typer.BadParameter(msg)
+    _require_fitting(kept, trained, update=update, others=(model, horizon, holidays))
     name = model or "mq-cnn"
     wanted = Settings.horizon if horizon is None else horizon
     settings = Settings(
@@ -71,6 +78,10 @@ def forecast(  # noqa: PLR0913 - one argument per option
             for series in explain or []:
                 row_of(panel, series)  # refuses one that is not there before hours of training
             forecaster = kept or train(settings, name, panel, lambda text, done: progress(f"train: {text}", done))
+            if update:
+                progress("update", 0.0)
+                forecaster = forecaster.update(panel)  # pyright: ignore[reportAttributeAccessIssue] - every rung's
+                progress("update", 1.0)
             made = forecaster.predict(panel)
             found = []
             for number, series in enumerate(asked := list(dict.fromkeys(explain or []))):
@@ -79,7 +90,7 @@ def forecast(  # noqa: PLR0913 - one argument per option
         files.write_forecast(made, scratch / "forecast.parquet")
         if found:
             files.write_table(explanations_frame(found), scratch / "explained.csv")
-        if kept is None:
+        if kept is None or update:
             forecaster.save(scratch / "model")
     facts = {
         "out": str(out),
@@ -98,10 +109,36 @@ def forecast(  # noqa: PLR0913 - one argument per option
     sys.stdout.write(
         f"{facts['series']} series, {made.horizon} steps, {len(made.levels)} levels -> {out / 'forecast.parquet'}\n"
     )
+    _show(found, made.horizon)
+
+
+def _require_fitting(
+    kept: "Forecaster | None",
+    trained: Path | None,
+    *,
+    update: bool,
+    others: tuple[str | None, int | None, str | None],
+) -> None:
+    """Refuses options that a model which was kept has settled, and an update without one."""
+    model, horizon, holidays = others
+    if kept is None:
+        if update:
+            msg = "--update goes on from a model that was kept; name it with --trained"
+            raise typer.BadParameter(msg)
+        return
+    if model is not None or horizon not in {None, kept.horizon}:
+        msg = f"the model in {trained} forecasts {kept.horizon} steps; with --trained leave --model and --horizon out"
+        raise typer.BadParameter(msg)
+    if holidays is not None:
+        msg = f"the model in {trained} knows whose holidays it learned; with --trained leave --holidays out"
+        raise typer.BadParameter(msg)
+
+
+def _show(found: "Sequence[Attribution]", steps: int) -> None:
     for one in found:
         shares = "".join(f", {name} {_units(units, '+')}" for name, units in list(one.by_input().items())[:8])
         sys.stdout.write(
-            f"{one.series}: {_units(one.total)} units over {made.horizon} steps (level {one.level:g}); "
+            f"{one.series}: {_units(one.total)} units over {steps} steps (level {one.level:g}); "
             f"{_units(one.baseline)} with average inputs{shares}\n"
         )
 
