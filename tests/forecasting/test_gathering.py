@@ -138,3 +138,13 @@ def test_a_past_covariate_that_is_seldom_given_is_summed_as_it_is() -> None:
     frame = table(10.0, a=open_on("0123456", 56))
     frame = frame.with_columns(ads=pl.when(pl.col("ds").dt.weekday() < 4).then(5.0).otherwise(None))
     assert Panel.read(frame, freq="W", past=["ads"]).past["ads"].tolist() == [15] * 8
+
+
+def test_one_row_of_nothing_makes_no_table_of_every_step() -> None:
+    """Sales on six days of seven, one of them corrected to nothing: on the seventh nothing was sold."""
+    draw = np.random.default_rng(0)
+    days = [day for day in open_on("0123456") if draw.random() < 0.85]
+    frame = table(10.0, a=days).with_columns(y=pl.when(pl.int_range(pl.len()) == 9).then(0.0).otherwise(pl.col("y")))
+    assert np.nansum(Panel.read(frame, freq="W").target) == pytest.approx(10 * (len(days) - 1), abs=60)  # but the ends
+    often = frame.with_columns(y=pl.when(pl.int_range(pl.len()) % 20 == 9).then(0.0).otherwise(pl.col("y")))
+    assert any("scaled up" in note for note in Panel.read(often, freq="W").notes)

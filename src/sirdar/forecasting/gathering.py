@@ -19,7 +19,8 @@ _DAYS_OF_HOURS, _DAYS_OF_WEEK = 7, 10  # that tell at which hours and on which w
 _WEEKS = 4  # likewise, of every hour of the week
 _WHOLE = 0.8  # share of a period that must be observed
 _OPEN = 0.75  # share of weeks in which a series has a row at a place of the week at which it should have one
-_FULL = 0.9  # share of such rows in a table without a zero that lists more than sales
+_FULL = 0.9  # share of such rows in a table that lists more than sales
+_ZEROS = 0.02  # or share of zeros in it
 _LARGEST = 50_000_000  # places of all series
 _LONGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
@@ -123,7 +124,7 @@ def _expected(rows: pl.DataFrame, groups: pl.DataFrame, calendar: Calendar) -> F
     begin, end = (own.periods(wanted.begins(period + late)) for late in (0, 1))
     through = (end // cycle - begin // cycle) * before[series, -1]  # whole cycles
     expected = through + before[series, end % cycle] - before[series, begin % cycle]
-    full = bool((rows["target"] == 0).any()) or rows.height >= _FULL * expected.sum()
+    full = float((rows["target"] == 0).sum()) >= _ZEROS * rows.height or rows.height >= _FULL * expected.sum()
     return expected if full else None
 
 
