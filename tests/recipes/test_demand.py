@@ -15,12 +15,13 @@ def test_a_table_is_read_by_its_columns_and_named_by_its_content(tmp_path: Path)
     roles = {"id": "sku", "time": "week", "target": "units"}
     demand = Demand(folder, 2, roles)
     assert demand.read().ids == ["a", "b"]
-    names = [demand.digest(), Demand(folder, 3, roles).digest(), Demand(folder, 2, roles | {"freq": "M"}).digest()]
+    names = [demand.digest(), Demand(folder, 2, roles | {"freq": "M"}).digest()]
     assert Demand(folder, 2, dict(reversed(roles.items()))).digest() == names[0]
+    assert Demand(folder, 3, roles).digest() == names[0]  # the same data, whatever is asked of them
     (folder / "part1.csv").write_text("sku,week,units\nb,2024-01-01,7\n")
-    assert len({*names, demand.digest()}) == 4
+    assert len({*names, demand.digest()}) == 3
 
 
 def test_the_bundled_demand_stands_in() -> None:
-    assert Demand().digest() != Demand(horizon=4).digest()
+    assert Demand().digest() != Demand(roles={"freq": "M"}).digest()
     assert len(Demand(roles={"freq": "M"}).read().ids) > 1000
