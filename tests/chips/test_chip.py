@@ -44,7 +44,7 @@ def own(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", [*names(), *npu_names()])
 class TestCatalogue(ChipChecks):
     @pytest.fixture(autouse=True)
     def _choose(self, name: str) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sirdar.report.amounts import number
+from sirdar.report.amounts import Number, number
 from sirdar.report.page import Figure, Page, Row, Section, Table, render
 from sirdar.report.plots import ACCENT, INK, MUTE, SOFT, WARM
 
-Number = float | int
 Pairs = Sequence[tuple[str, str]]
 Spec = dict[str, Any]
 
