@@ -181,7 +181,7 @@ def test_ctrl_c_is_repeated_until_it_is_heard(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_a_batch_system_end_cleanly(number: signal.Signals, tmp_path: Path) -> None:
     path = table(tmp_path)
-    command = [sys.executable, "-c", "from sirdar.cli import main; main()", "backtest", str(path), "--horizon", "3"]
+    command = [sys.executable, "-m", "sirdar", "backtest", str(path), "--horizon", "3"]
     command += ["--windows", "10", "--models", "auto-ets,theta,tsb,croston,mq-cnn", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
     assert process.stderr is not None

@@ -234,6 +234,8 @@ def test_what_cannot_be_had_is_refused_before_any_work(
         (["search", "forecast"], "product 'forecast' is not known"),
         (["search", "forecaster", "--strategy", "hybrid"], "'hybrid' does not search forecaster; random, evolution"),
         (["search", "detection", "--strategy", "single-shot"], "'single-shot' does not search detection"),
+        (["search", "forecaster", "--size", "96x96"], "--size is of images; the forecaster is searched on a table"),
+        (["search", "detection", "--size", "96"], "--size must be HEIGHTxWIDTH, such as 96x96, got '96'"),
         (["search", "forecaster", "--limit", "latency_s"], "--limit must be NAME=VALUE"),
         (["search", "forecaster", "--limit", "macs=9", "--limit", "macs=7"], "--limit gives 'macs' twice, 9 and 7"),
         (["search", "forecaster", "--limit", "latency=1"], "Did you mean 'latency_s'"),

@@ -220,6 +220,37 @@ def _pictures(folder: Path, count: int) -> None:
         Image.new("RGB", (24, 20)).save(folder / "images" / f"{number}.png")
 
 
+def test_images_are_read_at_the_size_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("ethosu")
+    _pictures(tmp_path, 5)
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\n0.png,2,2,20,15\n1.png,2,2,20,15\n")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "classes.txt").write_text("ground\nthing\n")
+    for number in range(5):
+        Image.fromarray(np.arange(480, dtype=np.uint8).reshape(20, 24) % 2).save(tmp_path / "masks" / f"{number}.png")
+    thumbs = tmp_path / "classes"
+    for name in ("cat", "dog"):
+        (thumbs / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (24, 20)).save(thumbs / name / f"{number}.png")
+    for recipe, folder, size in (
+        (classification, thumbs, (96, 72)),
+        (detection, tmp_path, (96, 128)),
+        (segmentation, tmp_path, (128, 128)),
+    ):
+        product, data = recipe.opened(folder, size)
+        usual = recipe.opened(folder)[0]
+        baseline = product.baseline
+        read = data.calibration(baseline)
+        seen = (96, 96) if recipe is segmentation else size  # four fifths, a multiple of 16
+        assert read.shape[2:] == seen
+        assert product.size(baseline) == seen
+        assert compiled_cost(product)(baseline).macs != compiled_cost(usual)(usual.baseline).macs
+        assert 0 <= data.score(baseline, product.network(baseline).eval()) <= 1
+        with pytest.raises(ArgumentError, match=r"multiples of \d+ from \d+ on, got 50 x 50"):
+            recipe.opened(folder, (50, 50))
+
+
 @pytest.mark.parametrize(
     ("boxed", "sentence"),
     [((1, 3), r"judge by \(every fifth by name\)"), ((0,), "train on")],

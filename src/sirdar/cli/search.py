@@ -85,6 +85,13 @@ def search(  # noqa: PLR0913 - one argument per option
             "safetensors, ONNX and int8 TFLite.",
         ),
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="HEIGHTxWIDTH in pixels that images are read at; 32x32 for classification, 160x192 for detection, "
+            "180x240 for segmentation if omitted. Training takes as much longer as there are more pixels."
+        ),
+    ] = None,
     horizon: Annotated[int | None, typer.Option(help="Steps that the forecaster forecasts; 13 if omitted.")] = None,
     freq: options.Freq = None,
     column: options.Columns = None,
@@ -96,10 +103,10 @@ def search(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Search the network that does a product's task best within what a chip allows.
 
-    A folder for classification has a sub-folder of images per class, which are read at 32 x 32 pixels; for detection
-    images/, read at 160 x 192, and boxes.csv with the columns image, left, top, right, bottom, in pixels; for
-    segmentation images/, masks/ with PNG files of class numbers, 255 for void, and classes.txt with a class a line. A
-    part of the images is held out and chooses the winner: its score is that of the best of several on these images.
+    A folder for classification has a sub-folder of images per class; for detection images/ and boxes.csv with the
+    columns image, left, top, right, bottom, in pixels; for segmentation images/, masks/ with PNG files of class
+    numbers, 255 for void, and classes.txt with a class a line. A part of the images is held out and chooses the
+    winner: its score is that of the best of several on these images.
 
     Candidates beyond a limit are never trained. A limit that none can keep ends with the nearest that can be had.
     With --out the winner is trained once more and leaves as files: the forecaster on all history, the others' int8
@@ -110,7 +117,7 @@ def search(  # noqa: PLR0913 - one argument per option
 
         sirdar search forecaster demand.csv --column id=sku --column time=week --column target=units --horizon 8
 
-        sirdar search classification photos --chip ethos-u55-256 --limit memory_bytes=200000 --strategy hybrid
+        sirdar search classification photos --size 96x96 --limit memory_bytes=400000 --strategy hybrid
 
         sirdar search detection photos --chip ethos-u85-512 --curate --out searched
     """
@@ -132,6 +139,7 @@ def search(  # noqa: PLR0913 - one argument per option
     if region is not None:
         grams_co2(0.0, region)  # an unknown one is refused before any work
     data = _data_of(product, source, horizon, options.roles(column, freq, gaps, holidays))
+    pixels = _pixels(product, size)
     recipe: Any = import_module(f"sirdar.recipes.{product}")
     if out is not None:
         _require_onnx()
@@ -149,14 +157,14 @@ def search(  # noqa: PLR0913 - one argument per option
         )
         with options.keeping("" if storage is None else f"trials that ended are in {storage}{_GOES_ON}"):
             study = recipe.search_product(
-                data, chip, limits(limit), strategy=strategy, trials=trials, seed=seed, options=told
+                data, chip, limits(limit), strategy=strategy, trials=trials, seed=seed, options=told, **pixels
             )
         content = finite({**study.to_dict(), "front": [trial.number for trial in _front(study)]})
         if scratch is not None:
             _write(study, content, scratch, product)
     if out is not None:  # now that the study is safe
         with options.keeping(f"the study is in {out}" + (_GOES_ON if storage else "")):
-            content["winner"] = _deliver(product, data, study, content, out, seed)
+            content["winner"] = _deliver(product, data, study, content, out, seed, pixels)
     if as_json:
         options.print_json(content)
         return
@@ -327,6 +335,23 @@ def _data_of(product: str, source: Path | None, horizon: int | None, roles: Mapp
     return source
 
 
+def _pixels(product: str, size: str | None) -> dict[str, tuple[int, int]]:
+    """The size of images as an argument of a recipe, none where none was given."""
+    from sirdar.errors import ArgumentError
+
+    if size is None:
+        return {}
+    if product == "forecaster":
+        msg = "--size is of images; the forecaster is searched on a table"
+        raise ArgumentError(msg)
+    height, _, width = size.lower().partition("x")
+    try:
+        return {"size": (int(height), int(width))}
+    except ValueError as error:
+        msg = f"--size must be HEIGHTxWIDTH, such as 96x96, got {size!r}"
+        raise ArgumentError(msg) from error
+
+
 def _deliver(
     product: str,
     data: Any,  # noqa: ANN401 - see `_data_of`
@@ -334,6 +359,7 @@ def _deliver(
     content: Mapping[str, Any],
     out: Path,
     seed: int,
+    pixels: Mapping[str, tuple[int, int]],
 ) -> dict[str, float | int]:
     """The winner's files beside the report, and what they reach; the report is written again with that."""
     from sirdar.recipes.files import finite, output_folder
@@ -346,7 +372,7 @@ def _deliver(
         else:
             from sirdar.recipes.vision_deploy import deliver_winner
 
-            aimed, opened = recipe.opened(data)
+            aimed, opened = recipe.opened(data, **pixels)
             winner = finite(deliver_winner(aimed, opened, study, scratch, seed, unfinished))
         _write(study, {**content, "winner": winner}, scratch, product)
     shutil.rmtree(unfinished, ignore_errors=True)

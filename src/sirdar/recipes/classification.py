@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from sirdar.recipes.vision_product import Data, Product, digest_of, folder_of, held_out, searched, spread, stage_of
+from sirdar.recipes.vision_product import (
+    Data,
+    Product,
+    digest_of,
+    folder_of,
+    held_out,
+    require_size,
+    searched,
+    spread,
+    stage_of,
+)
 from sirdar.search.compress import CLUSTERS
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
     from sirdar.search.study import Options, Study
 
 SIZE = (32, 32)
+_CAMERA = 64  # pixels of the shorter side from which the first convolution halves the resolution
 _CHANNELS = ((16, 24, 32, 48, 64), (32, 40, 48, 64, 80, 96), (64, 80, 96, 112, 128))
 _COUNTS = ((1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4))
 _STRIDES = (2, 2, 1)
@@ -90,10 +101,16 @@ def build(candidate: Candidate) -> nn.Module:
     return build_for(candidate, 10)
 
 
-def build_for(candidate: Candidate, classes: int) -> nn.Module:
-    """The classifier of a candidate for a number of classes."""
+def build_for(candidate: Candidate, classes: int, size: tuple[int, int] = SIZE) -> nn.Module:
+    """The classifier of a candidate for a number of classes and images of a size."""
     stages = [_stage_for(candidate, name, stride) for name, stride in zip(_NAMES, _STRIDES, strict=True)]
-    return Classifier(int(candidate["stem.channels"]), stages, int(candidate["top.channels"]), classes)
+    return Classifier(
+        int(candidate["stem.channels"]),
+        stages,
+        int(candidate["top.channels"]),
+        classes,
+        2 if min(size) >= _CAMERA else 1,
+    )
 
 
 def _stage_for(candidate: Candidate, name: str, stride: int) -> list[Block]:
@@ -133,18 +150,26 @@ def data_of(training: Labelled, validation: Labelled, device: str = "cpu") -> Da
     )
 
 
-def opened(folder: Path) -> tuple[Product, Data]:
+def opened(folder: Path, size: tuple[int, int] | None = None) -> tuple[Product, Data]:
     """A folder with one sub-folder of images per class, and the product for its classes.
 
     A tenth of each class's images, every tenth by name, is for validation.
 
+    Args:
+        folder: of the classes.
+        size: height and width that images are read at; 32 x 32 when None. From 64 on the network's first convolution
+            halves them.
+
     Raises:
+        ArgumentError: the size is none that the networks can read.
         DataError: the folder is not as expected, or a class has a single image.
     """
-    every = read_labelled(folder, SIZE)
+    size = require_size(size or SIZE, 16, 8)
+    every = read_labelled(folder, size)
     held = held_out(every.labels.numpy(), every.classes, 10)
     judged = data_of(every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held)))
-    return replace(PRODUCT, build=lambda candidate: build_for(candidate, len(every.classes))), judged
+    classes = len(every.classes)
+    return replace(PRODUCT, build=lambda one: build_for(one, classes, size), size=lambda _candidate: size), judged
 
 
 def search_product(
@@ -155,8 +180,9 @@ def search_product(
     trials: int = 24,
     seed: int = 0,
     options: "Options | None" = None,
+    size: tuple[int, int] | None = None,
 ) -> "Study":
-    """Searches a classifier of thumbnails for a user's folder with one sub-folder of images per class.
+    """Searches a classifier for a user's folder with one sub-folder of images per class.
 
     Args:
         data: the folder. A tenth of each class's images, every tenth by name, is for validation.
@@ -166,11 +192,12 @@ def search_product(
         trials: candidates to train.
         seed: of the search.
         options: storage, region and progress; the cost and the conditions are the product's.
+        size: height and width that images are read at; 32 x 32 when None.
 
     Raises:
-        ArgumentError: no data was given, or no candidate keeps to the limits.
+        ArgumentError: no data was given, the size cannot be read, or no candidate keeps to the limits.
         DataError: the folder is not as expected, or a class has a single image.
     """
-    product, judged = opened(folder_of(data))
+    product, judged = opened(folder_of(data), size)
     settings = {"strategy": strategy, "trials": trials, "seed": seed}
     return searched(product, judged, chip, limits, settings, options)

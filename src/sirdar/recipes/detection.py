@@ -5,6 +5,7 @@ The baseline has inverted bottlenecks throughout. The space decides, for each of
 are ("deep") and whether its blocks are fused ("kind").
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,17 @@ import numpy as np
 from torch import nn
 
 from sirdar.errors import DataError
-from sirdar.recipes.vision_product import Data, Product, digest_of, folder_of, held_out, searched, spread, stage_of
+from sirdar.recipes.vision_product import (
+    Data,
+    Product,
+    digest_of,
+    folder_of,
+    held_out,
+    require_size,
+    searched,
+    spread,
+    stage_of,
+)
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block, deepened
 from sirdar.vision.detection import DetectionTask, Detector, found_by
@@ -103,20 +114,26 @@ def data_of(training: Boxed, validation: Boxed, device: str = "cpu") -> Data:
     )
 
 
-def opened(folder: Path) -> tuple[Product, Data]:
+def opened(folder: Path, size: tuple[int, int] | None = None) -> tuple[Product, Data]:
     """A folder with `images/` and `boxes.csv`; a fifth of the images, every fifth by name, is for validation.
 
+    Args:
+        folder: of both.
+        size: height and width that images are read at; 160 x 192 when None.
+
     Raises:
+        ArgumentError: the size is none that the networks can read.
         DataError: the folder is not as expected, has a single image, or no box to train on or to judge by.
     """
-    every = read_boxed(folder, SIZE)
+    size = require_size(size or SIZE, 64, 32)
+    every = read_boxed(folder, size)
     held = held_out(np.zeros(len(every.images), int), ("images",), 5)
     training, validation = every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held))
     for part, purpose in ((training, "train on"), (validation, "judge by (every fifth by name)")):
         if part.boxes.isnan().all():
             msg = f"{folder}/boxes.csv: no image to {purpose} has a box"
             raise DataError(msg)
-    return PRODUCT, data_of(training, validation)
+    return replace(PRODUCT, size=lambda _candidate: size), data_of(training, validation)
 
 
 def search_product(
@@ -127,6 +144,7 @@ def search_product(
     trials: int = 24,
     seed: int = 0,
     options: "Options | None" = None,
+    size: tuple[int, int] | None = None,
 ) -> "Study":
     """Searches a detector for a user's folder of images with `boxes.csv`.
 
@@ -138,11 +156,12 @@ def search_product(
         trials: candidates to train.
         seed: of the search.
         options: storage, region and progress; the cost and the conditions are the product's.
+        size: height and width that images are read at; 160 x 192 when None.
 
     Raises:
-        ArgumentError: no data was given, or no candidate keeps to the limits.
+        ArgumentError: no data was given, the size cannot be read, or no candidate keeps to the limits.
         DataError: see `opened`.
     """
-    product, judged = opened(folder_of(data))
+    product, judged = opened(folder_of(data), size)
     settings = {"strategy": strategy, "trials": trials, "seed": seed}
     return searched(product, judged, chip, limits, settings, options)

@@ -12,7 +12,17 @@ import numpy as np
 from torch import nn
 
 from sirdar.errors import DataError
-from sirdar.recipes.vision_product import Data, Product, digest_of, folder_of, held_out, searched, spread, stage_of
+from sirdar.recipes.vision_product import (
+    Data,
+    Product,
+    digest_of,
+    folder_of,
+    held_out,
+    require_size,
+    searched,
+    spread,
+    stage_of,
+)
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block, deepened
 from sirdar.vision.images import VOID, Masked, read_classes, read_masked
@@ -22,6 +32,7 @@ from sirdar.vision.training import Schedule
 if TYPE_CHECKING:
     from sirdar.search.study import Options, Study
 
+SIZE = (180, 240)  # at which images are read and judged
 STEM, NECK = 24, 64
 STAGES = ((24, 2, 2), (40, 3, 2), (80, 3, 2), (112, 3, 1))  # channels, blocks, stride
 _SIZES = ("80x112", "96x128", "112x144", "128x176", "144x192")  # height x width
@@ -48,6 +59,14 @@ BASELINE = SPACE.candidate(
     | {f"{name}.deep": 1.0 for name in ("stem", *_NAMES, "head")}
     | {f"{name}.kind": "ibn" for name in _NAMES}
 )
+
+
+def _inputs(size: tuple[int, int]) -> tuple[str, ...]:
+    """The sizes of the space for images read at another size than `SIZE`, likewise smaller: multiples of 16."""
+    ratios = [wanted / usual for wanted, usual in zip(size, SIZE, strict=True)]
+    rows = [[int(side) for side in option.split("x")] for option in _SIZES]
+    sizes = ("x".join(str(16 * round(s * r / 16)) for s, r in zip(row, ratios, strict=True)) for row in rows)
+    return tuple(dict.fromkeys(sizes))  # of small images several come out the same
 
 
 def size_of(candidate: Candidate) -> tuple[int, int]:
@@ -104,17 +123,24 @@ def data_of(training: Masked, validation: Masked, device: str = "cpu") -> Data:
     )
 
 
-def opened(folder: Path) -> tuple[Product, Data]:
+def opened(folder: Path, size: tuple[int, int] | None = None) -> tuple[Product, Data]:
     """A folder with `images/`, `masks/` and `classes.txt`, and the product for its classes.
 
     A fifth of the images, every fifth by name, is for validation.
 
+    Args:
+        folder: of these.
+        size: height and width that images and masks are read and judged at; 180 x 240 when None. Networks read them at
+            44 to 80 % of it.
+
     Raises:
+        ArgumentError: the size is none that the networks can read.
         DataError: the folder is not as expected, has a single image, or fewer than two classes to train on or none to
             judge by.
     """
     classes = read_classes(folder / "classes.txt")
-    every = read_masked(folder, (180, 240), classes)
+    size = SIZE if size is None else require_size(size, 128, 16)
+    every = read_masked(folder, size, classes)
     held = held_out(np.zeros(len(every.images), int), ("images",), 5)
     training, validation = every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held))
     for part, purpose, least in ((training, "train on", 2), (validation, "judge by (every fifth by name)", 1)):
@@ -124,7 +150,11 @@ def opened(folder: Path) -> tuple[Product, Data]:
             msg = f"{folder}/masks: those to {purpose} show {known}"
             raise DataError(msg)
     judged = data_of(training, validation)
-    return replace(PRODUCT, build=lambda candidate: build_for(candidate, len(classes))), judged
+    inputs = Choice("input", _inputs(size))
+    space = SearchSpace(SPACE.name, (inputs, *SPACE.choices[1:]))
+    baseline = space.candidate(BASELINE.as_dict() | {"input": inputs.options[-1]})
+    build = lambda candidate: build_for(candidate, len(classes))  # noqa: E731
+    return replace(PRODUCT, build=build, space=space, baseline=baseline), judged
 
 
 def search_product(
@@ -135,6 +165,7 @@ def search_product(
     trials: int = 24,
     seed: int = 0,
     options: "Options | None" = None,
+    size: tuple[int, int] | None = None,
 ) -> "Study":
     """Searches a segmenter for a user's folder with `images/`, `masks/` and `classes.txt`, one class a line.
 
@@ -146,11 +177,12 @@ def search_product(
         trials: candidates to train.
         seed: of the search.
         options: storage, region and progress; the cost and the conditions are the product's.
+        size: height and width that images and masks are read and judged at; 180 x 240 when None.
 
     Raises:
-        ArgumentError: no data was given, or no candidate keeps to the limits.
+        ArgumentError: no data was given, the size cannot be read, or no candidate keeps to the limits.
         DataError: see `opened`.
     """
-    product, judged = opened(folder_of(data))
+    product, judged = opened(folder_of(data), size)
     settings = {"strategy": strategy, "trials": trials, "seed": seed}
     return searched(product, judged, chip, limits, settings, options)

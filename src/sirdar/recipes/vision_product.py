@@ -213,6 +213,23 @@ def held_out(labels: np.ndarray, folders: Sequence[str], every: int) -> np.ndarr
     return held
 
 
+def require_size(size: tuple[int, int], least: int, multiple: int) -> tuple[int, int]:
+    """Height and width as given, if a network can read them.
+
+    Args:
+        size: height and width in pixels.
+        least: of each.
+        multiple: what each must be divided by.
+
+    Raises:
+        ArgumentError: it cannot.
+    """
+    if any(side < least or side % multiple for side in size):
+        msg = f"height and width must be multiples of {multiple} from {least} on, got {size[0]} x {size[1]}"
+        raise ArgumentError(msg)
+    return size
+
+
 def folder_of(data: Path | None) -> Path:
     """The folder of images, or an `ArgumentError` that asks for one."""
     if data is None:

@@ -15,6 +15,8 @@ from sirdar.vision.augmentation import cropped, cut_out
 from sirdar.vision.blocks import Backbone, Block, calm_start, convolution
 from sirdar.vision.images import Labelled, signed
 
+_PIXELS = 1_000_000  # that are judged at a time
+
 
 @final
 class Classifier(nn.Module):
@@ -63,7 +65,8 @@ class ClassificationTask:
     def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
         """Images [batch, 3, height, width] in -1..1 and class numbers [batch]."""
         chosen = torch.randint(len(self.data.images), (size,), generator=generator, device=generator.device)
-        images = cropped(signed(self.data.images[chosen]), generator)
+        images = signed(self.data.images[chosen])
+        images = cropped(images, generator, min(images.shape[2:]) // 8)
         if self.hide:
             images = cut_out(images, generator, self.hide)
         return images, self.data.labels[chosen]
@@ -73,8 +76,9 @@ class ClassificationTask:
         return functional.cross_entropy(outputs.float(), targets, label_smoothing=self.smoothing)
 
 
-def classified_by(network: nn.Module, data: Labelled, batch: int = 1000) -> np.ndarray:
+def classified_by(network: nn.Module, data: Labelled) -> np.ndarray:
     """The class [image] that a network in evaluation mode gives every image."""
+    batch = max(1, _PIXELS // (data.images.shape[2] * data.images.shape[3]))
     with torch.inference_mode():
         parts = [network(signed(data.images[b : b + batch])).argmax(1) for b in range(0, len(data.images), batch)]
     return torch.cat(parts).cpu().numpy()
