@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import stats
 from utilsforecast import losses
 
 from sirdar.predictive import DECILES, Forecast, Frequency, scores
@@ -199,6 +200,16 @@ def test_a_right_forecast_of_counts_covers_eighty_percent() -> None:
     found = scores.coverage(actual, np.tile(exact, (len(actual), 1, 1)), DECILES)
     low, high = np.full_like(actual, exact[0]), np.full_like(actual, exact[-1])
     assert 0.8 <= found <= scores.closed_coverage(actual, low, high)
+
+
+def test_a_right_forecast_of_few_units_covers_eighty_percent() -> None:
+    # Means from a tenth to a hundred, so that the ends of intervals lie anywhere in a count's probability.
+    mean = np.exp(np.random.default_rng(4).normal(0, 1.5, (4_000, 10)))
+    actual = np.random.default_rng(5).poisson(mean).astype(np.float64)
+    exact = stats.poisson.ppf(DECILES, mean[..., None])
+    assert scores.coverage(actual, exact, DECILES) > 0.81  # ends counted whole
+    assert scores.coverage(actual, exact, DECILES, counts=True) == pytest.approx(0.8, abs=0.01)
+    np.testing.assert_allclose(scores.observed_share(actual, exact, DECILES, counts=True), DECILES, atol=0.01)
 
 
 def test_a_right_forecast_with_a_single_zero_quantile_covers_eighty_percent() -> None:

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float32
@@ -67,6 +68,12 @@ class Backtest:
         """The model of the least weighted quantile loss."""
         return self.scores[0].model
 
+    @property
+    def counts(self) -> bool:
+        """Whether all demand was whole numbers, none negative."""
+        actual = np.concatenate([origin.actual.ravel() for origin in self.origins])
+        return bool((~np.isfinite(actual) | ((actual >= 0) & (actual == np.floor(actual)))).all())
+
     def correlation(self, model: str) -> float:
         """Lag-one correlation of a model's errors, for `Forecast.correlation`."""
         actual, values, levels = self._pooled(model)
@@ -75,7 +82,7 @@ class Backtest:
     def calibration(self, model: str) -> list[tuple[float, float]]:
         """(level, observed share) of a model: equal when it is right."""
         actual, values, levels = self._pooled(model)
-        shares = scores.observed_share(actual, values, levels)
+        shares = scores.observed_share(actual, values, levels, counts=self.counts and len(levels) > 1)
         return [(float(level), float(share)) for level, share in zip(levels, shares, strict=True)]
 
     def _pooled(self, model: str) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
@@ -213,7 +220,7 @@ def _score(model: str, result: Backtest, meter: Meter) -> Score:
         model,
         wql=scores.wql(actual, values, levels),
         mase=scores.mase(actual, median, scale),
-        coverage_80=_between(actual, values, levels, scores.coverage),
+        coverage_80=_between(actual, values, levels, partial(scores.coverage, counts=result.counts)),
         closed_coverage_80=_between(
             actual, values, levels, lambda y, q, _: scores.closed_coverage(y, q[..., 0], q[..., -1])
         ),

@@ -21,8 +21,7 @@ def pit(
     """The transform of every observed step as an interval of probabilities: F(y-) and F(y); NaN where not observed.
 
     For continuous demand both are equal, except at an atom (a run of equal quantiles, see `scores.transform`). With
-    `counts` the interval is that of a whole number, ``F(y - 1/2)`` to ``F(y + 1/2)`` of the interpolated distribution,
-    from 0 when y is 0: half a unit because a quantile of a count lies on average half-way up that count's step.
+    `counts` the interval is that of a whole number (see there).
 
     Args:
         actual: demand, NaN where it was not observed.
@@ -35,10 +34,8 @@ def pit(
     """
     known = np.isfinite(actual)
     y, q = actual[known].astype(np.float64), quantiles[known]
-    if counts:
-        found = np.where(y > 0, cumulative(y - 0.5, q, levels), 0), cumulative(y + 0.5, q, levels)
-    else:
-        low, high = transform(y, q, levels)
+    low, high = found = transform(y, q, levels, counts=counts)
+    if not counts:
         smooth = np.where(low == high, cumulative(y, q, levels), np.nan)  # the tails, too, beyond the outermost levels
         found = np.where(low == high, smooth, low), np.where(low == high, smooth, high)
     below, upto = np.full(actual.shape, np.nan), np.full(actual.shape, np.nan)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from sirdar.predictive.distribution import cumulative
+
 Actual = Float[np.ndarray, "series horizon"]
 Quantiles = Float[np.ndarray, "series horizon level"]
 
@@ -77,18 +79,22 @@ def closed_coverage(actual: Actual, low: Actual, high: Actual) -> float:
     return float(((actual >= low) & (actual <= high))[known].mean()) if known.any() else float("nan")
 
 
-def coverage(actual: Actual, quantiles: Quantiles, levels: Sequence[float]) -> float:
+def coverage(actual: Actual, quantiles: Quantiles, levels: Sequence[float], *, counts: bool = False) -> float:
     """Share of the probability transform within the outermost levels: 0.8 for a right forecast with levels 0.1 ... 0.9.
 
     Demand often is exactly zero, and then several quantiles are zero together. A closed interval [0, q90] would count
     all of those zeros as covered and so cover 90 %, however right the forecast. An atom of probability that straddles
     the interval's end is therefore counted by the share of it that lies within (the non-randomised transform of Czado,
     Gneiting & Held 2009). Without ties this is `closed_coverage` of the outermost levels.
+
+    With `counts` demand is whole numbers, none negative, and each of them is an atom, from half a unit below to half a
+    unit above: a closed interval counts both of its ends wholly, which is much where demand is a few units. Two levels
+    are needed then.
     """
     known = np.isfinite(actual)
     if not known.any():
         return float("nan")
-    below, upto = transform(actual[known], quantiles[known], levels)
+    below, upto = transform(actual[known], quantiles[known], levels, counts=counts)
     low, high = levels[0], levels[-1]
     inside = np.clip(np.minimum(upto, high) - np.maximum(below, low), 0, None)
     width = upto - below
@@ -96,7 +102,9 @@ def coverage(actual: Actual, quantiles: Quantiles, levels: Sequence[float]) -> f
     return float(share.mean())
 
 
-def observed_share(actual: Actual, quantiles: Quantiles, levels: Sequence[float]) -> Float[np.ndarray, " level"]:
+def observed_share(
+    actual: Actual, quantiles: Quantiles, levels: Sequence[float], *, counts: bool = False
+) -> Float[np.ndarray, " level"]:
     """For each level the share of demand below its quantile, atoms counted as in `coverage`: right when equal to it.
 
     NaN when nothing was observed.
@@ -104,7 +112,7 @@ def observed_share(actual: Actual, quantiles: Quantiles, levels: Sequence[float]
     known = np.isfinite(actual)
     if not known.any():
         return np.full(len(levels), np.nan)
-    below, upto = transform(actual[known], quantiles[known], levels)
+    below, upto = transform(actual[known], quantiles[known], levels, counts=counts)
     level = np.asarray(levels)[:, None]
     width = upto - below
     share = np.where(width > 0, (level - below) / np.where(width > 0, width, 1), level >= upto)
@@ -112,14 +120,24 @@ def observed_share(actual: Actual, quantiles: Quantiles, levels: Sequence[float]
 
 
 def transform(
-    actual: Float[np.ndarray, " step"], quantiles: Float[np.ndarray, "step level"], levels: Sequence[float]
+    actual: Float[np.ndarray, " step"],
+    quantiles: Float[np.ndarray, "step level"],
+    levels: Sequence[float],
+    *,
+    counts: bool = False,
 ) -> tuple[Float[np.ndarray, " step"], Float[np.ndarray, " step"]]:
     """The probability transform as an interval: F(y-) and F(y), equal where the forecast has no atom at y.
 
     An atom is a run of at least two equal quantiles, or a lowest quantile of zero where demand was zero. It begins
     half-way to the level before it, or at 0 when it includes the first level, and ends half-way to the next level, or
     at 1. Outside the outermost levels the transform is 0 or 1.
+
+    With `counts` it is ``F(y - 1/2)`` to ``F(y + 1/2)`` of the interpolated distribution, from 0 when y is 0: half a
+    unit because a quantile of a count lies on average half-way up that count's step.
     """
+    if counts:
+        y, q = actual.astype(np.float64), quantiles.astype(np.float64)
+        return np.where(y > 0, cumulative(y - 0.5, q, levels), 0), cumulative(y + 0.5, q, levels)
     level = np.asarray(levels, dtype=np.float64)
     edges = np.concatenate([[0.0], (level[1:] + level[:-1]) / 2, [1.0]])
     y = actual[:, None]
