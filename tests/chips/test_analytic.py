@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sirdar.chips import Chip, Estimator, NullEstimator, Number, Roofline, SlowRoofline, estimate, load, names
-from sirdar.chips.analytic import fits
+from sirdar.chips import Chip, Estimator, NullEstimator, Number, Roofline, SlowRoofline, Tiled, estimate, load, names
+from sirdar.chips.analytic import fits, stored_bytes, traffic
 from sirdar.testing.chips import EstimatorChecks, example_graph
 from sirdar.units import Cost
 from sirdar.workload.graph import Graph, Operator, TensorSpec
@@ -27,7 +27,20 @@ class TestSlowRoofline(EstimatorChecks):
         return SlowRoofline()
 
 
+class TestRooflineInBlockFormats(EstimatorChecks):
+    def estimator(self) -> Estimator:
+        return Roofline()
+
+    def chip(self) -> Chip:
+        return load("trainium3")
+
+    def dtypes(self) -> tuple[str, ...]:
+        return ("mxfp4_e2m1", "mxfp8_e4m3", "bf16")
+
+
 class TestNullEstimator(EstimatorChecks):
+    free = True
+
     def estimator(self) -> Estimator:
         return NullEstimator()
 
@@ -278,3 +291,14 @@ def test_activations_are_compared_with_the_sram_of_a_board() -> None:
 def test_rows_are_plain_enough_to_store() -> None:
     (row,) = Roofline().breakdown(one_matmul(), plain_chip(), "fp32")
     assert dataclasses.asdict(row)["cost"]["macs"] == 1_000_000
+
+
+@pytest.mark.parametrize("estimator", [Roofline(), SlowRoofline(), Tiled()], ids=lambda member: type(member).__name__)
+def test_scales_of_blocks_are_stored_and_read(estimator: Estimator) -> None:
+    # 4 bits a value and a byte for every 32: 4.25 bits, docs/formats.md
+    graph, chip = one_matmul(1, 1024, 1024), load("trainium3")
+    cost = estimator.estimate(graph, chip, "mxfp4_e2m1")
+    assert (cost.parameter_bytes, cost.peak_bytes) == (1024 * 1024 * 4.25 / 8, 2 * 1024 * 4.25 / 8)
+    ((_, weights, activations),) = traffic(graph, replace(chip, sram_bytes=None), "mxfp4_e2m1")
+    assert (weights, activations) == (1024 * 1024 * 4.25 / 8, 2 * 1024 * 4.25 / 8)
+    assert stored_bytes(TensorSpec((5, 7), "int64", "places").bytes, "mxfp4_e2m1") == 280

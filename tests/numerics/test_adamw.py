@@ -15,11 +15,12 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_in_fp32_it_is_torch_s() -> None:
+@pytest.mark.parametrize("maximize", [False, True])
+def test_in_fp32_it_is_torch_s(*, maximize: bool) -> None:
     ours = nn.Parameter(normal(50))
     theirs = nn.Parameter(ours.detach().clone())
-    options = {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}
-    mine, other = AdamW([ours], **options), torch.optim.AdamW([theirs], **options)
+    places, options = (0.01, (0.8, 0.95), 1e-8, 0.1), {"maximize": maximize}
+    mine, other = AdamW([ours], *places, **options), torch.optim.AdamW([theirs], *places, **options)
     for step in range(20):
         ours.grad = normal(50, seed=step)
         theirs.grad = ours.grad.clone()
@@ -144,3 +145,12 @@ def test_an_empty_state_of_another_optimiser_is_refused_too() -> None:
     weight.grad = torch.ones(3)
     ours.step()
     assert ours.param_groups[0]["lr"] == 0.5
+
+
+def test_a_state_from_before_there_was_maximize_descends() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    ours = AdamW([weight])
+    stored = AdamW([weight]).state_dict()
+    del stored["param_groups"][0]["maximize"]
+    ours.load_state_dict(stored)
+    assert ours.param_groups[0]["maximize"] is False

@@ -33,3 +33,13 @@ class TestFP16(FormatChecks):
 class TestBiased(FormatChecks):
     def format(self) -> Format:
         return cfp8("e3m4", -2)
+
+
+class TestInt12(FormatChecks):
+    def format(self) -> Format:
+        return Format("int12", 12, 0, 11, 4, 2047 / 16, infinity=False, nan=False, overflow="saturate")
+
+
+class TestWithoutAMantissa(FormatChecks):
+    def format(self) -> Format:
+        return Format("e4m0", 5, 4, 0, 7, 2.0**8, infinity=False, nan=False, overflow="saturate")

@@ -10,6 +10,7 @@ from sirdar.errors import ArgumentError
 from sirdar.numerics.formats import (
     BLOCK_FORMATS,
     FORMATS,
+    BlockFormat,
     Format,
     block_format_named,
     cfp8,
@@ -143,3 +144,23 @@ def test_every_name_has_a_row_and_plain_elements() -> None:
     assert element_named("mxint8").name == "int8"
     with pytest.raises(ArgumentError, match=r"no number format is called 'mxfp8'.*Did you mean 'mxfp8_"):
         row_named("mxfp8")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "largest", "sentence"),
+    [
+        ((16, 8, 7, 130), (2 - 2.0**-7) * 2.0**124, "'own' has values from 1.14794e-41 to 4.23691e.37, and fp32"),
+        ((16, 8, 7, 100), 2.0**127, "'own' has values from 1.23.*e-32 to 1.70.*e.38, and fp32"),
+        ((40, 8, 31, 127), 2.0**126, "'own' has 31 mantissa bits, more than fp32"),
+        ((5, 4, 0, 8), 2.0**7, "'own' has no mantissa, so its bias must be odd as that of fp32, got 8"),
+    ],
+)
+def test_formats_that_fp32_cannot_hold_are_refused(sizes: tuple[int, ...], largest: float, sentence: str) -> None:
+    with pytest.raises(ArgumentError, match=sentence):
+        Format("own", *sizes, largest, infinity=True, nan=True, overflow="infinity")
+
+
+@pytest.mark.parametrize("block", [0, -4])
+def test_a_block_has_a_value_at_least(block: int) -> None:
+    with pytest.raises(ArgumentError, match=f"block must be a positive integer, got {block}"):
+        BlockFormat("own", format_named("e4m3"), block)

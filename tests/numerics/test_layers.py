@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quantised layers against the same products in fp64, scales, and the 448/240 rescale."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.numerics import quantise
@@ -131,6 +133,10 @@ def test_what_is_refused() -> None:
         quantised(nn.Sequential(nn.Linear(2, 2)), EXACT, skip=("7",))
     with pytest.raises(ArgumentError, match="mxint8 carries its own scales"):
         rescale(normal(3), torch.ones(()), source="mxint8")
+    with pytest.raises(ArgumentError, match="axis must be one of the 2 that x has, got 5"):
+        scale_of(normal(2, 3), "e4m3fn", axis=5)
+    with pytest.raises(ArgumentError, match=r"x holds 1e\+300, which fp32 cannot, and scales are fp32"):
+        scaled_rounding(torch.tensor([1e300, 1.0], dtype=torch.float64), "e4m3fn")
 
 
 class Own(nn.Linear):
@@ -237,3 +243,14 @@ def test_formats_of_the_range_of_fp32_have_no_scale(name: str) -> None:
     layer = nn.Linear(50, 4, bias=False)
     weight = quantise(layer.weight.detach(), name)
     assert torch.equal(QuantisedLayer(layer, Precision(name, name, None))(x), quantise(x, name) @ weight.T)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_gets_the_draws_of_before(*, reentrant: bool) -> None:
+    layer = quantised(nn.Linear(64, 32), Precision(rounding="stochastic"))
+    again = copy.deepcopy(layer)
+    plain, checked = normal(8, 64).requires_grad_(), normal(8, 64).requires_grad_()
+    layer(plain).square().sum().backward()
+    checkpoint(again, checked, use_reentrant=reentrant).square().sum().backward()
+    assert torch.equal(plain.grad, checked.grad)
+    assert int(again.steps) == 1

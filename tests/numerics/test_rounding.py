@@ -16,7 +16,9 @@ from sirdar.numerics.reference import encode_value, quantise_values
 
 ML_DTYPES = ["bf16", "e5m2", "e4m3", "e4m3fn", "e3m4", "e3m2", "e2m3", "e2m1"]
 GFLOAT = ["fp16", "bf16", "e5m2", "e4m3fn", "e3m2", "e2m3", "e2m1"]
-ALL = [*FORMATS, cfp8("e4m3", 11), cfp8("e5m2", -3)]
+INT4 = Format("int4", 4, 0, 3, 0, 7.0, infinity=False, nan=False, overflow="saturate")
+E4M0 = Format("e4m0", 5, 4, 0, 7, 2.0**8, infinity=False, nan=False, overflow="saturate")
+ALL = [*FORMATS, cfp8("e4m3", 11), cfp8("e5m2", -3), INT4, E4M0]
 
 
 @pytest.mark.parametrize("name", ML_DTYPES)
@@ -131,6 +133,34 @@ def test_fp64_is_rounded_once(name: str, oracles: ModuleType) -> None:
     assert quantise(hair, row).dtype == np.float64
     many = oracles.near(row, 2_000, seed=13) * (1 + np.random.default_rng(14).uniform(-1e-9, 1e-9, 2_000))
     assert quantise(many, row).tolist() == quantise_values(many.tolist(), row)
+
+
+def test_integers_of_any_width_have_codes_of_two_s_complement() -> None:
+    x = np.array([-1, 3, -8], np.float32)
+    assert encode(x, INT4).tolist() == [15, 3, 8]
+    assert decode(encode(x, INT4), INT4).tolist() == x.tolist()
+
+
+def test_without_a_mantissa_ties_go_to_the_even_exponent() -> None:
+    # codes are exponents plus 7: that of 2 is 8 and that of 8 is 10
+    assert quantise(np.array([1.5, 3.0, 6.0], np.float32), E4M0).tolist() == [2.0, 2.0, 8.0]
+
+
+@pytest.mark.parametrize("mantissa", [22, 23])
+def test_fp64_is_rounded_once_to_as_many_bits_as_fp32_has(mantissa: int) -> None:
+    largest = (2 - 2.0**-mantissa) * 2.0**63
+    row = Format(f"e7m{mantissa}", 8 + mantissa, 7, mantissa, 63, largest, infinity=True, nan=True, overflow="infinity")
+    half = 2.0 ** -(mantissa + 1)
+    x = [s * (1 + k * half + d) for s in (1.0, -3.0) for k in (1, 3) for d in (0.0, 2.0**-45, -(2.0**-45))]
+    x += [1.5 * row.smallest, 2.5 * row.smallest * (1 + 2.0**-40), 1e60, -np.inf, 0.0]
+    assert quantise(np.array(x), row).tolist() == quantise_values(x, row)
+
+
+def test_views_that_torch_negates_when_they_are_read() -> None:
+    negated = torch.tensor([1 + 2j]).conj().imag
+    assert quantise(negated, "bf16").tolist() == [-2.0]
+    with pytest.raises(ArgumentError, match="out must be contiguous, got a strided or negated view"):
+        quantise(torch.zeros(1), "bf16", out=torch.tensor([1 + 2j]).conj().imag)
 
 
 def test_fp64_beyond_fp32_overflows() -> None:

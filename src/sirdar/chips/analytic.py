@@ -7,16 +7,18 @@ reach; both stand in the sheet with their sources. Operators run one after anoth
 
 Traffic: weights are read from device memory, unless all of them and the peak of activations fit in on-chip memory
 together; of a table that an operator looks up, the rows that it takes. Activations are read and written there, unless
-all that is alive while the operator runs fits on chip; what the caller passes in or gets back always is.
+all that is alive while the operator runs fits on chip; what the caller passes in or gets back always is. The scales of
+block formats are stored and move with their values.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal, Protocol, runtime_checkable
 
 from sirdar.chips.chip import Chip
 from sirdar.chips.energy import energy
-from sirdar.numerics.formats import element_named
+from sirdar.numerics.formats import BlockFormat, element_named, row_named
 from sirdar.units import Cost
 from sirdar.workload.graph import Graph, Operator
 
@@ -74,7 +76,7 @@ class Roofline:
         """The same by operator, in order."""
         used = chip.usable_dtype(dtype)
         moved = traffic(graph, chip, used)
-        rows = zip(moved, graph.live_bytes(element_named(used).name), strict=True)
+        rows = zip(moved, live_bytes(graph, used), strict=True)
         return tuple(_operator_cost(row, chip, used, passed + read, alive) for (row, read, passed), alive in rows)
 
 
@@ -86,10 +88,9 @@ def traffic(graph: Graph, chip: Chip, dtype: str) -> Iterator[tuple[Operator, in
         chip: whose on-chip memory keeps what fits in it.
         dtype: a number format that the chip computes in.
     """
-    dtype = element_named(dtype).name
-    live = graph.live_bytes(dtype)
+    live = live_bytes(graph, dtype)
     sram = 0.0 if chip.sram_bytes is None else chip.sram_bytes.value
-    weights_stay = graph.parameter_bytes(dtype) + max(live, default=0) <= sram
+    weights_stay = stored_bytes(graph.parameter_bytes, dtype) + max(live, default=0) <= sram
     size = sizes(graph, dtype)
     owner = graph.storage()  # what the caller passes in or gets back is outside under the name of any view of it, too
     outside = {owner[name] for name in (*(spec.name for spec in graph.inputs), *graph.outputs) if name in owner}
@@ -100,15 +101,44 @@ def traffic(graph: Graph, chip: Chip, dtype: str) -> Iterator[tuple[Operator, in
         yield operator, 0 if weights_stay else weights, sum(size[spec.name] for spec in passed)
 
 
+def stored_bytes(count: Callable[[str], int], dtype: str) -> int:
+    """Bytes of tensors in a number format; in a block format, of its elements and one scale for every block.
+
+    Args:
+        count: their bytes in a format of single values, such as `graph.parameter_bytes`.
+        dtype: any number format.
+    """
+    row = row_named(dtype)
+    if not isinstance(row, BlockFormat):
+        return count(dtype)
+    values = (count("fp32") - count("fp16")) // 2  # of floating-point tensors: no others are converted
+    return count(element_named(dtype).name) - (-values // row.block)
+
+
+def live_bytes(graph: Graph, dtype: str) -> tuple[int, ...]:
+    """`graph.live_bytes` in any number format, with the scales of block formats."""
+    if not isinstance(row_named(dtype), BlockFormat):
+        return graph.live_bytes(dtype)
+    profiles = {name: graph.live_bytes(name) for name in (element_named(dtype).name, "fp32", "fp16")}
+    steps = range(len(graph.operators))
+    return tuple(stored_bytes(lambda name, step=step: profiles[name][step], dtype) for step in steps)
+
+
+def peak_bytes(graph: Graph, dtype: str) -> int:
+    """`graph.peak_bytes` in any number format, with the scales of block formats."""
+    passed = sum(stored_bytes(spec.bytes, dtype) for spec in graph.inputs)  # there before the first operator runs
+    return max((passed, *live_bytes(graph, dtype)))
+
+
 def sizes(graph: Graph, dtype: str) -> dict[str, int]:
     """Bytes to read or write for each edge: of a view no more than what it views, which an expanded one repeats.
 
     Args:
         graph: the network.
-        dtype: a number format of single values.
+        dtype: any number format.
     """
-    size = {spec.name: spec.bytes(dtype) for spec in graph.inputs}
-    size |= {spec.name: spec.bytes(dtype) for operator in graph.operators for spec in operator.outputs}
+    made = (spec for operator in graph.operators for spec in operator.outputs)
+    size = {spec.name: stored_bytes(spec.bytes, dtype) for spec in chain(graph.inputs, made)}
     return {name: min(size[name], size[owner]) for name, owner in graph.storage().items()}
 
 
@@ -119,12 +149,13 @@ def weights_read(operator: Operator, dtype: str) -> int:
 
     Args:
         operator: the operator.
-        dtype: a number format of single values.
+        dtype: any number format.
     """
     made = sum(spec.elements for spec in operator.outputs)
     if operator.kind not in ("gather", "elementwise"):
-        return operator.weight_bytes(dtype)
-    return sum(spec.bytes(dtype) * min(spec.elements, made) // max(1, spec.elements) for spec in operator.weights)
+        return stored_bytes(operator.weight_bytes, dtype)
+    sized = ((stored_bytes(spec.bytes, dtype), spec.elements) for spec in operator.weights)
+    return sum(size * min(elements, made) // max(1, elements) for size, elements in sized)
 
 
 class SlowRoofline:
@@ -140,10 +171,9 @@ class SlowRoofline:
         used = chip.usable_dtype(dtype)
         rows: list[OperatorCost] = []
         for step, operator in enumerate(graph.operators):
-            stored = element_named(used).name
             edges = (*operator.inputs, *operator.outputs)
-            traffic = sum(sizes(graph, stored)[spec.name] for spec in edges) + weights_read(operator, stored)
-            rows.append(_operator_cost(operator, chip, used, traffic, graph.live_bytes(stored)[step]))
+            traffic = sum(sizes(graph, used)[spec.name] for spec in edges) + weights_read(operator, used)
+            rows.append(_operator_cost(operator, chip, used, traffic, live_bytes(graph, used)[step]))
         return tuple(rows)
 
 
@@ -205,7 +235,7 @@ def _operator_cost(operator: Operator, chip: Chip, dtype: str, traffic: int, ali
         latency_s=latency_s,
         energy_j=energy(chip, latency_s).mid_j,
         peak_bytes=float(alive),
-        parameter_bytes=float(operator.weight_bytes(element_named(dtype).name)),
+        parameter_bytes=float(stored_bytes(operator.weight_bytes, dtype)),
         macs=float(operator.macs),
     )
     bound = bound_by(compute_s, memory_s, overhead_s)
@@ -224,10 +254,9 @@ def bound_by(compute_s: float, memory_s: float, overhead_s: float) -> Bound:
 
 def whole(graph: Graph, dtype: str, costs: Iterable[Cost]) -> Cost:
     """The sum over operators; weights that several of them share are counted once."""
-    total, dtype = sum(costs, Cost()), element_named(dtype).name
     return replace(
-        total,
-        peak_bytes=float(graph.peak_bytes(dtype)),
-        parameter_bytes=float(graph.parameter_bytes(dtype)),
+        sum(costs, Cost()),
+        peak_bytes=float(peak_bytes(graph, dtype)),
+        parameter_bytes=float(stored_bytes(graph.parameter_bytes, dtype)),
         macs=float(graph.macs),
     )

@@ -12,12 +12,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sirdar.chips.analytic import FREE, OperatorCost, bound_by, sizes, traffic, whole
+from sirdar.chips.analytic import FREE, OperatorCost, bound_by, live_bytes, sizes, stored_bytes, traffic, whole
 from sirdar.chips.array import products
 from sirdar.chips.calibration import Calibration, Parts
 from sirdar.chips.chip import Chip
 from sirdar.chips.energy import energy
-from sirdar.numerics.formats import element_named
 from sirdar.units import Cost
 from sirdar.workload.graph import Graph, Operator
 
@@ -41,7 +40,7 @@ class Tiled:
         """The same by operator, in order; starting the network is charged to the first operator that takes time."""
         used = chip.usable_dtype(dtype)
         shares = self.calibration or (fitted(chip) if chip.fitted else None)
-        live = graph.live_bytes(element_named(used).name)
+        live = live_bytes(graph, used)
         least = _least_seconds(graph, chip, used)
         rows: list[OperatorCost] = []
         starts = 1.0
@@ -109,7 +108,7 @@ def _sum(parts: Parts, shares: Calibration, floor_s: float) -> tuple[float, floa
 
 def _least_seconds(graph: Graph, chip: Chip, dtype: str) -> list[float]:
     """For every operator, the traffic that no fusion avoids at the peak of memory: each graph input and output once."""
-    owner, size = graph.storage(), sizes(graph, element_named(dtype).name)
+    owner, size = graph.storage(), sizes(graph, dtype)
     outside = {owner[name] for name in (*(spec.name for spec in graph.inputs), *graph.outputs) if name in owner}
     seconds: list[float] = []
     for operator, weights, _ in traffic(graph, chip, dtype):
@@ -132,7 +131,7 @@ def _row(
         latency_s=latency_s,
         energy_j=energy(chip, latency_s).mid_j,
         peak_bytes=float(alive),
-        parameter_bytes=float(operator.weight_bytes(element_named(dtype).name)),
+        parameter_bytes=float(stored_bytes(operator.weight_bytes, dtype)),
         macs=float(operator.macs),
     )
     bound = bound_by(compute_s, memory_s, overhead_s)

@@ -30,6 +30,7 @@ class AdamW(Optimizer):
         betas: decay of the two moments.
         eps: added to the root of the second.
         weight_decay: decoupled from the gradient.
+        maximize: climb along the gradient in place of descending.
         rounding: "stochastic", or "nearest" to see what it costs; no matter for fp32.
         seed: of the rounding; step and parameter are mixed in.
 
@@ -41,14 +42,15 @@ class AdamW(Optimizer):
         self,
         params: Iterable[Any],
         lr: float = 1e-3,
-        *,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        *,
+        maximize: bool = False,
         rounding: Rounding = "stochastic",
         seed: int = 0,
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
         super().__init__(params, defaults | {"rounding": rounding, "seed": require_seed(seed)})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -99,6 +101,7 @@ class AdamW(Optimizer):
         state["step"] += 1
         beta_1, beta_2 = group["betas"]
         gradient = weight.grad.float()  # pyright: ignore[reportOptionalMemberAccess] - the caller has looked
+        gradient = -gradient if group["maximize"] else gradient
         first = state["first"].lerp_(gradient, 1 - beta_1)
         second = state["second"].mul_(beta_2).addcmul_(gradient, gradient, value=1 - beta_2)
         root = second.sqrt().div_(math.sqrt(1 - beta_2 ** state["step"])).add_(group["eps"])
@@ -109,6 +112,12 @@ class AdamW(Optimizer):
             seed = child_seed(group["seed"], state["step"], place)
             name = _FORMATS[weight.dtype]
             weight.copy_(quantise(new, name, rounding=group["rounding"], overflow="ieee", seed=seed))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """What torch restores a state by; one written before there was `maximize` descends."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("maximize", False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a saved state; moments stay in fp32, where torch would cast them to the type of the weights.
@@ -123,7 +132,7 @@ class AdamW(Optimizer):
                 msg = f"the state must hold step, first and second for each weight, got {', '.join(row)}"
                 raise ArgumentError(msg)
         for group in state_dict["param_groups"]:
-            missing = [name for name in self.defaults if name not in group]
+            missing = [name for name in self.defaults if name not in group and name != "maximize"]
             if missing:
                 msg = f"the state is that of another optimiser: a group of its weights has no {', '.join(missing)}"
                 raise ArgumentError(msg)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Values = TypeVar("Values", np.ndarray, "torch.Tensor")
 
 _HALVES = {"float16": "fp16", "bfloat16": "bf16"}
+_ODD_MANTISSA = 21  # bits: rounding to odd in between takes two more, and fp32 has 23
 
 
 def is_tensor(x: object) -> bool:
@@ -79,7 +80,7 @@ def _tensor_array(x: "torch.Tensor", *, widen: bool) -> np.ndarray:
         msg = f"x stands on {x.device}; only quantise works there: pass x.cpu()"
         raise UnsupportedError(msg)
     plain = x.detach().float() if widen else x.detach()
-    return plain.contiguous().numpy()
+    return plain.resolve_neg().contiguous().numpy()
 
 
 def require_room(x: Any, row: Format | BlockFormat) -> None:  # noqa: ANN401
@@ -104,6 +105,12 @@ def returned(result: np.ndarray, x: Any) -> Any:  # noqa: ANN401
     return sys.modules["torch"].from_numpy(result).to(x.dtype)
 
 
+def _nearest(x: np.ndarray, row: Format) -> np.ndarray:
+    """Values of fp64 as the nearest of the format, ties to even, but for its largest."""
+    step = np.maximum(np.ldexp(1.0, np.frexp(x)[1] - 1 - row.mantissa), row.smallest)
+    return (np.rint(x / step) * step).astype(np.float32)
+
+
 def narrowed(x: np.ndarray, row: Format | BlockFormat, seed: int | None, offset: int) -> np.ndarray:
     """Values of fp64 as fp32, so that rounding them on to the format has no bias; fp32 as it is."""
     if x.dtype == np.float32:
@@ -112,6 +119,8 @@ def narrowed(x: np.ndarray, row: Format | BlockFormat, seed: int | None, offset:
         near = x.astype(np.float32)
         if seed is None and row.name == "fp32":
             return near
+        if seed is None and isinstance(row, Format) and row.mantissa > _ODD_MANTISSA:
+            return _nearest(x, row)
         cut = np.where(np.abs(near) > np.abs(x), near.view(np.uint32) - np.uint32(1), near.view(np.uint32))
         low = cut.view(np.float32)
         rest = np.abs(x) - np.abs(low.astype(np.float64))

@@ -72,6 +72,7 @@ def stored(row: Format) -> Stored:
         rebias=np.uint32(0 if not row.floating else (127 - row.bias) << row.mantissa),
         infinity=np.uint32(encode_value(np.inf, row) if row.infinity else 0),
         nan=np.uint32(encode_value(np.nan, row) if row.nan else 0),
+        mask=np.uint32((1 << row.bits) - 1),
         floating=row.floating,
     )
 

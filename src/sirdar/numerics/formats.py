@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Literal
 
-from sirdar.errors import ArgumentError, nearest
+from sirdar.errors import ArgumentError, nearest, require_positive_integer
 
 Overflow = Literal["infinity", "nan", "saturate"]
 
@@ -33,6 +33,10 @@ class Format:
         infinity: whether infinities have an encoding.
         nan: whether not-a-number has an encoding.
         overflow: what a finite value beyond `largest` becomes when it is rounded as the format's own standard says.
+
+    Raises:
+        ArgumentError: some value would have more bits than fp32, or leave its normal range, in which all rounding is
+            done; or the exponent's last bit, which decides ties where there is no mantissa, is not that of fp32's.
     """
 
     name: str
@@ -44,6 +48,21 @@ class Format:
     infinity: bool
     nan: bool
     overflow: Overflow
+
+    def __post_init__(self) -> None:
+        if self.mantissa > 23 + (not self.floating):
+            msg = f"format {self.name!r} has {self.mantissa} mantissa bits, more than fp32, in which rounding is done"
+            raise ArgumentError(msg)
+        if self.exponent == 8 and self.bias == 127:  # fp32's own, whose subnormals need no reciprocal
+            return
+        # Elsewhere fp32 must hold both a value and its reciprocal.
+        if self.largest_exponent > 126 or self.smallest < 2.0**-126:
+            reach = f"from {self.smallest:g} to {self.largest:g}"
+            msg = f"format {self.name!r} has values {reach}, and fp32, in which rounding is done, cannot hold them all"
+            raise ArgumentError(msg)
+        if self.floating and not self.mantissa and self.bias % 2 == 0:
+            msg = f"format {self.name!r} has no mantissa, so its bias must be odd as that of fp32, got {self.bias}"
+            raise ArgumentError(msg)
 
     @property
     def floating(self) -> bool:
@@ -84,11 +103,17 @@ class BlockFormat:
         name: how it is called everywhere in this package.
         element: format of each value, after division by the scale.
         block: values that share a scale.
+
+    Raises:
+        ArgumentError: the block is no positive integer.
     """
 
     name: str
     element: Format
     block: int = 32
+
+    def __post_init__(self) -> None:
+        require_positive_integer(self.block, "block")
 
     @property
     def bits(self) -> float:

@@ -41,6 +41,7 @@ class Stored(NamedTuple):
     rebias: np.uint32  # the difference of the two biases, in place
     infinity: np.uint32
     nan: np.uint32
+    mask: np.uint32  # all bits of a code: those that two's complement has beyond are cut
     floating: bool
 
 
@@ -183,7 +184,7 @@ def _pack_slice(value: np.ndarray, bits: np.ndarray, codes: np.ndarray, c: Const
     """Values that a format represents to its stored bits."""
     if not s.floating:
         for i in range(codes.size):
-            codes[i] = S(F(value[i] * c.steps_per_one))
+            codes[i] = U(U(S(F(value[i] * c.steps_per_one))) & s.mask)
         return
     for i in range(codes.size):
         a = U(bits[i] & U(0x7FFFFFFF))

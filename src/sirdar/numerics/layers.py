@@ -113,6 +113,10 @@ def rounded(x: torch.Tensor, format: str | Format | BlockFormat, **options: Any)
 class QuantisedLayer(nn.Module):
     """A `Linear`, `Conv1d`, `Conv2d` or `Conv3d` computed in narrow formats; its parameters stay as they are.
 
+    Activation checkpointing, which computes a layer anew in the backward pass, gets the draws of the layer's last call.
+    So of a layer that is called several times before one backward pass, no call but the last may be checkpointed where
+    rounding is stochastic: the others would draw anew.
+
     Args:
         inner: the layer to wrap.
         precision: formats and rounding.
@@ -136,7 +140,7 @@ class QuantisedLayer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """What the inner layer computes, in fp32 from rounded operands."""
         p, inner = self.precision, self.inner
-        if self.training:
+        if self.training and not _in_backward_pass():
             self.steps += 1
         summed = -1 if isinstance(inner, nn.Linear) else -inner.weight.ndim + 1
         if p.weight is not None:
@@ -163,6 +167,11 @@ class QuantisedLayer(nn.Module):
         if role != _WEIGHT and scaling == "channel":
             scaling = "tensor"
         return {"format": format_of(format), "scaling": scaling, "axis": 0, "rounding": rounding, "seed": seed}
+
+
+def _in_backward_pass() -> bool:
+    """Whether a backward pass is under way, in which nothing but checkpointing calls a layer."""
+    return torch._C._current_graph_task_id() != -1  # private, but torch says it nowhere else
 
 
 def quantised(module: nn.Module, precision: Precision, *, skip: tuple[str, ...] = ()) -> nn.Module:

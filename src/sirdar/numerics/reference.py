@@ -48,7 +48,9 @@ def _rounded(magnitude: float, row: Format, draw: int | None) -> float:
     whole = math.floor(steps)
     cut = steps - whole
     if draw is None:
-        up = cut > Fraction(1, 2) or (cut == Fraction(1, 2) and whole % 2 == 1)
+        # Even is the code: its last bit is the mantissa's, or where there is none the exponent's.
+        odd = whole if row.mantissa or whole == 0 else exponent + row.bias
+        up = cut > Fraction(1, 2) or (cut == Fraction(1, 2) and odd % 2 == 1)
     else:
         up = math.floor(cut * 2**FRACTION_BITS) + draw >= 2**FRACTION_BITS
     return float((whole + up) * step)

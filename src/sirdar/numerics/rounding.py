@@ -78,7 +78,7 @@ def _on_device(x: Any, row: Format | BlockFormat, overflow: str, draw: tuple[int
     require_room(x, row)
     seed, offset = draw
     kernel = _device_kernel(x, offset)
-    result = kernel(x.detach(), row, overflow, seed=seed, offset=offset)
+    result = kernel(x.detach().resolve_neg(), row, overflow, seed=seed, offset=offset)
     return result if out is None else out.copy_(result)
 
 
@@ -235,9 +235,9 @@ def _target(out: Any, x: Any, values: np.ndarray) -> np.ndarray:  # noqa: ANN401
         got = f"{dtype_name(out)} {tuple(out.shape)}" if hasattr(out, "dtype") else repr(type(out).__name__)
         msg = f"out must be of the type and shape of x and both float32, got {got}"
         raise ArgumentError(msg)
-    contiguous = out.flags.c_contiguous if isinstance(out, np.ndarray) else out.is_contiguous()
+    contiguous = out.flags.c_contiguous if isinstance(out, np.ndarray) else out.is_contiguous() and not out.is_neg()
     if not contiguous:
-        msg = "out must be contiguous, got a strided view"
+        msg = "out must be contiguous, got a strided or negated view"
         raise ArgumentError(msg)
     target = host_array(out)
     require_apart(target, values)

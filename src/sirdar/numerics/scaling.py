@@ -30,10 +30,20 @@ def scale_of(x: Float[torch.Tensor, "..."], format: str | Format, axis: int | No
         fp32 of the rank of x, so that it divides x; 1 where all values are zero.
 
     Raises:
-        ArgumentError: the format is a block format, which has scales of its own.
+        ArgumentError: the format is a block format, which has scales of its own; x has no such axis; or a finite value
+            of fp64 is beyond fp32.
     """
     row = _single(format)
-    sizes = x.detach().float().abs().nan_to_num(0.0, posinf=0.0)
+    rank = max(x.ndim, 1)  # torch, too, takes a single value for one axis
+    if axis is not None and not -rank <= axis < rank:
+        msg = f"axis must be one of the {x.ndim} that x has, got {axis}"
+        raise ArgumentError(msg)
+    sizes = x.detach().float().abs()
+    if x.dtype == torch.float64 and not torch.equal(sizes.isinf(), x.isinf()):
+        beyond = x.detach()[sizes.isinf() & x.isfinite()][0]
+        msg = f"x holds {beyond:g}, which fp32 cannot, and scales are fp32: divide x by a number first"
+        raise ArgumentError(msg)
+    sizes = sizes.nan_to_num(0.0, posinf=0.0)
     others = [d for d in range(x.ndim) if axis is None or d != axis % x.ndim]
     largest = sizes.amax(others, keepdim=True) if others and x.numel() else sizes
     scale = (largest / row.largest).clamp(min=torch.finfo(torch.float32).tiny)

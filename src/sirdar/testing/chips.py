@@ -12,10 +12,11 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
-from sirdar.chips.analytic import Estimator, Roofline
+from sirdar.chips.analytic import Estimator, Roofline, live_bytes, stored_bytes
 from sirdar.chips.chip import Chip
 from sirdar.chips.reading import load
-from sirdar.numerics.formats import FORMATS
+from sirdar.errors import SirdarError
+from sirdar.numerics.formats import FORMATS, row_named
 from sirdar.units import Cost
 from sirdar.workload.graph import Graph, Operator, TensorSpec
 
@@ -70,6 +71,8 @@ class ChipChecks(ABC):
 class EstimatorChecks(ABC):
     """What must hold for any estimator, on any chip."""
 
+    free = False  # set to True for an estimator that takes everything to be free, such as the null one
+
     @abstractmethod
     def estimator(self) -> Estimator:
         """The estimator to test."""
@@ -82,6 +85,10 @@ class EstimatorChecks(ABC):
         """The number formats to test it in, the one for most tests first."""
         return ("bf16", "fp32")
 
+    def large(self) -> Graph:
+        """A graph of a thousand times the work of the example, for which any chip takes longer."""
+        return example_graph(batch=512, width=1024)
+
     def estimate(self, graph: Graph, dtype: str | None = None) -> Cost:
         """The estimate for a graph on the chip."""
         return self.estimator().estimate(graph, self.chip(), dtype or self.dtypes()[0])
@@ -91,6 +98,8 @@ class EstimatorChecks(ABC):
         graph = example_graph()
         rows = self.estimator().breakdown(graph, self.chip(), self.dtypes()[0])
         assert [row.name for row in rows] == [operator.name for operator in graph.operators]
+        macs = [row.cost.macs for row in rows]
+        assert macs == [operator.macs for operator in graph.operators], f"each row has its operator's macs, got {macs}"
 
     def test_operators_add_up(self) -> None:
         """The breakdown explains the whole estimate, nothing more and nothing less."""
@@ -109,22 +118,59 @@ class EstimatorChecks(ABC):
     def test_memory_and_work_are_those_of_the_graph(self) -> None:
         """Counting is not the estimator's to change."""
         graph = example_graph()
-        cost = self.estimate(graph)
-        used = self.chip().usable_dtype(self.dtypes()[0])
-        assert cost.macs == graph.macs
-        assert cost.parameter_bytes == graph.parameter_bytes(used)
+        for dtype in self.dtypes():
+            cost, used = self.estimate(graph, dtype), self.chip().usable_dtype(dtype)
+            assert cost.macs == graph.macs
+            expected = stored_bytes(graph.parameter_bytes, used)
+            got = f"got {cost.parameter_bytes:g}"
+            assert cost.parameter_bytes == expected, f"parameters in {used} take {expected} bytes, {got}"
 
     def test_the_peak_of_memory_is_that_of_the_graph(self) -> None:
         """Neither is this, but for estimators that know how a compiler lays out memory: they override this test."""
         graph = example_graph()
         used = self.chip().usable_dtype(self.dtypes()[0])
-        assert self.estimate(graph).peak_bytes == graph.peak_bytes(used)
+        profile = (stored_bytes(graph.inputs[0].bytes, used), *live_bytes(graph, used))
+        assert self.estimate(graph).peak_bytes == max(profile)
 
     def test_more_work_takes_no_less_time(self) -> None:
         """In the batch and in the width."""
         small = self.estimate(example_graph()).latency_s
         assert self.estimate(example_graph(batch=64)).latency_s >= small
         assert self.estimate(example_graph(width=1024)).latency_s >= small
+
+    def test_a_thousand_times_the_work_takes_more_time(self) -> None:
+        """An estimate that is one constant ranks nothing."""
+        small, large = self.estimate(example_graph()).latency_s, self.estimate(self.large()).latency_s
+        assert self.free or large > small, f"a thousand times the work must take longer than {small:g} s, got {large:g}"
+
+    def test_no_chip_is_faster_than_its_peak(self) -> None:
+        """Two operations for every multiply-accumulate, at the rate on the sheet, in every format tested."""
+        chip, graph = self.chip(), self.large()
+        for dtype in self.dtypes():
+            used = chip.usable_dtype(dtype)
+            least, got = 2 * graph.macs / chip.flops_per_s[used].value, self.estimate(graph, dtype).latency_s
+            assert self.free or got >= least * (1 - 1e-9), f"{used} takes {least:g} s at the chip's peak, got {got:g}"
+
+    def test_a_slower_format_takes_longer(self) -> None:
+        """Where the chip computes in it at a lower rate and it takes no less memory."""
+        chip = self.chip()
+        used = {chip.usable_dtype(dtype): self.estimate(self.large(), dtype).latency_s for dtype in self.dtypes()}
+        for slow, slow_s in used.items():
+            for fast, fast_s in used.items():
+                slower = chip.flops_per_s[slow].value < chip.flops_per_s[fast].value
+                if slower and row_named(slow).bits >= row_named(fast).bits:
+                    assert self.free or slow_s > fast_s, f"{slow} is slower than {fast}, but takes {slow_s:g} s as well"
+
+    def test_another_chip_has_another_estimate(self) -> None:
+        """An estimator may refuse a chip that it does not know, but not answer for the one that it knows."""
+        chip = self.chip()
+        other = load("t4" if chip.name != "t4" else "trainium1")
+        try:
+            found = self.estimator().estimate(self.large(), other, self.dtypes()[0])
+        except SirdarError:
+            return
+        same = found.latency_s == self.estimate(self.large()).latency_s
+        assert self.free or not same, f"{other.name} has the latency of {chip.name}: the chip that is asked for counts"
 
     def test_the_same_question_has_the_same_answer(self) -> None:
         """Twice, byte for byte."""

@@ -10,12 +10,15 @@ Derive a class whose name starts with "Test", build an untrained forecaster, and
 
 import copy
 import json
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+from jaxtyping import Bool
 from numpy.typing import ArrayLike
 
 from sirdar.errors import DataError, require_positive_integer
@@ -79,6 +82,22 @@ def changed_future(panel: Panel) -> Panel:
     return replace(panel, target=np.where(future, panel.target * 7 + 1000, panel.target).astype(np.float32))
 
 
+def hidden_steps(panel: Panel) -> Bool[np.ndarray, " steps"]:
+    """Steps for a check to hide: the last three and some before of every history of twenty steps or more."""
+    owner = panel.step_series
+    left = panel.end[owner] - panel.start[owner] - (np.arange(len(panel.target)) - panel.indptr[:-1][owner])
+    return (((left >= 1) & (left <= 3)) | ((left >= 9) & (left <= 12))) & (panel.history[owner] >= 20)
+
+
+def _with_target(panel: Panel, steps: np.ndarray, demand: float | int) -> Panel:
+    return replace(panel, target=np.where(steps, np.float32(demand), panel.target))
+
+
+def _same_for_all(forecast: Forecast) -> bool:
+    """Whether every series has one forecast, as from a member that looks at no demand, such as the null one."""
+    return bool((forecast.values == forecast.values[:1]).all())
+
+
 class ForecasterChecks(ABC):
     """What must hold for any forecaster that is given counts."""
 
@@ -89,8 +108,9 @@ class ForecasterChecks(ABC):
         """A fresh, untrained forecaster; the same at every call, seed included."""
 
     def panel(self) -> Panel:
-        """The panel to learn from and to forecast."""
-        return example_panel()
+        """The panel to learn from and to forecast; its ids are in no order that sorting keeps."""
+        panel = example_panel()
+        return replace(panel, ids=panel.ids[::-1])
 
     def forecast(self, panel: Panel | None = None) -> Forecast:
         """The forecast of a fresh forecaster, trained on the panel."""
@@ -111,8 +131,30 @@ class ForecasterChecks(ABC):
         forecast = forecaster.fit(panel).predict(panel)
         assert forecast.values.shape == (len(panel), forecaster.horizon, len(forecast.levels))
         assert list(forecast.ids) == panel.ids
-        assert np.array_equal(forecast.start, panel.end)
+        assert np.array_equal(forecast.start, panel.end), "a forecast must begin at the end of each series' history"
         assert forecast.frequency == panel.frequency
+
+    def test_it_forecasts_the_panel_that_it_is_shown(self) -> None:
+        """Not the one that it was trained on: its series may have gone on since, or be others."""
+        panel = self.panel()
+        forecaster = self.forecaster().fit(panel)
+        forecast, shown = forecaster.predict(panel), panel.cut(2)
+        begun = forecaster.predict(shown).start
+        assert np.array_equal(begun, shown.end), (
+            "a forecast must begin at the end of the panel shown, not of that fitted"
+        )
+        more = forecaster.predict(replace(panel, target=panel.target * 3 + 10))
+        moved = not np.array_equal(forecast.values, more.values)
+        assert moved or _same_for_all(forecast), "of other demand under the same ids the forecast is still that of fit"
+
+    def test_a_series_has_the_same_forecast_in_any_company(self) -> None:
+        """Some with history, in another order: each has the row that it has among all. New ones may go by others."""
+        panel = self.panel()
+        forecaster = self.forecaster().fit(panel)
+        rows = np.flatnonzero(panel.observations())[::-2]
+        among_all, alone = forecaster.predict(panel).values[rows], forecaster.predict(panel.select(rows)).values
+        kept = np.allclose(among_all, alone, rtol=1e-3, atol=1e-3)
+        assert kept, "a series' forecast depends on which series it is shown with, or rows are not in the panel's order"
 
     def test_quantiles_are_finite_and_do_not_cross(self) -> None:
         """Gaps in history and series without any change nothing in this."""
@@ -149,16 +191,36 @@ class ForecasterChecks(ABC):
     def test_what_is_out_of_stock_is_not_seen(self) -> None:
         """Sales that stock limited count as not observed, whatever they were."""
         panel = self.panel()
-        stock = np.ones(len(panel.target), dtype=bool)
-        stock[4:8] = False
-        target = panel.target.copy()
-        target[4:8] = 5000
-        masked = self.forecast(replace(panel, in_stock=stock))
-        assert np.array_equal(masked.values, self.forecast(replace(panel, in_stock=stock, target=target)).values)
+        hidden = hidden_steps(panel)
+        masked = replace(panel, in_stock=~hidden)
+        first, second = self.forecast(masked), self.forecast(_with_target(masked, hidden, 5000))
+        unseen = np.array_equal(first.values, second.values)
+        assert unseen, "sales of steps with in_stock=False change the forecast: learn from panel.observed alone"
+
+    def test_what_is_hidden_is_not_taken_for_nothing_sold(self) -> None:
+        """Neither a missing step nor one out of stock is a step of zero demand."""
+        panel = self.panel()
+        hidden, forecaster = hidden_steps(panel), self.forecaster().fit(panel)
+        zeros = _with_target(panel, hidden, 0)
+        unsold = forecaster.predict(zeros)
+        ways = {"missing": _with_target(panel, hidden, np.nan), "out of stock": replace(zeros, in_stock=~hidden)}
+        for name, shown in ways.items():
+            told_apart = not np.array_equal(forecaster.predict(shown).values, unsold.values)
+            assert told_apart or _same_for_all(unsold), f"a step that is {name} is taken for one of zero demand"
 
     def test_the_same_seed_gives_the_same_forecast(self) -> None:
-        """Twice, bit for bit."""
-        assert np.array_equal(self.forecast().values, self.forecast().values)
+        """Twice, bit for bit; and so does asking twice."""
+        panel = self.panel()
+        forecaster = self.forecaster().fit(panel)
+        first, second = forecaster.predict(panel).values, forecaster.predict(panel).values
+        assert np.array_equal(first, second), "predict must answer the same when it is asked twice"
+        assert np.array_equal(first, self.forecast(panel).values), "the same seed must give the same forecast"
+
+    def test_fitted_anew_it_has_forgotten(self) -> None:
+        """What it learned before changes nothing: going on from it is `update`'s business."""
+        panel = self.panel()
+        again = self.forecaster().fit(panel.cut(2)).fit(panel).predict(panel)
+        assert np.array_equal(again.values, self.forecast(panel).values), "a second fit must not depend on the first"
 
     def test_the_panel_is_left_alone(self) -> None:
         """Neither fit nor predict writes into the caller's arrays."""
@@ -173,27 +235,32 @@ class ForecasterChecks(ABC):
         """Randomness is a seed argument, never global state."""
         import torch
 
+        np.random.random(), torch.rand(1)  # noqa: NPY002 - so that a seed and as many draws as last time show
         before, torch_before = np.random.get_state(), torch.random.get_rng_state()  # noqa: NPY002 - the state to guard
-        self.forecast()
+        with mock.patch.object(random, "seed") as seed:
+            self.forecast()
         after = np.random.get_state()  # noqa: NPY002
-        assert str(before) == str(after)
-        assert torch.equal(torch_before, torch.random.get_rng_state())
+        assert not seed.called, "Python's global random was seeded: use a random.Random of your own"
+        assert str(before) == str(after), "numpy's global random state was changed: use np.random.default_rng(seed)"
+        kept = torch.equal(torch_before, torch.random.get_rng_state())
+        assert kept, "torch's global random state was changed: use a torch.Generator, or torch.random.fork_rng()"
 
     def test_saved_and_loaded_it_forecasts_the_same(self, tmp_path: Path) -> None:
-        """Bit for bit, on a panel that it was not trained on as well; and it can be saved over itself."""
+        """Bit for bit, on a panel it was not trained on as well; it can be saved over itself, and moved elsewhere."""
         if not self.stores:
             return
         panel = self.panel()
         forecaster = self.forecaster().fit(panel)
         for _ in range(2):
             forecaster.save(tmp_path / "model")
-        loaded = type(forecaster).load(tmp_path / "model")
+        (tmp_path / "model").rename(tmp_path / "moved")
+        loaded = type(forecaster).load(tmp_path / "moved")
         assert loaded.horizon == forecaster.horizon
         for shown in (panel, panel.cut(2)):
             first, second = forecaster.predict(shown), loaded.predict(shown)
-            assert np.array_equal(first.values, second.values)
+            assert np.array_equal(first.values, second.values), "loaded again it must forecast the same, bit for bit"
             assert (first.levels, first.floor) == (second.levels, second.floor)
-        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+        assert [path.name for path in tmp_path.iterdir()] == ["moved"], "save must write into the folder given alone"
 
 
 class NullForecaster:

@@ -10,7 +10,8 @@ Derive a class whose name starts with "Test", say what to test, and let pytest f
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import final
 
 import numpy as np
@@ -19,12 +20,14 @@ from sirdar.search.multishot import Strategy, View
 from sirdar.search.objectives import Objective, Objectives
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.search.study import Options, Study, search
-from sirdar.search.task import Report, Task
+from sirdar.search.task import Report, Task, Trial
 from sirdar.units import Cost
 from sirdar.workload.graph import Graph, Operator, TensorSpec
 
 TOY = SearchSpace("toy", tuple(Choice(f"part{place}", (1, 2, 3, 4)) for place in range(4)))
 TOY_LIMIT_S = 0.016
+_WORDS = SearchSpace("toy with words", (*TOY.choices, Choice("kind", ("plain", "fused"))))
+_LOOSE_S = 1.0  # a limit that every candidate keeps to
 
 
 def toy_cost(candidate: Candidate) -> Cost:
@@ -38,13 +41,13 @@ class ToyTask:
 
     Args:
         dies_after: trainings before it raises KeyboardInterrupt, as if the process were killed; never when None.
+        higher_is_better: of the score; False to look for the smallest sum.
     """
 
     metric = "score"
-    higher_is_better = True
 
-    def __init__(self, dies_after: int | None = None) -> None:
-        self.dies_after = dies_after
+    def __init__(self, dies_after: int | None = None, *, higher_is_better: bool = True) -> None:
+        self.dies_after, self.higher_is_better = dies_after, higher_is_better
         self.trained: list[Candidate] = []
 
     def graph(self, candidate: Candidate) -> Graph:
@@ -68,6 +71,8 @@ class ToyTask:
 class StrategyChecks(ABC):
     """What must hold for any strategy."""
 
+    seeded = True  # set to False for a strategy that draws nothing at random
+
     @abstractmethod
     def strategy(self) -> Strategy:
         """A fresh one."""
@@ -78,9 +83,11 @@ class StrategyChecks(ABC):
 
     def study(self, seed: int = 0, trials: int | None = None) -> Study:
         """A search of the toy task under its limit."""
-        options, count = Options(cost=toy_cost), trials or self.trials()
-        limits = {"latency_s": TOY_LIMIT_S}
-        return search(TOY, ToyTask(), limits=limits, strategy=self.strategy(), trials=count, seed=seed, options=options)
+        return self._searched(TOY, ToyTask(), TOY_LIMIT_S, seed, trials or self.trials())
+
+    def _searched(self, space: SearchSpace, task: ToyTask, limit_s: float, seed: int, trials: int) -> Study:
+        limits, options = {"latency_s": limit_s}, Options(cost=toy_cost)
+        return search(space, task, limits=limits, strategy=self.strategy(), trials=trials, seed=seed, options=options)
 
     def test_it_has_a_name_and_proposes(self) -> None:
         """The protocol."""
@@ -105,19 +112,58 @@ class StrategyChecks(ABC):
         first, second = self.study(seed=3, trials=12), self.study(seed=3, trials=12)
         assert [t.candidate for t in first.trials] == [t.candidate for t in second.trials]
 
+    def test_another_seed_gives_another_study(self) -> None:
+        """Otherwise a search cannot be repeated to see what was chance."""
+        first, second = (self.study(seed=seed, trials=12) for seed in (0, 1))
+        same = [t.candidate for t in first.trials] == [t.candidate for t in second.trials]
+        assert not (self.seeded and same), "seeds 0 and 1 give the same study: draw from view.rng()"
+
+    def test_it_goes_down_where_less_is_better(self) -> None:
+        """What it tries last is no worse than candidates at random, but for chance."""
+        studies = [self._searched(TOY, ToyTask(higher_is_better=False), _LOOSE_S, seed, 24) for seed in (0, 1)]
+        last = np.mean([trial.measures["score"] for study in studies for trial in study.trials[12:]])
+        middle = np.mean([sum(_numbers(candidate)) for candidate in TOY])
+        told = f"the last candidates score {last:.3g}, those at random {middle:.3g}: ask view.objectives what is better"
+        assert last <= middle + 1, f"of a score to minimise {told}"
+
+    def test_it_takes_choices_of_text(self) -> None:
+        """Options need not be numbers."""
+        study = self._searched(_WORDS, ToyTask(), _LOOSE_S, 0, 20)
+        assert all(trial.candidate in _WORDS for trial in study.trials)
+        kinds = {trial.candidate["kind"] for trial in study.trials}
+        assert len(kinds) == 2, f"of a choice between two words it tried {kinds} alone"
+
+    def test_a_failed_trial_counts_for_nothing(self) -> None:
+        """What it measured before it failed says nothing of what it is worth; it is not tried again all the same."""
+        trials = self.study(seed=6, trials=12).trials
+        proposed: set[Candidate] = set()
+        for score in (0.0, 99.0):
+            failed = [_failed(trial, score) if trial.number % 3 == 0 else trial for trial in trials]
+            proposed.add(self.strategy().propose(self._view(failed, seed=6)))
+        told = "a failed trial's score changes what is proposed: learn from view.judged(), not from view.trials"
+        assert len(proposed) == 1, told
+        proposed.add(self.strategy().propose(self._view([_failed(trial, 0.0) for trial in trials], seed=6)))
+        for candidate in proposed:
+            assert toy_cost(candidate).latency_s <= TOY_LIMIT_S, f"after failures {candidate} breaks the limit"
+            assert candidate not in [trial.candidate for trial in trials], f"after failures {candidate} is tried anew"
+
     def test_it_works_anything_out_again_from_the_trials(self) -> None:
         """A fresh strategy goes on as one that has been there from the start."""
         study = self.study(seed=5, trials=12)
         for cut in (0, 5, 11):
-            view = self._view(study, cut, seed=5)
-            assert self.strategy().propose(view) == study.trials[cut].candidate
+            again = self.strategy().propose(self._view(study.trials[:cut], seed=5))
+            assert again == study.trials[cut].candidate, f"a fresh strategy does not go on as before after {cut} trials"
 
-    def _view(self, study: Study, cut: int, seed: int) -> View:
+    def _view(self, trials: Sequence[Trial], seed: int) -> View:
         def feasible(candidate: Candidate) -> bool:
             return toy_cost(candidate).latency_s <= TOY_LIMIT_S
 
         objectives = Objectives((Objective("score", "maximise"),), (("latency_s", TOY_LIMIT_S),))
-        return View(TOY, objectives, study.trials[:cut], feasible, seed, TOY.smallest())
+        return View(TOY, objectives, trials, feasible, seed, TOY.smallest())
+
+
+def _failed(trial: Trial, score: float) -> Trial:
+    return replace(trial, state="failed", measures={**trial.measures, "score": score}, note="for the check")
 
 
 def check_task(task: object, space: SearchSpace, seed: int = 0) -> None:
