@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting import storage, training
+from sirdar.forecasting.addons.lookalike import LookAlikes
+from sirdar.forecasting.addons.state import pack, unpack
 from sirdar.forecasting.covariates import Encoding
 from sirdar.forecasting.decoding import begin_at, steps_of
 from sirdar.forecasting.members import Members
@@ -36,6 +38,7 @@ _WEIGHT = 0.03  # of what these lose: the others must not suffer
 _LONGEST_WINDOW = 256
 _STEPS = 400  # of a training on little data
 _FEW, _LEAST = 20_000, 25  # observations of which fewer are trained on in fewer steps, and how few steps
+_ALIKE = "alike"  # in front of the names of what look-alikes are told by, beside the weights
 _CHUNK = 128  # series forecast at a time: more no longer fit the caches, and take twice as long
 
 
@@ -69,12 +72,16 @@ class Learned:
         encoding: how covariates become channels.
         frequency: of the panel learned from.
         setting: what shaped the network.
+        alike: what products without history are also forecast by where training was short; None after a full one.
+        trained: share of a full training.
     """
 
     network: nn.Module
     encoding: Encoding
     frequency: Frequency
     setting: Setting
+    alike: LookAlikes | None = None
+    trained: float = 1.0
 
     @property
     def length(self) -> int:
@@ -117,8 +124,11 @@ class NeuralForecaster(ABC):
         length = int(min(panel.history.max(), _LONGEST_WINDOW))
         channels = Windows(panel, encoding, length, self.horizon).channels()
         setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel), panel.whole)
-        self.learned = Learned(self._network(setting), encoding, panel.frequency, setting)
-        self._train(panel, training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST))
+        steps = training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST)
+        trained = min(1.0, steps / _STEPS)
+        alike = LookAlikes(self.horizon, self.levels).fit(panel) if trained < 1 else None
+        self.learned = Learned(self._network(setting), encoding, panel.frequency, setting, alike, trained)
+        self._train(panel, steps)
         return self
 
     def update(self: Rung, panel: Panel, steps: int | None = None) -> Rung:
@@ -143,9 +153,17 @@ class NeuralForecaster(ABC):
         return self
 
     def predict(self, panel: Panel) -> Forecast:
-        """Quantiles after each series' history; a series without history gets the forecast of a new product."""
+        """Quantiles after each series' history; a series without history gets the forecast of a new product.
+
+        In few steps a network hardly learns what a category sells: the fewer of a full training's were taken, the more
+        a new product's quantiles are those of its look-alikes.
+        """
         learned = self._require_frequency(panel)
         values = _answers(learned, self._windows(panel), np.arange(len(panel)), self.horizon, len(self.levels))
+        new = np.flatnonzero(panel.observations() == 0)
+        if learned.alike is not None and len(new):
+            known = learned.alike.quantiles(panel.select(new))
+            values[new] = known + np.float32(learned.trained) * (values[new] - known)
         values = np.maximum.accumulate(values, axis=2)  # tanh and sinh are monotone only up to rounding
         if learned.setting.whole:
             values = np.floor(values + np.float32(0.5))
@@ -153,13 +171,19 @@ class NeuralForecaster(ABC):
         return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
 
     def explain(self, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
-        """What moved one series' forecast: integrated gradients, see `attribution.explain`."""
+        """What moved one series' forecast: integrated gradients, see `attribution.explain`.
+
+        Of a product without history what the network says, without its look-alikes.
+        """
         from sirdar.forecasting import attribution  # it knows this module
 
         return attribution.explain(self, panel, series, level=level)
 
     def inference(self, batch: int = 1) -> tuple[nn.Module, tuple[Tensor, ...]]:
-        """The network as it runs every night, and an example of its input: for tracing, timing and export."""
+        """The network as it runs every night, and an example of its input: for tracing, timing and export.
+
+        `predict` is the same, but for whole units and, after a short training, the look-alikes of new products.
+        """
         learned = self._fitted()
         (past, known, static), length = learned.setting.channels, learned.length
         shapes = [(length,), (length,), (length, past), (length + self.horizon, known), (static,)]
@@ -176,6 +200,7 @@ class NeuralForecaster(ABC):
     def save(self, path: str | Path) -> None:
         """Writes config.json and weights.safetensors into the folder `path`."""
         learned = self._fitted()
+        tensors: dict[str, Tensor] = {}
         config = {
             "model": self.MODEL,
             "arguments": self._arguments(),
@@ -183,11 +208,13 @@ class NeuralForecaster(ABC):
             "frequency": learned.frequency,
             "encoding": learned.encoding,
             "setting": learned.setting,
+            "alike": None if learned.alike is None else pack(learned.alike.state(), tensors, _ALIKE),
+            "trained": learned.trained,
         }
         weights = learned.network.state_dict()
         if self.training.precision in {"bf16-sr", "bf16-nearest"}:
             weights = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}  # which they are already
-        storage.write(Path(path), config, weights)
+        storage.write(Path(path), config, weights | tensors)
 
     @classmethod
     def load(cls: type[Rung], path: str | Path) -> Rung:
@@ -197,9 +224,14 @@ class NeuralForecaster(ABC):
             forecaster = cls(**config["arguments"], training=options)  # pyright: ignore[reportCallIssue] - every rung's
             setting = Setting(**config["setting"] | {"channels": tuple(config["setting"]["channels"])})
             network = forecaster._network(setting)
+            packed = {name: weights.pop(name) for name in list(weights) if name.split(".")[0] == _ALIKE}
             storage.fill(network, weights, Path(path))
             encoding, frequency = storage.as_encoding(config["encoding"]), Frequency(**config["frequency"])
-            forecaster.learned = Learned(network.eval(), encoding, frequency, setting)
+            alike = config.get("alike")  # not in folders of earlier versions
+            known = None if alike is None else LookAlikes.from_state(unpack(alike, packed))
+            forecaster.learned = Learned(
+                network.eval(), encoding, frequency, setting, known, float(config.get("trained", 1.0))
+            )
             return forecaster
 
     def _arguments(self) -> dict[str, Any]:
