@@ -18,7 +18,7 @@ class Cost:
 
     latency_s: float = 0.0
     energy_j: float = 0.0
-    peak_bytes: float = 0.0  # activations alive at once, beside the parameters
+    peak_bytes: float = 0.0  # activations alive at once in all memories, beside the parameters
     parameter_bytes: float = 0.0
     macs: float = 0.0  # multiply-accumulates
 

@@ -9,10 +9,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sirdar.cli import main
 from sirdar.cli.search import _facts_of
 from sirdar.recipes.demand import Demand
+from sirdar.recipes.vision_product import ProductTask
 from sirdar.search.expert import Rule, write_rules
 from sirdar.search.objectives import Objective
 from sirdar.search.space import Candidate, Choice, SearchSpace
@@ -79,6 +81,7 @@ def test_a_search_is_shown_and_stored(
     stored = json.loads((out / "study.json").read_text())
     assert stored["spent"]["grams_co2"] >= 0
     assert len(stored["trials"]) == 12
+    assert "pareto" not in stored
     assert set(stored["front"]) <= set(range(12))
     assert stored["best"] in stored["front"]
     assert stored["winner"] == {"series": 4, "observations": 40}
@@ -189,19 +192,45 @@ def test_a_person_binds_a_search_and_says_what_is_tried_first(
     (tmp_path / "first.json").write_text(json.dumps({**first, "part1": "four"}))
     assert sirdar(monkeypatch, *words, *told) == 2
     assert "choice 'part1' must be one of" in capsys.readouterr().err
+    assert sirdar(monkeypatch, *words, "--enqueue", "nope.json") == 2
+    assert "nope.json: cannot be read (No such file or directory)" in capsys.readouterr().err
 
 
 def test_a_winner_whose_own_file_is_beyond_a_limit_says_so() -> None:
     limits = {"latency_s": 0.03, "energy_j": 1.0, "memory_bytes": 1e9}
     study = run(TOY, ToyTask(), limits=limits, strategy="random", trials=3, options=Options(cost=toy_cost))
     study = replace(study, objectives=replace(study.objectives, wanted=(Objective("top1", "maximise"),)))
-    compiled = {"top1": 0.75, "top1_int8": 0.5, "latency_s": 0.031, "sram_bytes": 100, "weight_bytes": 50}
-    facts = dict(_facts_of(study, compiled))
+    compiled = {"top1": 0.75, "top1_int8": 0.5, "latency_s": 0.031, "peak_bytes": 100, "parameter_bytes": 50}
+    facts = dict(_facts_of(study, {"winner": compiled, "images": {"training": 70, "held_out": 8}}))
+    assert facts["What was searched on"] == "70 images, and 8 held out, each about 12 % of a score"
     assert facts["The winner's latency_s by its int8 TFLite file"] == "0.031, beyond the limit of 0.03"
     assert "beyond" not in facts["The winner's memory_bytes by its int8 TFLite file"]
     assert "The winner's peak_bytes by its int8 TFLite file" not in facts
-    kept = dict(_facts_of(study, compiled | {"latency_s": 0.03}))
+    kept = dict(_facts_of(study, {"winner": compiled | {"latency_s": 0.03}}))
     assert kept["The winner's latency_s by its int8 TFLite file"] == "0.03"
+
+
+def test_images_are_counted_and_trained_on_as_long_as_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ethosu")
+    for part, count in (("train", 3), ("val", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / part / name / f"{number}.png")
+    steps: list[int] = []
+
+    def trained(task: ProductTask, *_: object, **__: object) -> dict[str, float]:
+        steps.append(task.schedule.steps)
+        return {"top1": 0.5}
+
+    monkeypatch.setattr(ProductTask, "evaluate", trained)
+    words = ["classification", str(tmp_path), "--size", "16x16", "--strategy", "random", "--trials", "1", "--json"]
+    assert sirdar(monkeypatch, "search", *words, "--steps", "7") == 0
+    assert json.loads(capsys.readouterr().out)["images"] == {"training": 6, "held_out": 4}
+    assert sirdar(monkeypatch, "search", *words) == 0
+    assert steps == [7, 600]
 
 
 @pytest.mark.parametrize(
@@ -235,6 +264,8 @@ def test_what_cannot_be_had_is_refused_before_any_work(
         (["search", "forecaster", "--strategy", "hybrid"], "'hybrid' does not search forecaster; random, evolution"),
         (["search", "detection", "--strategy", "single-shot"], "'single-shot' does not search detection"),
         (["search", "forecaster", "--size", "96x96"], "--size is of images; the forecaster is searched on a table"),
+        (["search", "forecaster", "--steps", "9"], "--steps is of trainings on images"),
+        (["search", "classification", "photos", "--steps", "0"], "steps must be a positive integer, got 0"),
         (["search", "detection", "--size", "96"], "--size must be HEIGHTxWIDTH, such as 96x96, got '96'"),
         (["search", "forecaster", "--limit", "latency_s"], "--limit must be NAME=VALUE"),
         (["search", "forecaster", "--limit", "macs=9", "--limit", "macs=7"], "--limit gives 'macs' twice, 9 and 7"),

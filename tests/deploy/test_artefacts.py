@@ -136,6 +136,41 @@ def test_a_network_that_draws_is_told_why_it_has_no_onnx_file(tmp_path: Path) ->
     assert "draws random numbers" in files["network.onnx"].problem
 
 
+def test_a_network_that_keeps_a_state_has_no_onnx_file_that_would_forget_it(tmp_path: Path) -> None:
+    class Streaming(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("last", torch.zeros(2, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.last.copy_(self.last * 0.5 + x)
+            return self.last * 2
+
+    files = {row.name: row for row in write_all(migrate(Streaming(), torch.ones(2, 4), chip="h100"), tmp_path)}
+    assert files["network.onnx"].problem.startswith("the network changes its own buffer 'last' as it runs")
+    assert not (tmp_path / "network.onnx").exists()
+    assert not files["network.pt2"].problem
+
+
+def test_what_onnxruntime_refuses_in_core_operators_goes_as_it_was_written(tmp_path: Path) -> None:
+    class Writing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.layer(x)
+            y[:, 0] = 0
+            x += 1
+            return y
+
+    files = {row.name: row for row in write_all(migrate(Writing(), torch.rand(2, 4), chip="h100"), tmp_path)}
+    assert not files["network.onnx"].problem
+    assert "before it was reduced to core ATen operators" in files["network.onnx"].check
+    assert files["network.onnx"].check.endswith("unlike the network it leaves x as given")
+
+
 def test_flags_follow_the_plan(made: Migration) -> None:
     assert made.plan is not None
     flags = vendor.flags(made)

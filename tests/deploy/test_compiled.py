@@ -85,6 +85,20 @@ def test_memory_modes_put_things_where_their_names_say(file: bytes) -> None:
         compile_tflite(file, "ethos-u55-256", memory_mode="Dedicated_Sram")
 
 
+def test_activations_count_wherever_they_lie_and_parameters_with_biases_and_scales() -> None:
+    torch.manual_seed(0)
+    wide, x = nn.Conv2d(8, 1024, 1), torch.randn(1, 8, 24, 24)
+    file = write(wide, x, [x])
+    cache, whole = (compile_tflite(file, "ethos-u85-512", memory_mode=mode) for mode in (None, "Shared_Sram"))
+    both = 24 * 24 * (8 + 1024)  # input and output are alive at once
+    assert cache.sram_bytes < 393216 < both <= cache.peak_bytes
+    assert both <= whole.peak_bytes == whole.sram_bytes
+    for found in (cache, whole):
+        assert found.parameter_bytes == pytest.approx(found.weight_bytes + 10 * 1024, abs=64)
+    alone = compile_tflite(file, "ethos-u55-256", memory_mode="Sram_Only")
+    assert both <= alone.peak_bytes == alone.sram_bytes - alone.parameter_bytes
+
+
 def test_what_vela_does_not_know_is_refused_with_the_nearest(file: bytes) -> None:
     with pytest.raises(ArgumentError, match="no accelerator 'ethos-u55-250'.*Did you mean 'ethos-u55-256'"):
         compile_tflite(file, "ethos-u55-250")

@@ -32,6 +32,55 @@ def test_a_pt2_file_computes_what_the_module_does(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt2"]
 
 
+class Counting(nn.Module):
+    """Every run gives another answer, and changes what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        return x.mul_(2) * self.count
+
+
+def test_a_module_that_changes_itself_and_its_input_has_a_file_and_stays_as_it_was(tmp_path: Path) -> None:
+    module, x = Counting().eval(), torch.randn(2, 3)
+    before = x.clone()
+    export_pt2(module, x, tmp_path / "net.pt2")
+    assert torch.equal(x, before)
+    assert module.count == 1
+    loaded = torch.export.load(tmp_path / "net.pt2").module()
+    for _ in range(2):
+        assert torch.equal(loaded(before.clone()), module(before.clone()))
+
+
+def test_what_changes_itself_has_no_onnx_file_that_would_forget(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    x = torch.randn(2, 3)
+    before = x.clone()
+    with pytest.raises(
+        UnsupportedError, match="Counting cannot be exported as onnx: it changes its own buffer 'count'"
+    ):
+        export_onnx(Counting(), x, tmp_path / "net.onnx")
+    assert torch.equal(x, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_truth_values_masks_and_complex_numbers_are_compared(tmp_path: Path) -> None:
+    class Odd(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            return x > 0, x.argmax(1), x.masked_fill(x > 0, -torch.inf), x.log(), torch.complex(x, 2 * x)
+
+    export_pt2(Odd(), torch.randn(2, 3), tmp_path / "net.pt2")
+    undefined, masked = torch.tensor([1.0, torch.nan]), torch.tensor([-torch.inf, 1.0])
+    for right, wrong in ((undefined, torch.ones(2)), (masked, torch.tensor([-torch.inf, 1.1]))):
+        export._compare((right,), (right,), "it")
+        with pytest.raises(UnsupportedError, match=r"it differs from torch by (nan|0\.1) "):
+            export._compare((wrong,), (right,), "it")
+
+
 @pytest.mark.slow
 def test_an_onnx_file_computes_what_the_module_does(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")

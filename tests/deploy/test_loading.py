@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sirdar.deploy.loading import load
+from sirdar.deploy.loading import load, load_with_example
 from sirdar.errors import ArgumentError, DataError
 from sirdar.workload.trace import trace
 
@@ -21,6 +21,18 @@ def bare():
     return torch.nn.Linear(4, 3)
 def words():
     return torch.nn.Linear(4, 3), ("x",)
+def listed():
+    return torch.nn.Linear(4, 3), [torch.zeros(2, 4)]
+class Nested(torch.nn.Module):
+    def forward(self, x, pair, twice=False, mask=None):
+        y = x + pair[0] * mask - pair[1]
+        return 2 * y if twice else y
+def nested():
+    one = torch.ones(2)
+    return Nested(), (one, (2 * one, 3 * one), True, 5 * one)
+def named():
+    one = torch.ones(2)
+    return Nested(), {"mask": 5 * one, "pair": (2 * one, 3 * one), "twice": True, "x": one}
 number = 3
 """
 
@@ -38,6 +50,17 @@ def test_factory_in_the_current_folder() -> None:
     module, example = load("made_here:good")
     assert not module.training
     assert module(*example).shape == (2, 3)
+
+
+@pytest.mark.parametrize("form", ["nested", "named"])
+@pytest.mark.usefixtures("here")
+def test_named_and_nested_examples_as_they_are_and_in_a_row(form: str) -> None:
+    module, example = load_with_example(f"made_here:{form}")
+    found = module(**example) if isinstance(example, dict) else module(*example)
+    assert found.tolist() == [16.0, 16.0]
+    module, row = load(f"made_here:{form}")
+    assert [float(item[0]) for item in row] == ([1.0, 2.0, 3.0, 5.0] if form == "nested" else [5.0, 2.0, 3.0, 1.0])
+    assert module(*row).tolist() == [16.0, 16.0]
 
 
 def test_factory_with_weights(here: Path) -> None:
@@ -62,6 +85,7 @@ def test_factory_with_weights(here: Path) -> None:
         ("made_here:number", "cannot be called"),
         ("made_here:bare", "must return (module, example), got Linear"),
         ("made_here:words", "got a tuple of str"),
+        ("made_here:listed", "must return a tensor, or a tuple or dict with tensors, as the example, got list"),
     ],
 )
 @pytest.mark.usefixtures("here")

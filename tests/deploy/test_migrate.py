@@ -83,6 +83,44 @@ def test_doubles_in_modules_of_torch_are_mended() -> None:
     assert migrate(module, X.double(), chip="trainium1").runs
 
 
+@pytest.mark.parametrize("chip", ["h100", "ethos-u85-256"])
+def test_a_step_in_doubles_has_a_plan(chip: str) -> None:
+    class Precise(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = nn.Linear(16, 4).double()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x.double())
+
+    made = migrate(Precise(), X, chip=chip, tolerance=0.05)
+    assert not made.notes
+    assert made.plan is not None
+    assert 0 < made.plan.error < 0.05
+
+
+def test_states_and_switches_among_the_inputs_have_an_int8_file() -> None:
+    pytest.importorskip("ai_edge_litert")
+
+    class Stateful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.cell = nn.LSTMCell(8, 8)
+
+        def forward(self, x: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor], *, more: bool) -> torch.Tensor:
+            hidden, memory = self.cell(x, state)
+            return torch.cat([hidden, memory], 1) if more else hidden
+
+    x, hidden, memory = X.reshape(-1, 8)[:3].unsqueeze(1)
+    example = {"x": x, "state": (hidden.tanh(), memory), "more": True}
+    made = migrate(Stateful(), example, chip="ethos-u85-256", tolerance=0.05)
+    assert made.int8 is not None
+    assert made.int8.error is not None, made.int8.reason
+    assert made.int8.error < 0.05
+
+
 def test_formats_that_the_chip_lacks_are_not_stored_in() -> None:
     made = migrate(perceptron().eval(), X, chip="t4", tolerance=0.02)
     assert made.plan is not None

@@ -521,6 +521,30 @@ def test_calibration_must_fit_and_be_finite() -> None:
         write(module, (), [x])
 
 
+def test_a_rule_that_fails_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sirdar.deploy.tflite import writing
+
+    def broken(low: object, node: object) -> None:  # noqa: ARG001
+        raise IndexError("tuple index out of range")
+
+    monkeypatch.setitem(writing._RULES, "linear", broken)
+    sentence = r"layer '0' \(Linear\) of Sequential uses aten.linear.default.*\(IndexError: tuple index out of range\)"
+    with pytest.raises(UnsupportedError, match=sentence):
+        write(nn.Sequential(nn.Linear(4, 2)), torch.randn(1, 4), [torch.randn(1, 4)])
+
+
+@pytest.mark.parametrize("axis", [1, -1, None])
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_place_of_the_greatest(axis: int | None, keep: bool) -> None:  # noqa: FBT001
+    class Greatest(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.argmax(axis, keep)
+
+    x = torch.randperm(120, generator=torch.Generator().manual_seed(0)).reshape(2, 3, 4, 5).float()
+    found = predict(write(Greatest(), x, [x]), x)[0]
+    assert torch.equal(found, x.argmax(axis, keep))
+
+
 def test_the_same_question_has_the_same_answer() -> None:
     torch.manual_seed(0)
     module, x = nn.Linear(4, 2), torch.randn(1, 4)

@@ -92,6 +92,11 @@ def test_scratch_folders_of_killed_runs_are_swept_and_those_in_use_are_not(tmp_p
         with files.output_folder(tmp_path / "out"):
             assert scratch.exists()
         assert not killed.exists()
+    killed.mkdir()
+    os.utime(killed, (0, 0))
+    assert (tmp_path / "out").exists()  # by now: what was killed before lies beside it
+    with files.output_folder(tmp_path / "out"):
+        assert not killed.exists()
 
 
 def test_a_table_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The forecaster's search on a panel of a few series; costs by the roofline, trainings of one step."""
 
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -92,10 +93,13 @@ def test_this_processor_is_not_curated_for() -> None:
         recipe.search_product(Demand(), "this-cpu", options=Options(curate=True))
 
 
-def test_a_panel_without_covariates_is_priced_by_the_compiler(task: ForecasterTask) -> None:
+def test_a_panel_without_covariates_is_priced_by_the_compiler(task: ForecasterTask, tmp_path: Path) -> None:
     pytest.importorskip("ethosu")
     small, large = (pricing(task, "ethos-u85-512")(candidate) for candidate in (SPACE.smallest(), SPACE.largest()))
     assert 0 < small.latency_s < large.latency_s
+    sheet = tmp_path / "mine.toml"
+    sheet.write_bytes((files("sirdar.chips") / "catalogue" / "npu" / "ethos-u85-512.toml").read_bytes())
+    assert pricing(task, str(sheet))(SPACE.smallest()) == small
 
 
 def test_wql_is_the_loss_over_the_demand() -> None:

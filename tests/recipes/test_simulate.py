@@ -98,6 +98,22 @@ def test_every_policy_is_replayed(name: str, table: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("short_curve")
+def test_all_pay_for_what_they_can_sell(tmp_path: Path) -> None:
+    """Demand is 10 a week, 12 weeks less a lead time of 5 count: 70 units sell, 10 of them from the first stock."""
+    table = pl.DataFrame({"unique_id": ["p"] * WEEKS, "ds": DAYS, "y": [10.0] * WEEKS})
+    table.write_csv(tmp_path / "steady.csv")
+    problem = InventoryProblem(0.1, 0.5, 5, trade=Trade(3.0, 1.0, 2.0))
+    made = simulated("base-stock", tmp_path / "steady.csv", problem=problem)
+    rows = {row["policy"]: row for row in summary(made)["policies"]}
+    for name in ("base-stock", "perfect-foresight"):
+        assert (rows[name]["purchase"], rows[name]["ordering"]) == (60.0, 12.0)
+        assert rows[name]["share_of_foresight"] == 1.0
+    assert rows["never-order"]["purchase"] == rows["never-order"]["ordering"] == 0.0
+    assert str(rows["base-stock"]["lost_margin"]) == "0.0"  # not -0.0
+    assert "Paid for are the orders that arrive" in " ".join(made.notes)
+
+
+@pytest.mark.usefixtures("short_curve")
 def test_parameters_do_not_depend_on_the_window(table: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.parquet"
     frame(change=5.0).write_parquet(other)
@@ -142,9 +158,9 @@ def test_prices_and_rules_count(table: Path) -> None:
     assert (orders % 6 == 0).all()
     assert set(np.unique(orders[orders > 0])) <= set(range(12, 1000, 6))
     assert (orders[:, 1::2] == 0).all()
-    assert row["purchase"] == orders[:, 1:].sum()
+    assert row["purchase"] == orders[:, :-1].sum()  # the last ones arrive after the end
     assert "perfect foresight is a strong mark but no bound" in " ".join(made.notes)
-    assert row["ordering"] == 3.0 * (orders[:, 1:] > 0).sum()
+    assert row["ordering"] == 3.0 * (orders[:, :-1] > 0).sum()
 
 
 @pytest.mark.usefixtures("short_curve")

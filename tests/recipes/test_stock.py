@@ -10,7 +10,7 @@ import pytest
 from sirdar.errors import DataError
 from sirdar.inventory import InventoryProblem, OrderRules
 from sirdar.predictive import Forecast, Frequency
-from sirdar.recipes.stock import assumed_stock, read_stock
+from sirdar.recipes.stock import assumed_stock, own_terms, read_stock
 
 PROBLEM = InventoryProblem(lead_time=2)
 IDS = ["007", "b", "c"]
@@ -47,6 +47,10 @@ def test_stock_is_read_in_the_order_of_the_forecast(tmp_path: Path) -> None:
         ("unique_id,on_hand,arriving_3\nb,1,2\n", "column 'arriving_3' is none of arriving_1 to arriving_2"),
         ("unique_id,on_hand,Arriving_1\nb,1,2\n", "column 'Arriving_1' is none of arriving_1 to arriving_2"),
         ("unique_id,on_hand,arriving\nb,1,2\n", "column 'arriving' is none of arriving_1 to arriving_2"),
+        ("unique_id,on_hand,in_transit_1\nb,1,2\n", "column 'in_transit_1' is none of .*, by step of arrival; rename"),
+        ("unique_id,on_hand,On Order\nb,1,2\n", "column 'On Order' is none of arriving_1 to arriving_2"),
+        ("unique_id,on_hand,pipeline_2\nb,1,2\n", "column 'pipeline_2' is none of arriving_1 to arriving_2"),
+        ("unique_id,on_hand,under_way,quantity\nb,1,2,3\n", "column 'under_way' is none of"),  # Sirdar's own orders
         ("unique_id,on_hand\n,1\n", "column 'unique_id' has no value in row 1"),
         ("unique_id,on_hand\n7,1\n", r"none of its products \('7', ...\) is among those forecast \('007', ...\)"),
         (
@@ -60,6 +64,40 @@ def test_a_table_that_is_no_stock_is_refused(tmp_path: Path, text: str, sentence
     with pytest.raises(DataError, match=sentence) as caught:
         read_stock(stock_file(tmp_path, text), IDS, PROBLEM)
     assert "stock.csv: " in str(caught.value)
+
+
+def test_blanks_in_the_header_are_none_of_its_names_and_other_numbers_are_named(tmp_path: Path) -> None:
+    path = stock_file(tmp_path, "unique_id, on_hand , arriving_1,weight,shelf\n007, 2, 3,1.5,x\n")
+    stock, note = read_stock(path, IDS, PROBLEM)
+    assert stock.on_hand.tolist() == [2, 0, 0]
+    assert stock.pipeline[0].tolist() == [3, 0]
+    assert note.endswith("count as empty. Not read: 'weight'.")
+
+
+def test_a_product_may_have_its_own_costs_and_times(tmp_path: Path) -> None:
+    path = stock_file(tmp_path, "unique_id,on_hand,lead_time,holding_cost,price,case_pack\nb,3,3,,7,6\n007,1,,0.5,,\n")
+    own = own_terms(path, IDS, PROBLEM)
+    assert np.asarray(own.lead_time).tolist() == [2, 3, 2]
+    assert np.asarray(own.holding_cost).tolist() == [0.5, 0.2, 0.2]
+    assert (own.lost_sale_cost, own.trade.unit_cost, own.rules.minimum) == (1.0, 0.0, 0.0)
+    assert np.asarray(own.trade.price).tolist() == [0, 7, 0]
+    assert np.asarray(own.rules.case_pack).tolist() == [1, 6, 1]
+    assert "lead_time, holding_cost, price, case_pack are those of each product." in read_stock(path, IDS, own)[1]
+    assert "Not read: 'lead_time', 'holding_cost', 'price', 'case_pack'." in read_stock(path, IDS, PROBLEM)[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("lead_time", "1.5", "column 'lead_time' is 1.5 in row 1; it must be a whole number of steps, 1 or more"),
+        ("lead_time", "0", "column 'lead_time' is 0 in row 1; it must be a whole"),
+        ("minimum", "-2", "column 'minimum' is -2 in row 1; it must not be negative"),
+        ("unit_cost", "2", "column 'unit_cost' needs a price, in a column 'price'"),
+    ],
+)
+def test_terms_that_cannot_be_are_refused(tmp_path: Path, name: str, value: str, sentence: str) -> None:
+    with pytest.raises(DataError, match=f"stock.csv: {sentence}"):
+        own_terms(stock_file(tmp_path, f"unique_id,on_hand,{name}\nb,1,{value}\n"), IDS, PROBLEM)
 
 
 def test_the_assumed_stock_lasts_for_the_lead_time() -> None:

@@ -4,6 +4,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from sirdar.search.study import Study
 from sirdar.search.task import Trial
 from sirdar.vision import training as training_module
 from sirdar.vision.checkpoint import load_network
-from sirdar.vision.images import Labelled, signed
+from sirdar.vision.images import Labelled
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,9 @@ def test_every_form_agrees_with_torch(module: object, tmp_path: Path) -> None:
     product = module.PRODUCT  # type: ignore[attr-defined]
     candidate = product.space.smallest()
     network = product.network(candidate).eval()
-    found = deliver(product, candidate, network, product.example(candidate, 4), tmp_path)
+    calibration = product.example(candidate, 4)
+    calibration[0, 0, 0, :2] = torch.tensor([-1.0, 1.0])  # black and white, as photographs have
+    found = deliver(product, candidate, network, calibration, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "compiled.json",
         "network.onnx",
@@ -44,6 +47,7 @@ def test_every_form_agrees_with_torch(module: object, tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "compiled.json").read_text())
     assert stored["vela"]["latency_s"] == found["latency_s"] > 0
     assert stored["vela"]["host_operators"] == 0
+    _require_usable(stored, tmp_path, product.example(candidate, 1, 6))
     other = product.network(product.space.candidate(stored["choices"]), 1).eval()
     load_network(tmp_path / "network.safetensors", other)
     image = product.example(candidate, 1, 5)
@@ -51,6 +55,34 @@ def test_every_form_agrees_with_torch(module: object, tmp_path: Path) -> None:
         one, two = network(image), other(image)
     pairs = zip(one, two, strict=True) if isinstance(one, tuple) else [(one, two)]
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def _require_usable(facts: dict[str, Any], folder: Path, image: torch.Tensor) -> None:
+    """Both files run by what is said of them alone, and put out the same as far as 8 bits tell it."""
+    import onnxruntime
+    from ai_edge_litert.interpreter import Interpreter
+
+    pixels = ((image + 1) * 127.5).round().numpy().astype(np.uint8)  # [1, 3, height, width]
+    one, two = facts["input"]["onnx"], facts["input"]["tflite"]
+    assert (one["layout"], two["layout"], two["value"]) == ("NCHW", "NHWC", "byte - 128")
+    assert one["shape"][2:] == two["shape"][1:3] == list(facts["input"]["size"].values())
+    session = onnxruntime.InferenceSession(folder / "network.onnx")
+    interpreter = Interpreter(model_path=str(folder / "network.tflite"))
+    interpreter.allocate_tensors()
+    places = {
+        row["name"]: row["index"] for row in (*interpreter.get_input_details(), *interpreter.get_output_details())
+    }
+    fed = (pixels.astype(np.int16) - 128).astype(np.int8).transpose(0, 2, 3, 1)
+    interpreter.set_tensor(places[two["name"]], fed)
+    interpreter.invoke()
+    for name, row in facts["outputs"].items():
+        (wanted,) = session.run([row["onnx"]["name"]], {one["name"]: (pixels / 127.5 - 1).astype(np.float32)})
+        stored = row["tflite"]
+        found = (interpreter.get_tensor(places[stored["name"]]) - np.float64(stored["zero_point"])) * stored["scale"]
+        found = found.transpose(0, 3, 1, 2) if found.ndim == 4 else found
+        assert row["meaning"], name
+        assert np.abs(found - wanted).max() < 0.3 * np.abs(wanted).max()  # of random weights
+    assert list(facts["outputs"]) == (["logits"] if facts["product"] != "detection" else ["scores", "distances"])
 
 
 def small(steps: int) -> tuple[Product, Data, Labelled]:
@@ -61,7 +93,7 @@ def small(steps: int) -> tuple[Product, Data, Labelled]:
         space=classification.SPACE.restrict({name: (value,) for name, value in candidate.values}),
         schedule=replace(classification.PRODUCT.schedule, steps=steps, batch=4),
     )
-    images = torch.randint(0, 255, (24, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+    images = torch.randint(0, 256, (24, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
     held = Labelled(images[12:], torch.arange(12) % 10, tuple("abcdefghij"))
     return product, classification.data_of(Labelled(images[:12], torch.arange(12) % 10, held.classes), held), held
 
@@ -115,7 +147,8 @@ def test_a_winner_is_judged_by_running_its_int8_file(tmp_path: Path) -> None:
     found = deliver_winner(product, data, study, tmp_path, seed=4)
     assert found["top1"] == study.best.measures["top1"]  # trained as in the search
     file = (tmp_path / "network.tflite").read_bytes()
-    named = [int(predict(file, image[None])[0].argmax()) for image in signed(held.images)]
+    fed = (held.images.float() - 128) / 127.5  # byte - 128, as compiled.json says
+    named = [int(predict(file, image[None])[0].argmax()) for image in fed]
     assert found["top1_int8"] == np.mean(np.array(named) == held.labels.numpy())
     stored = json.loads((tmp_path / "compiled.json").read_text())
     assert (stored["chip"], stored["classes"]) == ("ethos-u55-128", list(held.classes))

@@ -46,7 +46,7 @@ def test_sub_folders_are_classes(tmp_path: Path) -> None:
 
 
 def test_hidden_files_and_folders_are_none_of_the_data(tmp_path: Path) -> None:
-    for name in ("cat", "dog", ".ipynb_checkpoints"):
+    for name in ("cat", "dog", ".ipynb_checkpoints", "__MACOSX", "@eaDir"):
         _png(tmp_path / name / "0.png", _picture(0))
     (tmp_path / "cat" / "._0.png").write_bytes(b"\0\5\x16\7")  # a Mac's note on the file of that name
     data = read_labelled(tmp_path, (8, 12))
@@ -112,6 +112,7 @@ def test_a_table_by_excel_is_read(tmp_path: Path) -> None:
         ("a.png,4,2,inf,10\n", "line 2: left < right and top < bottom must hold"),
         ('"a.png,4,2,20,10\n' + "a.png,4,2,20,10\n" * 9000, r"expected the columns .* \(Error\('field larger than"),
         ("a.png,1\n\n,1\n", "expected the columns image, left, top, right, bottom with numbers"),
+        ("a.png,.1,.2,.5,1\na.png,0,0,1,1\n", "edges lie between 0 and 1; give them in pixels"),
         ("a.png,50,2,60,10\n", r"the box 50.0, 2.0, 60.0, 10.0 is outside its image 'a\.png'"),
     ],
 )
@@ -120,6 +121,44 @@ def test_a_box_that_is_none_is_named(tmp_path: Path, rows: str, sentence: str) -
     (tmp_path / "boxes.csv").write_text(f"image,left,top,right,bottom\n{rows}")
     with pytest.raises(DataError, match=sentence):
         read_boxed(tmp_path, (10, 20))
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ("image;left;top;right;bottom\na.png;4;2;20;10\n", "apart by commas, got 'image;left;top;right;bottom'"),
+        ("image,xmin,ymin,xmax,ymax\na.png,4,2,20,10\n", "got 'image', 'xmin', 'ymin', 'xmax', 'ymax'"),
+        (
+            "image,left,top,right,bottom,id,Label\na.png,4,2,20,10,1,cat\na.png,0,0,9,9,2,dog\n",
+            r"column 'Label' names 2 kinds of objects \(cat, dog\), and detection has one class",
+        ),
+    ],
+)
+def test_a_table_of_other_columns_says_which(tmp_path: Path, table: str, sentence: str) -> None:
+    _png(tmp_path / "images" / "a.png", _picture(0, 20, 40))
+    (tmp_path / "boxes.csv").write_text(table)
+    with pytest.raises(DataError, match=sentence):
+        read_boxed(tmp_path, (20, 40))
+
+
+def test_one_kind_of_objects_may_be_named_and_columns_may_stand_apart(tmp_path: Path) -> None:
+    _png(tmp_path / "images" / "a.png", _picture(0, 20, 40))
+    rows = "image, left, top, right, bottom, class_id, class\na.png, 4, 2, 20, 10, 0, cat\n"
+    (tmp_path / "boxes.csv").write_text(rows)
+    assert read_boxed(tmp_path, (20, 40)).boxes.tolist() == [[[4, 2, 20, 10]]]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("road\n\nsky\n", "line 2: is empty; a line's place is its"), ("sky\nroad\nsky\n", "names the class 'sky' twice")],
+)
+def test_a_class_is_numbered_by_its_line(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text("\ufeffroad\nsky\n\n")
+    assert read_classes(path) == ("road", "sky")
+    path.write_text(text)
+    with pytest.raises(DataError, match=sentence):
+        read_classes(path)
 
 
 def test_masks_are_classes_or_void(tmp_path: Path) -> None:
@@ -156,10 +195,10 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "boxes.csv").write_text("image,left\na.jpg,3\n")
     with pytest.raises(DataError, match="expected the columns image, left, top, right, bottom"):
         read_boxed(tmp_path, (4, 4))
-    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\nz.jpg,0,0,1,1\n")
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\nz.jpg,0,0,2,2\n")
     with pytest.raises(DataError, match="image 'z.jpg' is not among the images"):
         read_boxed(tmp_path, (4, 4))
-    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\na.jpg,0,0,1,1\n")
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\na.jpg,0,0,2,2\n")
     with pytest.raises(DataError, match=r"a\.jpg: not an image"):
         read_boxed(tmp_path, (4, 4))
     (tmp_path / "classes.txt").write_text("road\n")
@@ -177,6 +216,23 @@ def test_sixteen_bits_of_grey_become_eight() -> None:
     grey = np.arange(256, dtype=np.uint16).reshape(16, 16)
     for wide in (grey * 257, grey * 257 + 100 * (grey < 255)):
         assert np.array_equal(decoded(_encoded(wide.astype(np.uint16)))[0], grey[..., None].repeat(3, 2))
+
+
+def test_a_depth_that_would_come_out_black_is_refused() -> None:
+    assert not decoded(_encoded(np.zeros((4, 4), np.uint16)))[0].any()  # what is black is
+    with pytest.raises(DataError, match="its 16 bits of grey reach no further than 4095"):
+        decoded(_encoded(np.full((4, 4), 4095, np.uint16)))
+    Image.fromarray(np.full((4, 4), 200, np.int32)).save(file := io.BytesIO(), "TIFF")
+    with pytest.raises(DataError, match="its pixels have 32 bits, of which nothing says what is white"):
+        decoded(file.getvalue())
+
+
+def test_a_camera_s_file_that_nobody_can_read_is_not_passed_over(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        _png(tmp_path / name / "0.png", _picture(0))
+    (tmp_path / "dog" / "1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(DataError, match=r"1\.HEIC: not an image: of no known format; PNG and JPEG are"):
+        read_labelled(tmp_path, (8, 12))
 
 
 def test_what_pillow_cannot_open_is_no_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ import typer
 from sirdar.cli import options
 
 if TYPE_CHECKING:
+    from sirdar.recipes.vision_product import Data, Product
     from sirdar.report.search import Scenery, SearchReport
     from sirdar.search.spent import Spent
     from sirdar.search.study import Study
@@ -92,6 +94,13 @@ def search(  # noqa: PLR0913 - one argument per option
             "180x240 for segmentation if omitted. Training takes as much longer as there are more pixels."
         ),
     ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Of each training on images; 600 for classification, 150 for detection and segmentation if omitted. "
+            "Longer trainings tell candidates apart better."
+        ),
+    ] = None,
     horizon: Annotated[int | None, typer.Option(help="Steps that the forecaster forecasts; 13 if omitted.")] = None,
     freq: options.Freq = None,
     column: options.Columns = None,
@@ -103,10 +112,10 @@ def search(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Search the network that does a product's task best within what a chip allows.
 
-    A folder for classification has a sub-folder of images per class; for detection images/ and boxes.csv with the
-    columns image, left, top, right, bottom, in pixels; for segmentation images/, masks/ with PNG files of class
-    numbers, 255 for void, and classes.txt with a class a line. A part of the images is held out and chooses the
-    winner: its score is that of the best of several on these images.
+    A folder for classification has a sub-folder of images per class, or train/ and val/ with these; for detection
+    images/ and boxes.csv with the columns image, left, top, right, bottom, in pixels; for segmentation images/, masks/
+    with PNG files of class numbers, 255 for void, and classes.txt with a class a line. A part of the images is held
+    out, val/ where there is one, and chooses the winner: its score is that of the best of several on these images.
 
     Candidates beyond a limit are never trained. A limit that none can keep ends with the nearest that can be had.
     With --out the winner is trained once more and leaves as files: the forecaster on all history, the others' int8
@@ -122,24 +131,20 @@ def search(  # noqa: PLR0913 - one argument per option
         sirdar search detection photos --chip ethos-u85-512 --curate --out searched
     """
     from sirdar.chips import grams_co2
-    from sirdar.errors import ArgumentError, nearest, require_positive_integer
+    from sirdar.errors import require_positive_integer
     from sirdar.recipes.files import finite, output_folder
+    from sirdar.recipes.vision_product import searched
     from sirdar.search.expert import read_rules
     from sirdar.search.space import Candidate
     from sirdar.search.study import Options
 
-    if product not in PRODUCTS:
-        msg = f"product {product!r} is not known; known are {', '.join(PRODUCTS)}.{nearest(product, PRODUCTS)}"
-        raise ArgumentError(msg)
-    if strategy not in PRODUCTS[product]:
-        known = PRODUCTS[product]
-        msg = f"strategy {strategy!r} does not search {product}; {', '.join(known)} do.{nearest(strategy, known)}"
-        raise ArgumentError(msg)
+    _require_known(product, strategy)
     require_positive_integer(trials, "trials")
     if region is not None:
         grams_co2(0.0, region)  # an unknown one is refused before any work
     data = _data_of(product, source, horizon, options.roles(column, freq, gaps, holidays))
     pixels = _pixels(product, size)
+    _require_steps(product, steps)
     recipe: Any = import_module(f"sirdar.recipes.{product}")
     if out is not None:
         _require_onnx()
@@ -155,20 +160,57 @@ def search(  # noqa: PLR0913 - one argument per option
             curate=curate,
             progress=lambda done, word: bar(f"Searching: {word}", done),
         )
+        settings = {"strategy": strategy, "trials": trials, "seed": seed}
+        camera = None if product == "forecaster" else _camera(recipe, data, pixels, steps)
         with options.keeping("" if storage is None else f"trials that ended are in {storage}{_GOES_ON}"):
-            study = recipe.search_product(
-                data, chip, limits(limit), strategy=strategy, trials=trials, seed=seed, options=told, **pixels
-            )
-        content = finite({**study.to_dict(), "front": [trial.number for trial in _front(study)]})
+            if camera is None:
+                study = recipe.search_product(data, chip, limits(limit), options=told, **settings)
+            else:
+                study = searched(*camera, chip, limits(limit), settings, told)
+        content = finite(_content(study, camera))
         if scratch is not None:
             _write(study, content, scratch, product)
     if out is not None:  # now that the study is safe
         with options.keeping(f"the study is in {out}" + (_GOES_ON if storage else "")):
-            content["winner"] = _deliver(product, data, study, content, out, seed, pixels)
+            content["winner"] = _deliver(product, camera or data, study, content, out, seed)
     if as_json:
         options.print_json(content)
         return
-    _show(study, content.get("winner", {}))
+    _show(study, content)
+
+
+def _require_known(product: str, strategy: str) -> None:
+    from sirdar.errors import ArgumentError, nearest
+
+    if product not in PRODUCTS:
+        msg = f"product {product!r} is not known; known are {', '.join(PRODUCTS)}.{nearest(product, PRODUCTS)}"
+        raise ArgumentError(msg)
+    if strategy not in PRODUCTS[product]:
+        known = PRODUCTS[product]
+        msg = f"strategy {strategy!r} does not search {product}; {', '.join(known)} do.{nearest(strategy, known)}"
+        raise ArgumentError(msg)
+
+
+def _camera(
+    recipe: Any,  # noqa: ANN401 - a module
+    folder: Path | None,
+    pixels: Mapping[str, tuple[int, int]],
+    steps: int | None,
+) -> "tuple[Product, Data]":
+    """A camera product and its images."""
+    from sirdar.recipes.vision_product import folder_of
+
+    product, data = recipe.opened(folder_of(folder), **pixels)
+    return (product if steps is None else replace(product, schedule=replace(product.schedule, steps=steps))), data
+
+
+def _content(study: "Study", camera: "tuple[Product, Data] | None") -> dict[str, Any]:
+    """What `study.json` holds; its front is that of score and latency, which says the study's own and more."""
+    stored = {name: value for name, value in study.to_dict().items() if name != "pareto"}
+    front = [trial.number for trial in _front(study)]
+    if camera is None:
+        return stored | {"front": front}
+    return stored | {"front": front, "images": dict(zip(("training", "held_out"), camera[1].counts, strict=True))}
 
 
 def _earlier(out: Path) -> tuple[str, ...]:
@@ -196,13 +238,16 @@ def read_json(path: Path) -> Mapping[str, Any]:
     """One JSON object of a file.
 
     Raises:
-        DataError: it holds none.
+        DataError: it cannot be read, or holds none.
     """
     from sirdar.errors import DataError
 
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror})"
+        raise DataError(msg) from error
+    except ValueError as error:
         msg = f"{path} holds no JSON: {error}"
         raise DataError(msg) from error
     if not isinstance(content, dict):
@@ -211,8 +256,8 @@ def read_json(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def report_of(study: "Study", product: str, winner: Mapping[str, float | int] | None = None) -> "SearchReport":
-    """What the page shows of a study, and of its winner's files where they were written."""
+def report_of(study: "Study", product: str, content: Mapping[str, Any] | None = None) -> "SearchReport":
+    """What the page shows of a study, of its images and of its winner's files where they were written."""
     from sirdar.report.search import Point, SearchReport
     from sirdar.search.expert import find_rules
 
@@ -236,7 +281,7 @@ def report_of(study: "Study", product: str, winner: Mapping[str, float | int] | 
             f"{spent.cpu_hours:.3g} CPU-hours, {spent.gpu_hours:.3g} GPU-hours, {_energy(spent)}",
         ),
         ("Carbon", "not known" if spent.grams_co2 is None else f"{spent.grams_co2:.3g} g CO2"),
-        *_facts_of(study, winner or {}),
+        *_facts_of(study, content or {}),
     ]
     return SearchReport(
         title=f"{product.capitalize()} for {study.chip or 'a chip'}",
@@ -271,8 +316,19 @@ def _front(study: "Study") -> Sequence[Any]:
     return Objectives((study.objectives.wanted[0], Objective("latency_s"))).pareto(study.trials)
 
 
-def _facts_of(study: "Study", winner: Mapping[str, float | int]) -> list[tuple[str, str]]:
-    """What the winner's files reach on the images held out and cost, or what the forecaster was trained on."""
+def _facts_of(study: "Study", content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The images; what the winner's files reach on those held out and cost, or what the forecaster was trained on."""
+    return [*_images_of(content.get("images", {})), *_winner_of(study, content.get("winner", {}))]
+
+
+def _images_of(images: Mapping[str, int]) -> list[tuple[str, str]]:
+    if not images:
+        return []
+    share = f"about {100 / images['held_out']:.2g} % of a score"
+    return [("What was searched on", f"{images['training']} images, and {images['held_out']} held out, each {share}")]
+
+
+def _winner_of(study: "Study", winner: Mapping[str, float | int]) -> list[tuple[str, str]]:
     if not winner:
         return []
     if "observations" in winner:
@@ -292,9 +348,9 @@ def _costs_of(study: "Study", winner: Mapping[str, float | int]) -> list[tuple[s
     found = {
         "latency_s": winner["latency_s"],
         "energy_j": searched["energy_j"] * winner["latency_s"] / searched["latency_s"],
-        "peak_bytes": winner["sram_bytes"],
-        "parameter_bytes": winner["weight_bytes"],
-        "memory_bytes": winner["sram_bytes"] + winner["weight_bytes"],
+        "peak_bytes": winner["peak_bytes"],
+        "parameter_bytes": winner["parameter_bytes"],
+        "memory_bytes": winner["peak_bytes"] + winner["parameter_bytes"],
     }
     rows = []
     for name, value in found.items():
@@ -352,28 +408,36 @@ def _pixels(product: str, size: str | None) -> dict[str, tuple[int, int]]:
         raise ArgumentError(msg) from error
 
 
+def _require_steps(product: str, steps: int | None) -> None:
+    from sirdar.errors import ArgumentError, require_positive_integer
+
+    if steps is not None and product == "forecaster":
+        msg = "--steps is of trainings on images; the forecaster's end by themselves"
+        raise ArgumentError(msg)
+    require_positive_integer(1 if steps is None else steps, "steps")
+
+
 def _deliver(
     product: str,
-    data: Any,  # noqa: ANN401 - see `_data_of`
+    data: Any,  # noqa: ANN401 - see `_data_of`; of a camera product, it and its images
     study: "Study",
     content: Mapping[str, Any],
     out: Path,
     seed: int,
-    pixels: Mapping[str, tuple[int, int]],
 ) -> dict[str, float | int]:
     """The winner's files beside the report, and what they reach; the report is written again with that."""
     from sirdar.recipes.files import finite, output_folder
 
-    recipe: Any = import_module(f"sirdar.recipes.{product}")
     unfinished = out / _UNFINISHED
     with output_folder(out) as scratch:
         if product == "forecaster":
+            recipe: Any = import_module(f"sirdar.recipes.{product}")
             winner = recipe.deliver_winner(data, study, scratch, seed, unfinished)
         else:
             from sirdar.recipes.vision_deploy import deliver_winner
 
-            aimed, opened = recipe.opened(data, **pixels)
-            winner = finite(deliver_winner(aimed, opened, study, scratch, seed, unfinished))
+            aimed, images = data
+            winner = finite(deliver_winner(aimed, images, study, scratch, seed, unfinished))
         _write(study, {**content, "winner": winner}, scratch, product)
     shutil.rmtree(unfinished, ignore_errors=True)
     return winner
@@ -384,11 +448,11 @@ def _write(study: "Study", content: Mapping[str, Any], folder: Path, product: st
     from sirdar.report.search import search_page
 
     write_json(content, folder / "study.json")
-    page = search_page(report_of(study, product, content.get("winner")))
+    page = search_page(report_of(study, product, content))
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def _show(study: "Study", winner: Mapping[str, float | int]) -> None:
+def _show(study: "Study", content: Mapping[str, Any]) -> None:
     name = study.objectives.wanted[0].name
     rows = [
         [str(t.number), str(t.candidate), f"{t.measures[name]:.5g}", f"{t.measures['latency_s']:.4g}"]
@@ -397,7 +461,7 @@ def _show(study: "Study", winner: Mapping[str, float | int]) -> None:
     if study.curated is not None:
         sys.stdout.write(f"{study.curated.curation.sentence()}\n")
     options.print_table("The front, best score first", ["trial", "candidate", name, "latency_s"], rows)
-    for fact, value in _facts_of(study, winner):
+    for fact, value in _facts_of(study, content):
         sys.stdout.write(f"{fact} is {value}\n")
     spent = study.spent
     grams = "" if spent.grams_co2 is None else f", {spent.grams_co2:.3g} g CO2"

@@ -27,12 +27,12 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from sirdar.deploy import vendor
-from sirdar.deploy.capture import Captured, drawn_alike, fresh, quiet, runnable
+from sirdar.deploy.capture import Captured, drawn_alike, evaluating, fresh, quiet, runnable
 from sirdar.deploy.carrying import carried, changes_anything
 from sirdar.deploy.emulation import relative_error
 from sirdar.deploy.int8 import astray, inputs_of, outputs, worst_error
 from sirdar.deploy.migrate import Migration
-from sirdar.deploy.nodes import draws, made_by
+from sirdar.deploy.nodes import changed_buffer, draws, made_by
 from sirdar.deploy.onnxrun import run_onnx
 from sirdar.deploy.opening import opened
 from sirdar.deploy.rewriting import gap_of
@@ -171,33 +171,65 @@ def _onnx(made: Migration, path: Path) -> Artefact:
     if missing is not None:  # torch's exporter needs the second
         msg = f"ONNX export needs {missing}: pip install 'sirdar[onnx]'"
         raise UnsupportedError(msg)
-    try:
-        return _onnx_of(made.captured, path)
-    except Exception:
-        if made.original is None or made.original.program is None or not made.rewrites:
-            raise
-    found = _onnx_of(made.original, path)  # the same function; ONNX lacks a kernel for something that was rewritten
-    return replace(found, check=f"{found.check}; of the network before it was rewritten")
+    assert made.captured is not None
+    assert made.captured.program is not None
+    _require_comparable(made.captured)
+    kept = made.captured.program.graph_signature.user_inputs_to_mutate
+    note = f"; unlike the network it leaves {', '.join(kept.values())} as given" if kept else ""
+    failed: list[Exception] = []
+    for form, clause in _forms(made, made.captured):
+        try:
+            found = _onnx_of(form(), path)
+        except Exception as error:  # noqa: BLE001 - exporters and runtimes raise dozens of unrelated types
+            failed.append(error)
+        else:
+            return replace(found, check=found.check + clause + note)
+    raise failed[-2]  # of operators that the report speaks of
 
 
-def _onnx_of(captured: Captured | None, path: Path) -> Artefact:
-    assert captured is not None
+def _forms(made: Migration, captured: Captured) -> list[tuple[Callable[[], Captured], str]]:
+    """The same function as rewritten and as it was before: ONNX may lack a kernel for what was changed."""
+    before = "; of the network before it was "
+    forms: list[tuple[Callable[[], Captured], str]] = [(lambda: captured, "")]
+    original = made.original
+    if original is not None and original.program is not None and made.rewrites:
+        forms.append((lambda: original, f"{before}rewritten"))
+    return [*forms, (lambda: _undecomposed(captured), f"{before}reduced to core ATen operators")]
+
+
+def _undecomposed(captured: Captured) -> Captured:
+    """The network as its author wrote it."""
+    assert captured.module is not None
+    with evaluating(captured.module), quiet():
+        program = torch.export.export(captured.module, captured.arguments, captured.keywords, strict=False)
+    return replace(captured, program=program)
+
+
+def _require_comparable(captured: Captured) -> None:
+    """Refuse a network of which no ONNX file computes the same in every run, or can be run."""
     assert captured.program is not None
+    changed = changed_buffer(captured.program)
+    if changed:  # a single run would not show it
+        msg = f"the network changes its own buffer {changed!r} as it runs, which no ONNX file keeps"
+        raise UnsupportedError(msg)
     if any(draws(node) for node in captured.program.graph.nodes):
         msg = "the network draws random numbers, which no other runtime draws alike, so its file cannot be checked"
         raise UnsupportedError(msg)
-    flat = [item for item in pytree.tree_leaves((captured.arguments, captured.keywords)) if isinstance(item, Tensor)]
-    strange = next((item.dtype for item in flat if item.is_floating_point() and item.dtype not in _NUMPY), None)
+    strange = next((x.dtype for x in inputs_of(captured) if x.is_floating_point() and x.dtype not in _NUMPY), None)
     if strange is not None:
         msg = f"the network takes inputs of {strange}, which numpy, and so onnxruntime, cannot be given: use float32"
         raise UnsupportedError(msg)
+
+
+def _onnx_of(captured: Captured, path: Path) -> Artefact:
+    assert captured.program is not None
     sizes = (value.numel() * value.element_size() for value in captured.program.state_dict.values())
     large = sum(sizes) > _SINGLE_FILE_BYTES
     with quiet():
         torch.onnx.export(
             _of_tensors(captured), (), str(path), dynamo=True, external_data=large, verbose=False, optimize=False
         )
-    found = run_onnx(path, [item.detach().numpy() for item in flat])
+    found = run_onnx(path, [item.detach().numpy() for item in inputs_of(captured)])
     made = [torch.from_numpy(item) for item in found]
     exact = [torch.view_as_real(item) if item.is_complex() else item for item in outputs(captured)]  # as ONNX has them
     worst, note = _worst(exact, made), "run by onnxruntime on the example"

@@ -71,10 +71,13 @@ class Compiled:
         cycles: of one run.
         npu_cycles: of arithmetic alone.
         latency_s: cycles at the system's clock.
-        sram_bytes: peak use of SRAM.
+        sram_bytes: peak use of SRAM, which in some memory modes is but a cache of a larger memory.
+        peak_bytes: for activations and what is fetched ahead, in all memories together, each at its own peak: what must
+            be kept free for a run.
         memory_bytes: peak use of each memory by its name.
         traffic_bytes: read and written in each memory by its name.
-        weight_bytes: of weights after Vela's compression.
+        weight_bytes: of weights after Vela's compression, equal layers as often as they occur.
+        parameter_bytes: of all that is only read, as stored: weights, biases, scales and tables, equal ones once.
         macs: multiply-accumulates.
         host_operators: operators that Vela leaves to the host processor, whose time is not in the cycles.
         host_reasons: why it leaves them there, in its own words.
@@ -85,9 +88,11 @@ class Compiled:
     npu_cycles: int
     latency_s: float
     sram_bytes: int
+    peak_bytes: int
     memory_bytes: Mapping[str, int]
     traffic_bytes: Mapping[str, int]
     weight_bytes: int
+    parameter_bytes: int
     macs: int
     host_operators: int
     host_reasons: tuple[str, ...]
@@ -200,7 +205,7 @@ class Vela:
         self.seed = seed
 
     def estimate(self, graph: Graph | bytes, chip: Chip, dtype: str = "int8") -> Cost:
-        """The cost of one run: Vela's latency and peak SRAM.
+        """The cost of one run: Vela's latency, and its peak of activations in all memories.
 
         Args:
             graph: a network, or an int8 TFLite file.
@@ -212,11 +217,11 @@ class Vela:
             UnsupportedError: TFLite has nothing for an operator; the sentence names it.
         """
         found, _ = self._compiled(graph, chip, dtype)
-        parameters = found.weight_bytes if isinstance(graph, bytes) else graph.parameter_bytes("int8")
+        parameters = found.parameter_bytes if isinstance(graph, bytes) else graph.parameter_bytes("int8")
         return Cost(
             latency_s=found.latency_s,
             energy_j=energy(chip, found.latency_s).mid_j,
-            peak_bytes=float(found.sram_bytes),
+            peak_bytes=float(found.peak_bytes),
             parameter_bytes=float(parameters),
             macs=float(found.macs if isinstance(graph, bytes) else graph.macs),
         )
@@ -273,9 +278,11 @@ def _report(found: Untyped, clock_hz: float, reasons: tuple[str, ...]) -> Compil
         npu_cycles=int(report.npuCycles),
         latency_s=report.totalCycles / clock_hz,
         sram_bytes=peaks.get("Sram", 0),
+        peak_bytes=sum(peaks.values()) - int(report.readOnlyPeakUsage),
         memory_bytes=peaks,
         traffic_bytes=traffic,
         weight_bytes=int(report.encodedWeights),
+        parameter_bytes=int(report.readOnlyPeakUsage),
         macs=int(report.macCount),
         host_operators=int(report.cpuOps),
         host_reasons=reasons,

@@ -295,7 +295,7 @@ def _rounded(x: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def computed(node: fx.Node, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:  # noqa: ANN401
-    """An operator on real values, in fp32 wherever the graph asks for halves.
+    """An operator on real values, in fp32 wherever the graph asks for halves or doubles.
 
     Raises:
         UnsupportedError: torch cannot compute it.
@@ -314,8 +314,8 @@ def computed(node: fx.Node, arguments: tuple[Any, ...], keywords: dict[str, Any]
 
 
 def _wide(item: Any) -> Any:  # noqa: ANN401
-    """fp32 for a type of two bytes; everything else as it is."""
-    return torch.float32 if isinstance(item, torch.dtype) and item in _HALVES else item
+    """fp32 for a type of two bytes or of eight; everything else as it is."""
+    return torch.float32 if isinstance(item, torch.dtype) and item in (*_HALVES, torch.float64) else item
 
 
 def _draws(node: fx.Node) -> AbstractContextManager[None]:
@@ -385,7 +385,7 @@ def _widened(value: Any) -> Any:  # noqa: ANN401
 def _widened_all(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, tuple | list):
         return type(value)(_widened_all(item) for item in value) if type(value) in (tuple, list) else value
-    return value.float() if isinstance(value, torch.Tensor) and value.dtype in (*_HALVES, *_NARROW) else value
+    return value.float() if _is_widened(value) else value
 
 
 def _ends(program: ExportedProgram) -> dict[fx.Node, list[fx.Node]]:

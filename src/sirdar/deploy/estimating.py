@@ -97,7 +97,7 @@ class Compiler:
         return Cost(
             latency_s=found.latency_s,
             energy_j=energy(chip, found.latency_s).mid_j,
-            peak_bytes=float(found.sram_bytes),
+            peak_bytes=float(found.peak_bytes),
             parameter_bytes=float(graph.parameter_bytes("int8")),
             macs=float(graph.macs),
         )

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from sirdar.deploy import tflite
 from sirdar.deploy.capture import Captured, drawn_alike, fresh, quiet, runnable
 from sirdar.deploy.findings import Location
-from sirdar.deploy.loading import Positional
+from sirdar.deploy.loading import Positional, tensors_of
 from sirdar.deploy.precision import Plan
 from sirdar.deploy.tflite.lowering import RefusedError
 
@@ -42,20 +42,20 @@ class Int8:
 
 
 def inputs_of(captured: Captured) -> tuple[Tensor, ...]:
-    """The inputs of the file in its order: those by position, then those by keyword."""
-    return (*captured.arguments, *captured.keywords.values())
+    """The tensors that the file takes, in its order: those by position, then those by keyword."""
+    return tensors_of((captured.arguments, captured.keywords))
 
 
 def int8_of(captured: Captured) -> Int8:
     """Write the file in memory."""
     given = inputs_of(captured)
-    if captured.module is None or not all(isinstance(item, Tensor) for item in given):
-        return _refused("an int8 file takes tensors only, and the example holds something else")
+    if captured.module is None or not given:
+        return _refused("an int8 file takes tensors, and the example holds none")
     if any(item.is_meta for item in (*given, *captured.module.parameters())):
         return _refused("the network has no values (it is on the meta device) that an int8 file could hold")
     module = captured.module
-    if captured.keywords:
-        module = Positional(module, len(captured.arguments), tuple(captured.keywords), captured.title)
+    if captured.keywords or len(given) != len(captured.arguments):
+        module = Positional(module, captured.arguments, captured.keywords)
     try:
         with quiet():
             file, places = tflite.written(module, given, [given])

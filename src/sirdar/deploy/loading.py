@@ -16,22 +16,43 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from sirdar.deploy.findings import location_of_error
 from sirdar.deploy.opening import opened
 from sirdar.errors import ArgumentError, DataError, nearest
+from sirdar.workload.trace import Example, split
 
 FORMS = "package.module:factory, package.module:factory@weights.safetensors or network.pt2"
 
 
 def load(spec: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """The network that a text names.
+    """The network that a text names, as one that takes tensors in a row.
 
     Args:
         spec: one of the forms above. Modules are looked for in the current folder too.
 
     Returns:
         The module in evaluation mode, and example inputs in the order of its arguments.
+
+    Raises:
+        ArgumentError, DataError: as `load_with_example`.
+    """
+    module, example = load_with_example(spec)
+    arguments, keywords = split(example)
+    if keywords or not all(isinstance(item, Tensor) for item in arguments):
+        return Positional(module, arguments, keywords).eval(), tensors_of(example)
+    return module, arguments
+
+
+def load_with_example(spec: str) -> tuple[nn.Module, Example]:
+    """The network that a text names, and its example as it was given.
+
+    Args:
+        spec: one of the forms above. Modules are looked for in the current folder too.
+
+    Returns:
+        The module in evaluation mode, and a tensor, a tuple of arguments or a dictionary of keyword arguments.
 
     Raises:
         ArgumentError: the text has none of the forms, or what it names does not exist or is no factory.
@@ -49,18 +70,17 @@ def load(spec: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     return module.eval(), example
 
 
-def _made(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
+def _made(name: str) -> tuple[nn.Module, Example]:
     """What a factory returns, checked."""
     made = _called(name, _factory(name))
     if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], nn.Module):
         msg = f"{name} must return (module, example), got {_described(made)}"
         raise ArgumentError(msg)
     module, example = made
-    inputs = (example,) if isinstance(example, Tensor) else example
-    if not isinstance(inputs, tuple) or not inputs or not all(isinstance(item, Tensor) for item in inputs):
-        msg = f"{name} must return a tensor or a tuple of tensors as the example, got {_described(example)}"
+    if not isinstance(example, Tensor | tuple | dict) or not tensors_of(example):
+        msg = f"{name} must return a tensor, or a tuple or dict with tensors, as the example, got {_described(example)}"
         raise ArgumentError(msg)
-    return module, inputs
+    return module, example
 
 
 def _called(name: str, factory: Any) -> Any:  # noqa: ANN401 - the user's function
@@ -134,25 +154,41 @@ def _fill(module: nn.Module, path: Path) -> None:
 def _exported(path: Path) -> tuple[nn.Module, tuple[Tensor, ...]]:
     program = opened(path)
     inputs, keywords = program.example_inputs or ((), {})
-    example = (*inputs, *keywords.values())
-    if not example or not all(isinstance(item, Tensor) for item in example):
+    example = tensors_of((inputs, keywords))
+    if not example:
         msg = f"{path}: carries no example inputs that are tensors; export it with some"
         raise DataError(msg)
     module = program.module(check_guards=False)
     # torch.export refuses to switch modes, since the mode is compiled in; here everything is evaluated anyway.
     for method in ("train", "eval"):
         module.__dict__.pop(method, None)
-    return Positional(module, len(inputs), tuple(keywords), path.stem), example
+    return Positional(module, inputs, keywords), example
+
+
+def tensors_of(example: Any) -> tuple[Tensor, ...]:  # noqa: ANN401 - as nested as arguments may be
+    """The tensors of an example in a row, those by keyword last."""
+    return tuple(item for item in pytree.tree_leaves(example) if isinstance(item, Tensor))
 
 
 class Positional(nn.Module):
-    """An exported network that takes all its inputs in order, those by keyword last."""
+    """A network that takes the tensors of its arguments in a row, those by keyword last.
 
-    def __init__(self, module: nn.Module, count: int, keywords: tuple[str, ...], name: str) -> None:
+    Args:
+        module: the network.
+        arguments: its positional arguments, of which all but the tensors are passed as they are here.
+        keywords: the same by name.
+    """
+
+    def __init__(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         super().__init__()
-        self.module, self.count, self.keywords, self.name = module, count, keywords, name
+        self.module = module
+        leaves, self.structure = pytree.tree_flatten((arguments, keywords))
+        self.others = {place: item for place, item in enumerate(leaves) if not isinstance(item, Tensor)}
 
     def forward(self, *inputs: Tensor) -> Any:  # noqa: ANN401 - whatever the network returns
         """What the network makes of its inputs."""
-        named = dict(zip(self.keywords, inputs[self.count :], strict=True))
-        return self.module(*inputs[: self.count], **named)
+        given = iter(inputs)
+        places = range(self.structure.num_leaves)
+        leaves = [self.others[place] if place in self.others else next(given) for place in places]
+        arguments, keywords = pytree.tree_unflatten(leaves, self.structure)
+        return self.module(*arguments, **keywords)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import fx
+from torch.export import ExportedProgram
 
 DTYPES = {
     torch.bool: "bool",
@@ -74,6 +75,11 @@ def kept_by(node: fx.Node) -> tuple[torch.Tensor, ...]:
 def draws(node: fx.Node) -> bool:
     """Whether an operator draws random numbers."""
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def changed_buffer(program: ExportedProgram) -> str:
+    """The first buffer that a program of functional operators changes as it runs; empty where it changes none."""
+    return min(program.graph_signature.buffers_to_mutate.values(), default="")
 
 
 def read_by(node: fx.Node) -> tuple[torch.Tensor, ...]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
+from sirdar.errors import DataError
 from sirdar.recipes.vision_product import (
     Data,
     Product,
@@ -31,7 +32,7 @@ from sirdar.search.compress import CLUSTERS
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.vision.blocks import Block
 from sirdar.vision.classification import ClassificationTask, Classifier, classified_by, top1
-from sirdar.vision.images import Labelled, read_labelled, signed
+from sirdar.vision.images import Labelled, class_folders, read_labelled, signed
 from sirdar.vision.training import Schedule
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ _CHANNELS = ((16, 24, 32, 48, 64), (32, 40, 48, 64, 80, 96), (64, 80, 96, 112, 1
 _COUNTS = ((1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4))
 _STRIDES = (2, 2, 1)
 _NAMES = ("stage1", "stage2", "stage3")
+_TRAIN, _HELD_OUT = "train", ("val", "valid", "validation")  # folders of a user's own split
 _EXPANDING = ("fused", "ibn", "fused-first")
 
 
@@ -147,16 +149,18 @@ def data_of(training: Labelled, validation: Labelled, device: str = "cpu") -> Da
         device,
         digest_of(training, validation),
         training.classes,
+        (len(training.images), len(validation.images)),
     )
 
 
 def opened(folder: Path, size: tuple[int, int] | None = None) -> tuple[Product, Data]:
     """A folder with one sub-folder of images per class, and the product for its classes.
 
-    A tenth of each class's images, every tenth by name, is for validation.
+    A tenth of each class's images, every tenth by name, is for validation; or the folder holds `train/` and `val/`
+    with the same classes.
 
     Args:
-        folder: of the classes.
+        folder: of the classes, or of both.
         size: height and width that images are read at; 32 x 32 when None. From 64 on the network's first convolution
             halves them.
 
@@ -165,11 +169,28 @@ def opened(folder: Path, size: tuple[int, int] | None = None) -> tuple[Product, 
         DataError: the folder is not as expected, or a class has a single image.
     """
     size = require_size(size or SIZE, 16, 8)
-    every = read_labelled(folder, size)
-    held = held_out(every.labels.numpy(), every.classes, 10)
-    judged = data_of(every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held)))
-    classes = len(every.classes)
+    training, validation = _parted(folder, size)
+    judged = data_of(training, validation)
+    classes = len(training.classes)
     return replace(PRODUCT, build=lambda one: build_for(one, classes, size), size=lambda _candidate: size), judged
+
+
+def _parted(folder: Path, size: tuple[int, int]) -> tuple[Labelled, Labelled]:
+    """Images to train on and to judge by."""
+    train, known = folder / _TRAIN, [folder / name for name in _HELD_OUT if (folder / name).is_dir()]
+    if not (train.is_dir() and class_folders(train)):
+        every = read_labelled(folder, size)
+        held = held_out(every.labels.numpy(), every.classes, 10)
+        return every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held))
+    if not known:
+        msg = f"{folder}: has train/ and no val/; give {train}, of which a tenth is held out, or add val/"
+        raise DataError(msg)
+    training, validation = read_labelled(train, size), read_labelled(known[0], size)
+    if training.classes != validation.classes:
+        odd = sorted(set(training.classes) ^ set(validation.classes))[0]
+        msg = f"{folder}: train/ and {known[0].name}/ must have the same classes, and one of them lacks {odd!r}"
+        raise DataError(msg)
+    return training, validation
 
 
 def search_product(
@@ -185,7 +206,7 @@ def search_product(
     """Searches a classifier for a user's folder with one sub-folder of images per class.
 
     Args:
-        data: the folder. A tenth of each class's images, every tenth by name, is for validation.
+        data: the folder; see `opened`.
         chip: a compiled target; Ethos-U55-256 when None.
         limits: greatest costs, such as {"memory_bytes": 400e3}.
         strategy: see `sirdar.search.search`; all but "single-shot".

@@ -111,6 +111,7 @@ def data_of(training: Boxed, validation: Boxed, device: str = "cpu") -> Data:
         lambda _candidate: signed(spread(training.images)),
         device,
         digest_of(training, validation),
+        counts=(len(training.images), len(validation.images)),
     )
 
 

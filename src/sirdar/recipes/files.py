@@ -56,7 +56,8 @@ def output_folder(path: Path, stale: Sequence[str] = ()) -> Iterator[Path]:
         made = [parent for parent in path.parents if not parent.exists()]  # nearest first
         path.parent.mkdir(parents=True, exist_ok=True)
         home = path if path.is_dir() else path.parent
-        _sweep(home, f"{_SCRATCH}{path.name}-")
+        for place in {home, path.parent}:  # where an earlier run died before `path` was there
+            _sweep(place, f"{_SCRATCH}{path.name}-")
         scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{path.name}-", dir=home))
     except (OSError, RuntimeError) as error:  # the latter of links that go round
         msg = f"{shown}: the output folder cannot be written ({_reason(error)}); choose another --out"

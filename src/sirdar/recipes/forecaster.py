@@ -17,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sirdar.chips import load
+from sirdar.deploy.estimating import has_compiler
 from sirdar.errors import ArgumentError, DataError, require_positive_integer
 from sirdar.forecasting.convolution import ConvolutionalEncoder, depth_of
 from sirdar.forecasting.decoding import Decoder, joined, monotone, steps_of
@@ -37,7 +39,6 @@ from sirdar.units import Cost
 from sirdar.workload.graph import Graph
 from sirdar.workload.trace import trace
 
-COMPILED = "ethos-u"  # chips whose names begin so are priced by compiling
 HOST = "this-cpu"  # priced by running
 TIMED = 1024  # series in such a run; candidates are to be priced in seconds
 
@@ -172,6 +173,19 @@ def shaped(
     return ShapedMQCNN(horizon, width=width, depth=depth, decoder=decoder, steps=steps, seed=seed, training=training)
 
 
+def core_of(forecaster: ShapedMQCNN, setting: Setting, batch: int = 1) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The part of an untrained forecaster's network that has weights, and an example of its input."""
+    network, known, horizon = forecaster.build(setting), setting.channels[1], forecaster.horizon
+    shapes = [
+        (setting.length, DEMAND_CHANNELS + sum(setting.channels)),
+        (network.decoder.seen,),
+        (horizon, known),
+        (horizon, known + 1),
+    ]
+    generator = torch.Generator().manual_seed(0)
+    return Core(network, known).eval(), tuple(torch.rand(batch, *shape, generator=generator) for shape in shapes)
+
+
 @final
 class ForecasterTask:
     """MQ-CNN as a search sees it: trained on all but the last steps of a panel, judged on these.
@@ -208,17 +222,8 @@ class ForecasterTask:
         return trace(*self.inference(forecaster))
 
     def core(self, forecaster: ShapedMQCNN, batch: int = 1) -> tuple[nn.Module, tuple[Tensor, ...]]:
-        """The part of an untrained forecaster's network that has weights, and an example of its input."""
-        setting, horizon = self._shape.setting, self.horizon
-        network, known = forecaster.build(setting), setting.channels[1]
-        shapes = [
-            (setting.length, DEMAND_CHANNELS + sum(setting.channels)),
-            (network.decoder.seen,),
-            (horizon, known),
-            (horizon, known + 1),
-        ]
-        generator = torch.Generator().manual_seed(0)
-        return Core(network, known).eval(), tuple(torch.rand(batch, *shape, generator=generator) for shape in shapes)
+        """See `core_of`."""
+        return core_of(forecaster, self._shape.setting, batch)
 
     def inference(self, forecaster: ShapedMQCNN) -> tuple[nn.Module, tuple[Tensor, ...]]:
         """An untrained forecaster's network as it runs every night, and an example of its input."""
@@ -264,13 +269,14 @@ def baseline(space: SearchSpace, length: int) -> Candidate:
 
 def pricing(task: ForecasterTask, chip: str) -> Callable[[Candidate], Cost]:
     """Costs on a chip: compiled for Ethos-U (of `Core`, one series), measured for "this-cpu", else estimated."""
-    if chip.startswith(COMPILED):
-        from sirdar.deploy.compiled import Vela, ethos_u
-
-        target, vela = ethos_u(chip), Vela(memory_mode="Shared_Sram")
-        return lambda candidate: vela.estimate(trace(*task.core(shaped(candidate, task.horizon))), target, "int8")
     if chip == HOST:
         return lambda candidate: _measured(*task.inference(shaped(candidate, task.horizon)))
+    target = load(chip)
+    if has_compiler(target):
+        from sirdar.deploy.compiled import Vela
+
+        vela = Vela(memory_mode="Shared_Sram")
+        return lambda candidate: vela.estimate(trace(*task.core(shaped(candidate, task.horizon))), target, "int8")
     return estimated(task, chip)
 
 

@@ -129,7 +129,7 @@ def open_model(spec: str) -> tuple[nn.Module | ExportedProgram, Example | None]:
     if path.is_dir():
         otherwise = f" or camera network; otherwise give {loading.FORMS}"
         return saved_network(path, otherwise).inference(_SERIES)
-    return loading.load(spec)
+    return loading.load_with_example(spec)
 
 
 def read_shapes(path: Path) -> list[tuple[int, ...]]:

@@ -120,6 +120,7 @@ def data_of(training: Masked, validation: Masked, device: str = "cpu") -> Data:
         device,
         digest_of(training, validation),
         training.classes,
+        (len(training.images), len(validation.images)),
     )
 
 

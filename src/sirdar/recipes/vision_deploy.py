@@ -16,10 +16,14 @@ from sirdar.deploy.capture import quiet
 from sirdar.deploy.export import export_onnx
 from sirdar.placing import placed
 from sirdar.recipes.vision_product import Data, Product, ProductTask
+from sirdar.recipes.vision_usage import STEP, usage
 from sirdar.search.space import Candidate
 from sirdar.search.study import Study
 from sirdar.vision.checkpoint import save_network
 from sirdar.vision.detection import Raw
+
+_ESTIMATES = ("latency_s", "cycles", "sram_bytes", "peak_bytes", "parameter_bytes")
+_LOWER = STEP / 1000  # decides between two int8 values where a byte lies half way, as `compiled.json` says
 
 
 def deliver(
@@ -38,12 +42,12 @@ def deliver(
         network: trained, in evaluation mode, on the CPU.
         calibration: images [image, 3, height, width] in -1..1 that look like what it will see; they decide the scales.
         folder: gets `network.safetensors`, `network.onnx`, `network.tflite`, what Vela makes of it as
-            `network_vela.tflite`, and `compiled.json`.
+            `network_vela.tflite`, and `compiled.json`, which says how they are fed and read.
         classes: names of the outputs, for `compiled.json` and the weights' metadata.
 
     Returns:
-        Vela's estimates (latency_s, cycles, sram_bytes, weight_bytes) and "int8_error", the largest difference of an
-        int8 output from torch's on the first calibration image, relative to the largest output.
+        Vela's estimates (latency_s, cycles, sram_bytes, peak_bytes, parameter_bytes) and "int8_error", the largest
+        difference of an int8 output from torch's on the first calibration image, relative to the largest output.
 
     Raises:
         OutputError: a file cannot be written.
@@ -65,10 +69,9 @@ def deliver(
     found = sorted(predict(file, calibration[:1]), key=lambda output: tuple(output.shape))
     pairs = zip(found, sorted(wanted, key=lambda output: tuple(output.shape)), strict=True)
     error = max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
-    _write_json(folder / "compiled.json", facts | {"chip": product.chip, "vela": report, "int8_error": error})
-    return {name: float(report[name]) for name in ("latency_s", "cycles", "sram_bytes", "weight_bytes")} | {
-        "int8_error": error
-    }
+    used = usage(product.name, product.size(candidate), folder / "network.onnx", file)
+    _write_json(folder / "compiled.json", facts | used | {"chip": product.chip, "vela": report, "int8_error": error})
+    return {name: float(report[name]) for name in _ESTIMATES} | {"int8_error": error}
 
 
 def deliver_winner(
@@ -123,7 +126,10 @@ class Int8Network(nn.Module):
         """What the network puts out, as far as 8 bits tell it."""
         from sirdar.deploy.tflite import predict
 
-        rows = [sorted(predict(self.file, image), key=lambda part: tuple(part.shape)) for image in images.split(1)]
+        rows = [
+            sorted(predict(self.file, image), key=lambda part: tuple(part.shape))
+            for image in (images - _LOWER).split(1)
+        ]
         parts = [torch.cat(part).to(images.device) for part in zip(*rows, strict=True)]
         return parts[0] if len(parts) == 1 else Raw(*parts)
 

@@ -3,7 +3,9 @@
 
 from sirdar.chips.energy import energy
 from sirdar.units import Cost
-from sirdar.workload.graph import Graph
+from sirdar.workload.graph import Graph, Operator
+
+_SCALE_BYTES = 10  # that Vela stores for each channel of an output: its bias and its scale
 
 
 def estimated(graph: Graph, chip: str, values: int | None = None) -> Cost:
@@ -15,8 +17,8 @@ def estimated(graph: Graph, chip: str, values: int | None = None) -> Cost:
         values: how many the weights take, where they are clustered.
 
     Returns:
-        Vela's latency, peak of SRAM and bytes of weights and biases as it codes them, and the chip's power for that
-        long.
+        Vela's latency, peak of activations in all memories and bytes of weights as it codes them, with ten bytes for
+        the bias and the scale of every channel; and the chip's power for that long.
 
     Raises:
         ArgumentError: there is no such Ethos-U.
@@ -29,7 +31,14 @@ def estimated(graph: Graph, chip: str, values: int | None = None) -> Cost:
     return Cost(
         latency_s=found.latency_s,
         energy_j=energy(ethos_u(chip), found.latency_s).mid_j,
-        peak_bytes=float(found.sram_bytes),
-        parameter_bytes=float(found.weight_bytes),
+        peak_bytes=float(found.peak_bytes),
+        # Made-up weights of equal layers are equal, and stored once: what is stored would be too little.
+        parameter_bytes=float(found.weight_bytes + _SCALE_BYTES * sum(map(_scaled, graph.operators))),
         macs=float(found.macs),
     )
+
+
+def _scaled(operator: Operator) -> int:
+    """Channels of an operator's output that have a scale each; a mean over the image runs as a convolution."""
+    weighted = operator.kind in ("conv", "matmul") and bool(operator.weights)
+    return operator.outputs[0].shape[1] if weighted or operator.kind == "reduction" else 0

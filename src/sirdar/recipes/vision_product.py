@@ -79,6 +79,7 @@ class Data:
         device: where both run, "cpu" or "cuda".
         digest: of the images and of what is known of them, by `digest_of`; a stored search of others is refused.
         classes: what the outputs stand for, in their order; none where there is one kind of thing.
+        counts: images to train on and images held out to judge by.
     """
 
     task: Callable[[Candidate], Task]
@@ -87,6 +88,7 @@ class Data:
     device: str = "cpu"
     digest: str = ""
     classes: tuple[str, ...] = ()
+    counts: tuple[int, int] = (0, 0)
 
 
 @final
@@ -268,7 +270,7 @@ def searched(
     from sirdar.search.study import Options, search
 
     aimed = product if chip is None else replace(product, chip=chip)
-    conditions = {"chip": aimed.chip, "data": data.digest}
+    conditions = {"chip": aimed.chip, "data": data.digest, "steps": str(aimed.schedule.steps)}
     study = search(
         aimed.space,
         ProductTask(aimed, data),

@@ -30,7 +30,11 @@ from torch import Tensor
 from sirdar.errors import ArgumentError, DataError
 
 VOID = 255
-_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
+_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
+_SUFFIXES |= {".avif", ".heic", ".heif"}  # of cameras; one that Pillow does not know is refused, not passed over
+_COLUMNS = ("image", "left", "top", "right", "bottom")
+_KINDS = {"class", "class_id", "class_name", "label", "category", "category_id"}  # columns by which objects differ
+_SHALLOW = 4096  # 12 bits in a file of 16 come out nearly black
 
 
 @dataclass(frozen=True)
@@ -128,13 +132,22 @@ def read_labelled(folder: Path, size: tuple[int, int]) -> Labelled:
     Raises:
         DataError: the folder has no sub-folders with images, or a file is no image.
     """
-    names = sorted(path.name for path in _listed(folder) if path.is_dir())
+    names = class_folders(folder)
     paths = [(path, place) for place, name in enumerate(names) for path in _pictures(folder / name)]
     if len(names) < 2 or not paths:
         msg = f"{folder}: expected one sub-folder of images per class, found {len(names)} with {len(paths)} images"
         raise DataError(msg)
     images = torch.stack([_picture(path, size)[0] for path, _ in paths])
     return Labelled(images, torch.tensor([place for _, place in paths]), tuple(names))
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the sub-folders, but for those that archives and file servers leave, such as __MACOSX and @eaDir.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    return sorted(path.name for path in _listed(folder) if path.is_dir() and not path.name.startswith(("__", "@")))
 
 
 def read_boxed(folder: Path, size: tuple[int, int]) -> Boxed:
@@ -146,7 +159,7 @@ def read_boxed(folder: Path, size: tuple[int, int]) -> Boxed:
 
     Raises:
         DataError: a file is missing, names an unknown image or no box, or has other columns; a box is empty or outside
-            its image.
+            its image; the boxes are shares of their images, or of several kinds.
     """
     paths, table = _pictures(folder / "images"), folder / "boxes.csv"
     rows = _boxes(table, {path.name for path in paths})
@@ -199,8 +212,8 @@ def decoded(
     pillow, errors = _pillow()
     try:
         picture = _upright(data)
-        if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut at 255
-            picture = pillow.fromarray(np.rint(np.array(picture) / 257).clip(0, 255).astype(np.uint8))
+        if picture.mode.startswith("I"):
+            picture = pillow.fromarray(_eight_bits(picture, data))
         if picture.mode == "F":
             msg = "its pixels are fractions; give whole numbers from 0 to 255"
             raise DataError(msg)
@@ -216,6 +229,19 @@ def decoded(
     if size is not None and scale != (1, 1):
         picture = picture.resize((width, height), resample=2)
     return np.array(picture), scale
+
+
+def _eight_bits(picture: Any, data: bytes) -> UInt8[np.ndarray, "height width"]:  # noqa: ANN401 - Pillow's image
+    """16 bits of grey, which Pillow would cut at 255."""
+    values = np.array(picture)
+    most = int(values.max())
+    if picture.mode == "I" and data.startswith((b"II", b"MM")):  # TIFF; other formats of that mode have 16 bits
+        msg = "its pixels have 32 bits, of which nothing says what is white; give 8 or 16 bits"
+        raise DataError(msg)
+    if 0 < most < _SHALLOW:
+        msg = f"its 16 bits of grey reach no further than {most} and would be black; give it with white at 65535"
+        raise DataError(msg)
+    return np.rint(values / 257).clip(0, 255).astype(np.uint8)
 
 
 def decoded_mask(data: bytes, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "height width"]:
@@ -259,7 +285,7 @@ def _composed(name: str) -> str:
 def _reason(error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
-    return "of no known format" if isinstance(error, UnidentifiedImageError) else str(error)
+    return "of no known format; PNG and JPEG are" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def _pillow() -> tuple[Any, tuple[type[Exception], ...]]:
@@ -328,9 +354,12 @@ def _mask(path: Path, size: tuple[int, int], scale: tuple[float, float]) -> np.n
 
 def _boxes(path: Path, known: set[str]) -> dict[str, list[list[float]]]:
     found: dict[str, list[list[float]]] = {}
+    kinds: set[tuple[str, str]] = set()
     named = {_composed(name): name for name in known}
-    rows = csv.DictReader(_bytes(path).decode("utf-8-sig", "replace").splitlines())  # Excel writes a mark first
+    lines = _bytes(path).decode("utf-8-sig", "replace").splitlines()  # Excel writes a mark first
+    rows = csv.DictReader(lines, skipinitialspace=True)
     try:
+        _require_columns(path, rows.fieldnames or ())
         for row in rows:
             if row["image"] is None:
                 msg = "a line without a name"
@@ -340,27 +369,62 @@ def _boxes(path: Path, known: set[str]) -> dict[str, list[list[float]]]:
             if row["image"] not in known:
                 msg = f"{path}: image {row['image']!r} is not among the images"
                 raise DataError(msg)
-            box = [float(row[k]) for k in ("left", "top", "right", "bottom")]
+            box = [float(row[k]) for k in _COLUMNS[1:]]
             if not (np.isfinite(box).all() and box[0] < box[2] and box[1] < box[3]):
                 msg = f"{path}, line {rows.line_num}: left < right and top < bottom must hold, got {box}"
                 raise DataError(msg)
             found.setdefault(row["image"], []).append(box)
+            kinds |= {(name, row[name]) for name in rows.fieldnames or () if name.lower() in _KINDS and row[name]}
     except (KeyError, ValueError, TypeError, csv.Error) as error:
-        msg = f"{path}: expected the columns image, left, top, right, bottom with numbers ({error!r})"
+        msg = f"{path}: expected the columns {', '.join(_COLUMNS)} with numbers ({error!r})"
         raise DataError(msg) from error
-    if not found:
-        msg = f"{path}: names no box"
-        raise DataError(msg)
+    _require_pixels(path, found)
+    _require_one_kind(path, kinds)
     return found
 
 
+def _require_columns(path: Path, names: Sequence[str]) -> None:
+    if not set(_COLUMNS) <= set(names):
+        msg = f"{path}: expected the columns {', '.join(_COLUMNS)}, apart by commas, got {', '.join(map(repr, names))}"
+        raise DataError(msg)
+
+
+def _require_pixels(path: Path, found: dict[str, list[list[float]]]) -> None:
+    if not found:
+        msg = f"{path}: names no box"
+        raise DataError(msg)
+    if all(0 <= edge <= 1 for rows in found.values() for box in rows for edge in box):
+        msg = f"{path}: all edges lie between 0 and 1; give them in pixels, not as shares of the image"
+        raise DataError(msg)
+
+
+def _require_one_kind(path: Path, kinds: set[tuple[str, str]]) -> None:
+    """Detection has one class: others would be taken for it without a word."""
+    for column in sorted({column for column, _ in kinds}):
+        values = sorted(value for name, value in kinds if name == column)
+        if len(values) > 1:
+            msg = (
+                f"{path}: column {column!r} names {len(values)} kinds of objects ({', '.join(values[:3])}), and "
+                "detection has one class; keep the lines of one, or leave the column out to find all of them alike"
+            )
+            raise DataError(msg)
+
+
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Class names, one a line.
+    """Class names, one a line: the first is that of the value 0.
 
     Raises:
-        DataError: the file is missing or names fewer than two.
+        DataError: the file is missing or names fewer than two, a name is there twice, or a line before the last is
+            empty.
     """
-    names = tuple(line.strip() for line in _bytes(path).decode(errors="replace").splitlines() if line.strip())
+    text = _bytes(path).decode("utf-8-sig", "replace")  # Windows writes a mark first
+    names = tuple(line.strip() for line in text.rstrip().splitlines())
+    if "" in names:
+        msg = f"{path}, line {names.index('') + 1}: is empty; a line's place is its class's number"
+        raise DataError(msg)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        msg = f"{path}: names the class {twice!r} twice"
+        raise DataError(msg)
     if len(names) < 2:
         msg = f"{path}: expected at least two class names, one a line, got {len(names)}"
         raise DataError(msg)

@@ -20,6 +20,7 @@ Untyped = Any  # the schema is generated without types
 # Options tables that are not called as the operator in camel case plus "Options".
 _OPTIONS = {
     "ADD": "AddOptions",
+    "ARG_MAX": "ArgMaxOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
     "BATCH_MATMUL": "BatchMatMulOptions",
     "CONCATENATION": "ConcatenationOptions",
@@ -46,6 +47,7 @@ _OPTIONS = {
 # Versions of the operators that first took int8 (or what is used of them here); 1 for all else.
 _VERSIONS = {
     "ADD": 2,
+    "ARG_MAX": 2,
     "AVERAGE_POOL_2D": 2,
     "BATCH_MATMUL": 2,
     "CONCATENATION": 2,
@@ -83,7 +85,7 @@ _VERSIONS = {
     "TRANSPOSE": 2,
     "TRANSPOSE_CONV": 3,
 }
-_ENUMS = {"padding": "Padding", "fusedActivationFunction": "ActivationFunctionType"}
+_ENUMS = {"padding": "Padding", "fusedActivationFunction": "ActivationFunctionType", "outputType": "TensorType"}
 _INT32_MAX = 2**31 - 1
 _MOST_STEPS = 128  # of a result to one of its products; LiteRT's kernels refuse 256
 _LEAST_PRODUCT = 1e-37  # of two scales, that of a bias: below it fp32 has fewer bits

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import Tensor, fx, nn
 
-from sirdar.deploy.capture import all_lines
+from sirdar.deploy.capture import all_lines, fresh
 from sirdar.deploy.tflite.compositions import compositions
 from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.workload.trace import evaluating
@@ -23,9 +23,14 @@ def exported(module: nn.Module, example: Example) -> fx.GraphModule:
     Raises:
         UnsupportedError: torch.export cannot follow the module, whose name and torch's reason the sentence gives; or
             the module changes its own buffers.
+        ArgumentError: the example is not what it should be, or its batch is empty.
     """
     title = type(module).__name__
     given = arguments(example)
+    empty = next((part for part in given if part.ndim and not part.shape[0]), None)
+    if empty is not None:
+        msg = f"the batch of an example must hold at least one, got a tensor of shape {tuple(empty.shape)}"
+        raise ArgumentError(msg)
     with evaluating(module), all_lines(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export warns about its own bookkeeping
         try:
@@ -69,7 +74,7 @@ def ranges_of(graph: fx.GraphModule, batches: Iterable[Example], example: Exampl
     with torch.no_grad():
         for batch in batches:
             for part in _parts(arguments(batch), arguments(example)):
-                recorder.run(*part)
+                recorder.run(*fresh(part))
                 recorder.check()
     if not recorder.ranges:
         msg = "calibration must hold at least one batch, got none"
@@ -79,7 +84,10 @@ def ranges_of(graph: fx.GraphModule, batches: Iterable[Example], example: Exampl
 
 def _parts(batch: tuple[Tensor, ...], example: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
     fits = len(batch) == len(example) and all(
-        given.shape[1:] == wanted.shape[1:] and wanted.ndim > 0 and given.shape[0] % wanted.shape[0] == 0
+        given.ndim == wanted.ndim > 0
+        and given.shape[1:] == wanted.shape[1:]
+        and given.shape[0] > 0
+        and given.shape[0] % wanted.shape[0] == 0
         for given, wanted in zip(batch, example, strict=True)
     )
     if [given.shape for given in batch] == [wanted.shape for wanted in example]:  # inputs without axes among them

@@ -88,8 +88,12 @@ def _follow(node: fx.Node) -> Fused:
 
 
 def _same_channels(node: fx.Node) -> bool:
-    """Whether what a layer makes lies along axis 1, that of a batch norm: a linear layer's lies along the last."""
-    return operator_name(node) != "linear" or node.meta["val"].ndim == 2
+    """Whether what a layer makes lies along axis 1, that of a batch norm.
+
+    A linear layer's lies along the last, a convolution's without a batch along the first.
+    """
+    name = operator_name(node)
+    return node.meta["val"].ndim == (2 if name == "linear" else 4 if name.endswith("2d") else 3)
 
 
 def rectifier(node: fx.Node) -> str:

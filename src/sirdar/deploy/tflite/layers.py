@@ -186,6 +186,14 @@ def greatest(net: Net, source: int, axes: Sequence[int], *, keep: bool, output: 
     return _reduce(net, "REDUCE_MAX", source, axes, result, keep=keep)
 
 
+def greatest_place(net: Net, source: int, axis: int, name: str) -> int:
+    """The place of the greatest value along an axis, which vanishes."""
+    shape = net.shape(source)
+    table = net.raw(f"{name}/axis", np.asarray([axis], dtype=np.int32))
+    result = net.integers(name, (*shape[:axis], *shape[axis + 1 :]))
+    return net.step(Step("ARG_MAX", (source, table), (result,), {"outputType": "INT32"}))
+
+
 def _reduced(
     net: Net, source: int, axes: Sequence[int], output: Output, *, keep: bool
 ) -> tuple[str, list[int], float, float]:

@@ -16,7 +16,7 @@ from sirdar.deploy.tflite.fusion import Fused, fusions, operator_name
 from sirdar.deploy.tflite.layers import Output
 from sirdar.deploy.tflite.layout import Layout, Value, channels_last
 from sirdar.deploy.tflite.net import Net
-from sirdar.errors import UnsupportedError
+from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.workload.counting import is_check
 
 _BY_SHAPE = frozenset(("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"))
@@ -32,6 +32,7 @@ _MOVING = frozenset(
 )
 
 Rule = Callable[["Lowering", fx.Node], "Value | list[Value]"]
+_FLOATING = frozenset(("to", "_to_copy", "add", "div", "mul", "sub"))
 _BYTES = {torch.uint8: (0.0, 255.0), torch.int8: (-128.0, 127.0)}
 
 
@@ -136,7 +137,7 @@ class Lowering:
         shape = [example.shape[axis] for axis in order]
         if example.is_floating_point():
             tensor = self.net.activation(node.name, shape, *self.range(node))
-        elif example.dtype in _BYTES and all(is_check(user) or _is_cast(user) for user in node.users):
+        elif example.dtype in _BYTES and all(is_check(user) or _makes_floats(user) for user in node.users):
             # Pixels are exact in steps of one.
             tensor = self.net.activation(node.name, shape, *_BYTES[example.dtype])
         else:
@@ -159,13 +160,19 @@ class Lowering:
             self._lower(node, rules)
         except RefusedError as error:
             self._refused.append(error)
-        except Exception:
-            if not self._refused:
-                raise  # otherwise it may come from what took a place
+        except Exception as error:
+            if not self._refused:  # otherwise it may come from what took a place
+                raise self._explained(node, error) from error
         else:
             return
         last = self.fused(node).last
         self._known[last] = self._stand_in(last.meta.get("val"))
+
+    def _explained(self, node: fx.Node, error: Exception) -> Exception:
+        """An error of this package as it is; any other with the operator that a rule was not made for."""
+        if isinstance(error, ArgumentError | UnsupportedError):
+            return error
+        return self.refuse(node, f"its rule fails here ({type(error).__name__}: {error})")
 
     def _stand_in(self, made: object) -> Any:  # noqa: ANN401 - as deep as what it stands for
         if isinstance(made, tuple | list):
@@ -218,6 +225,6 @@ def _returned(node: fx.Node) -> list[fx.Node]:
     return [item for item in tree_leaves(node.args) if isinstance(item, fx.Node)]
 
 
-def _is_cast(node: fx.Node) -> bool:
-    """Whether a node makes floats of what it reads, and does nothing else."""
-    return operator_name(node) in ("to", "_to_copy") and node.meta["val"].is_floating_point()
+def _makes_floats(node: fx.Node) -> bool:
+    """Whether a node makes floats of the whole numbers that it reads: a cast, or arithmetic with floats."""
+    return operator_name(node) in _FLOATING and node.meta["val"].is_floating_point()

@@ -24,7 +24,7 @@ def convolution(low: Lowering, node: fx.Node) -> Value:
     if isinstance(padding, str):
         padding = _named_padding(padding, kernel.shape[2:], _pair(dilation, rank - 2))
     windows = _windows(kernel.shape[2:], stride, padding, dilation)
-    return _convolve(low, node, Convolution(kernel, added, windows, _counts(node), int(options["groups"])))
+    return _convolve(low, node, Convolution(kernel, added, windows, _counts(node, rank), int(options["groups"])))
 
 
 def transposed_convolution(low: Lowering, node: fx.Node) -> Value:
@@ -39,7 +39,7 @@ def transposed_convolution(low: Lowering, node: fx.Node) -> Value:
     rank = kernel.ndim
     if any(more > less for more, less in zip(_pair(outer, rank - 2), _pair(padding, rank - 2), strict=True)):
         raise low.refuse(node, f"output_padding {outer} is more than padding {padding}")
-    conv = Convolution(kernel, added, windows, _counts(node))
+    conv = Convolution(kernel, added, windows, _counts(node, rank))
     return _convolve(low, node, conv, transposed=True)
 
 
@@ -112,21 +112,22 @@ def _named_padding(name: str, kernel: tuple[int, ...], dilation: tuple[int, ...]
     return tuple((size - 1) * step // 2 for size, step in zip(kernel, dilation, strict=True))
 
 
-def _counts(node: fx.Node) -> tuple[int, int]:
-    sizes = tuple(node.meta["val"].shape[2:])
+def _counts(node: fx.Node, rank: int) -> tuple[int, int]:
+    """Height and width that a kernel of a rank makes, with or without a batch axis."""
+    sizes = tuple(node.meta["val"].shape[2 - rank :])
     return (sizes[0], sizes[1]) if len(sizes) == 2 else (1, sizes[0])
 
 
 def _convolve(low: Lowering, node: fx.Node, conv: Convolution, *, transposed: bool = False) -> Value:
-    """On images as they are, on sequences as images of height one."""
+    """On images as they are, on sequences as images of height one; on one without a batch axis as a batch of one."""
     value, rank = low.value(node.args[0]), conv.weight.ndim
-    if len(value.order) != rank:
-        raise low.refuse(node, "its input has no batch axis")
+    single = len(value.order) < rank
     if rank == 3:
         conv = replace(conv, weight=conv.weight[:, :, None])
     add = layers.transposed_conv2d if transposed else layers.conv2d
-    result = add(low.net, low.layout.image(value, node.name), conv, low.output(node))
-    return low.layout.unimage(result, rank, node.name)
+    image = low.layout.image(low.layout.raised(value, rank), node.name)
+    result = low.layout.unimage(add(low.net, image, conv, low.output(node)), rank, node.name)
+    return low.layout.without(result, 0, f"{node.name}/single") if single else result
 
 
 def _folded(low: Lowering, node: fx.Node, axis: int) -> tuple[np.ndarray, np.ndarray]:

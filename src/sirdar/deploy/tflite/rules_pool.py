@@ -106,6 +106,16 @@ def reduction(low: Lowering, node: fx.Node) -> Value:
     return Value(result, tuple(sorted(left).index(axis) for axis in left))
 
 
+def place_of_greatest(low: Lowering, node: fx.Node) -> Value:
+    """Where along an axis, or in the whole tensor, the greatest value stands."""
+    options = given(node)
+    value, axis = low.value(node.args[0]), options["dim"]
+    if axis is None:
+        value, axis = low.layout.viewed(value, (node.all_input_nodes[0].meta["val"].numel(),), f"{node.name}/flat"), 0
+    result = layers.greatest_place(low.net, low.layout.plain(value), int(axis) % len(value.order), node.name)
+    return low.layout.viewed(Value(result, tuple(range(len(value.order) - 1))), node.meta["val"].shape, node.name)
+
+
 def resizing(low: Lowering, node: fx.Node) -> Value:
     """Nearest or bilinear, where the factor is exactly the ratio of the sizes."""
     bilinear = "bilinear" in operator_name(node)
@@ -149,6 +159,7 @@ RULES: dict[str, Rule] = {
     "adaptive_avg_pool1d": adaptive_mean,
     "mean": reduction,
     "amax": reduction,
+    "argmax": place_of_greatest,
     "upsample_nearest2d": resizing,
     "upsample_bilinear2d": resizing,
 }

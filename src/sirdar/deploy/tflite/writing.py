@@ -119,7 +119,8 @@ def _as_stored(given: Tensor, detail: dict[str, Any]) -> np.ndarray:
 def _as_real(stored: Any, detail: dict[str, Any]) -> Tensor:  # noqa: ANN401 - LiteRT gives a number where no axes are
     numbers = np.asarray(stored)
     if numbers.dtype == np.int32:  # whole numbers without scale
-        return torch.from_numpy(numbers.astype(np.int64))
-    step, zero = detail["quantization"]
-    values = torch.from_numpy(np.asarray((numbers.astype(np.float32) - zero) * np.float32(step)))
+        values = torch.from_numpy(numbers.astype(np.int64))
+    else:
+        step, zero = detail["quantization"]
+        values = torch.from_numpy(np.asarray((numbers.astype(np.float32) - zero) * np.float32(step)))
     return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
