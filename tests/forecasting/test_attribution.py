@@ -118,6 +118,21 @@ def test_terms_of_a_sum_are_the_shares() -> None:
     assert sum(shares.values()) == pytest.approx(found.total - found.baseline)
 
 
+def test_changes_that_cancel_each_other_are_told() -> None:
+    """Demand of weights 10 and 1, and prices ahead: each moves its step, but all together not the total."""
+    panel = panel_with_covariates().cut(2)
+    begin, end = int(panel.indptr[3]), int(panel.indptr[3] + panel.history[3])
+    target, price = panel.target.copy(), panel.future["price"].copy()
+    target[begin:end], price[begin : panel.indptr[4]] = 20, 2
+    target[end - 4 : end] = [29, 10, 20, 21]  # of mean 20
+    price[end : end + 2] = [1, 3]
+    panel = replace(panel, target=target, future={"price": price})
+    found = sampled(Sum(), panel, "product 3", level=0.9)
+    shares = [share for name, _, share in found.parts if name == "demand"]
+    assert shares == pytest.approx([10, -10], rel=1e-3)
+    assert [share for name, _, share in found.parts if name == "price"] == pytest.approx([-3, 3], rel=1e-3)
+
+
 def test_a_covariate_is_not_taken_for_demand_or_the_baseline() -> None:
     panel = panel_with_covariates().cut(4)
     panel = replace(panel, future={"demand": panel.future["price"]}, past={"baseline": panel.past["orders"]})

@@ -8,7 +8,10 @@ import polars as pl
 import pytest
 
 from sirdar.errors import DataError
+from sirdar.forecasting.holidays import holiday_features
 from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.reading import read_panel
+from sirdar.predictive import Frequency
 
 MONDAY = dt.date(2024, 1, 1)
 
@@ -126,6 +129,33 @@ def test_business_days() -> None:
     assert Panel.read(table(a=weekdays(40)), freq="W").target.tolist() == [5] * 8
     whole = Panel.read(table(a=days(22)), freq="B")  # ends on a Monday
     assert whole.target.tolist() == [1, 1, 1, 1, 3] * 3 + [1]  # Friday's period holds the weekend
+
+
+@pytest.mark.parametrize(
+    ("first", "phase", "label", "note"),
+    [
+        (1, 6, "2024-11-25", "begin on the Monday"),
+        (4, 0, "2024-11-28", "end on the Thursday"),
+        (6, 0, "2024-11-30", "end on the Saturday"),
+        (7, 0, "2024-12-01", "end on the Sunday"),
+    ],
+)
+def test_weeks_that_are_dated_by_a_monday_begin_on_it(first: int, phase: int, label: str, note: str) -> None:
+    """Thanksgiving Day of 2024 was Thursday the 28th of November."""
+    dates = days(60, 7, dt.date(2024, 1, first))
+    panel = Panel.read(table(a=dates), freq="W")
+    weeks = panel.frequency
+    assert weeks.phase == phase
+    labels = weeks.labels(panel.start[0] + np.arange(61))
+    np.testing.assert_array_equal(labels, np.array([*dates, dates[-1] + dt.timedelta(7)], dtype="datetime64[s]"))
+    found = holiday_features(weeks, panel.start[0] + np.arange(60), "US", ["Thanksgiving Day"])[:, 0]
+    assert weeks.written(labels[:-1][found == 1]) == [label]
+    told = {"freq": None, "gaps": "missing", "roles": {}, "holidays": "US"}
+    notes = read_panel(table(a=dates), ("unique_id", "ds", "y"), **told)["notes"]
+    assert notes == (f"weeks are taken to {note} that dates them, to place the holidays",)
+    daily = table(a=days(15, first=dt.date(2024, 1, first)))  # of days, the last one's weekday ends the weeks
+    assert Panel.read(daily, freq="W").frequency == Frequency("W", offset=weeks.offset)
+    assert not any("weeks" in note for note in read_panel(daily, ("unique_id", "ds", "y"), **told)["notes"])
 
 
 def test_a_shop_that_closes_has_whole_days_and_weeks() -> None:

@@ -120,6 +120,14 @@ def test_quality_says_what_a_planner_asks() -> None:
 def test_demand_that_is_never_negative_is_counted() -> None:
     assert panel_of([[0.0, 1.0]]).counts
     assert not panel_of([[0.0, -1.0]]).counts
+    assert panel_of([[0.0, 1.0, 2.0, -1.0]]).counts  # its fourth step is out of stock, so not observed
+
+
+def test_the_floor_of_a_series_is_that_of_what_was_observed_of_it() -> None:
+    panel = panel_of([[0.0, -1.0], [0.0, 1.0, 2.0, -1.0], [np.nan], [-1.0, 2.0]])
+    np.testing.assert_array_equal(panel.floors(counts=False), [-np.inf, 0, -np.inf, -np.inf])
+    np.testing.assert_array_equal(panel.cut(1).floors(counts=False), [0, 0, -np.inf, -np.inf])
+    assert panel.floors(counts=True) == 0
 
 
 def test_a_panel_is_shown_in_one_line() -> None:

@@ -14,6 +14,7 @@ import pytest
 from sirdar.errors import ArgumentError, DataError
 from sirdar.forecasting.models.textbook import Textbook
 from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.reading import read_panel
 
 NAN = float("nan")
 
@@ -200,6 +201,12 @@ def test_columns_may_be_called_as_the_reader_calls_its_own(shop: pl.DataFrame) -
 def test_wrong_arguments_are_refused_before_the_file_is_read(arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ArgumentError, match=sentence):
         Panel.read("no such file.csv", **arguments)
+
+
+@pytest.mark.parametrize("key", [["sku", "store"], 0])
+def test_one_column_names_the_series(shop: pl.DataFrame, key: object) -> None:
+    with pytest.raises(ArgumentError, match="id must be the name of one column, got .*; join several into one first"):
+        read_panel(shop, (key, "ds", "y"), freq=None, gaps="missing", roles={})
 
 
 def test_a_missing_covariate_is_refused_with_the_nearest(shop: pl.DataFrame) -> None:

@@ -4,12 +4,14 @@
 import datetime as dt
 from pathlib import Path
 
+import pandas as pd
 import polars as pl
 import pytest
 
 from sirdar.errors import DataError
 from sirdar.forecasting.panel import Panel
-from sirdar.forecasting.tables import load_table
+from sirdar.forecasting.tables import load_table, plain_times
+from sirdar.predictive import Frequency
 
 GOOD = "unique_id,ds,y\na,2024-01-01,1\na,2024-01-02,2\n"
 
@@ -149,7 +151,13 @@ def test_a_message_stays_one_line_and_short() -> None:
         ),
         ("unique_id", [[1], [2]], pl.List(pl.Int64), "column 'unique_id' holds List"),
         ("unique_id", ["", "b"], pl.String, "no value in row 1"),
-        ("ds", [20240101, 20240102], pl.Int64, "column 'ds' holds Int64, not dates; write them as YYYY-MM-DD"),
+        ("ds", [20240101, 20241301], pl.Int64, "column 'ds' holds Int64, not dates; write them as YYYY-MM-DD"),
+        ("ds", [1899, 1900], pl.Int64, "column 'ds' holds Int64, not dates; write them as YYYY-MM-DD"),
+        ("ds", ["20240101", "20241301"], pl.String, "column 'ds', row 2: '20241301' is not a date"),
+        ("ds", ["202453", "202501"], pl.String, "column 'ds', row 1: '202453' is not a date"),
+        ("ds", ["2022-W52", "2022-W53"], pl.String, "column 'ds', row 2: '2022-W53' is not a date"),
+        ("ds", ["1-Jan-2024", "2-Jan-24"], pl.String, "column 'ds', row 2: '2-Jan-24' is not a date"),
+        ("ds", ["2024-01-01 00:00+02:00", "2024-13-01 00:00+02:00"], pl.String, r"'2024-13-01 00:00\+02:00' is not a"),
         ("ds", [None, None], pl.Null, "column 'ds' has no value in row 1"),
         ("ds", [2**30, 0], pl.Date, "column 'ds', row 1: 2941775-04-07 lies outside"),
         ("y", [b"1", b"2"], pl.Binary, "column 'y' holds Binary, not numbers"),
@@ -166,6 +174,49 @@ def test_columns_of_the_wrong_kind_are_refused(column: str, values: list, dtype:
     )
     with pytest.raises(DataError, match=sentence):
         Panel.read(frame.with_columns(bad))
+
+
+@pytest.mark.parametrize(
+    ("values", "dates"),
+    [
+        (["2024-07-01 00:00:00+00:00", "2024-07-02 00:00:00+00:00"], ["2024-07-01", "2024-07-02"]),
+        (["2024-03-31 00:00:00+01:00", "2024-04-01 00:00:00+02:00"], ["2024-03-31", "2024-04-01"]),
+        (["2024-07-01T00:00:00.000Z", "2024-07-02T00:00:00.000Z"], ["2024-07-01", "2024-07-02"]),
+        (["2024-07-01 00:00:00.0 UTC", "2024-07-02 00:00:00 UTC"], ["2024-07-01", "2024-07-02"]),
+        (["2024-07-01T00:00-0500", "2024-07-02T00:00-0500"], ["2024-07-01", "2024-07-02"]),
+        (["20240131", "20240201"], ["2024-01-31", "2024-02-01"]),
+        ([20240131, 20240201], ["2024-01-31", "2024-02-01"]),
+        (["202312", "202401"], ["2023-12-01", "2024-01-01"]),
+        ([2001, 2002], ["2001-01-01", "2002-01-01"]),
+        (["2020-W53", "2021W01"], ["2020-12-28", "2021-01-04"]),
+        (["2023-12-25/2023-12-31", "2024-01-01/2024-01-07"], ["2023-12-25", "2024-01-01"]),
+        (["2019Q4", "2020-Q1"], ["2019-10-01", "2020-01-01"]),
+        (["31-Jan-2024", "1 feb 2024"], ["2024-01-31", "2024-02-01"]),
+    ],
+)
+def test_dates_as_other_programs_write_them(values: list, dates: list[str]) -> None:
+    for several in (1, 5):  # dates that recur are read once
+        found = plain_times(pl.Series("ds", values * several), "")
+        assert found.dt.strftime("%Y-%m-%d").to_list() == dates * several
+    assert plain_times(pl.Series("ds", values, strict=False).clear(), "").is_empty()
+
+
+def test_the_index_and_the_periods_of_a_pandas_frame() -> None:
+    rows = {"sku": ["a", "a", "b", "b"], "month": [*pd.period_range("2023-12", periods=2, freq="M")] * 2, "y": 1.0}
+    frame = pd.DataFrame(rows)
+    indexed = frame.set_index(["sku", "month"])
+    for source in (frame, indexed, frame.set_index("month")):
+        panel = Panel.read(source, id="sku", time="month")
+        assert panel.frequency.written(panel.series(1)[0]) == ["2023-12-01", "2024-01-01"]
+    assert (list(indexed.columns), str(frame["month"].dtype)) == (["y"], "period[M]")  # the caller's stay as they are
+    weeks = frame.assign(month=[*pd.period_range("2024-01-01", periods=2, freq="W")] * 2)
+    assert Panel.read(weeks, id="sku", time="month").frequency == Frequency("W", offset=4, phase=6)
+
+
+def test_two_columns_that_name_the_series_together(tmp_path: Path) -> None:
+    path = written(tmp_path / "table.csv", "store,brand,ds,y\n1,x,2024-01-01,1\n")
+    with pytest.raises(DataError, match=r"no column 'store,brand'; .* y\. Join these into one column first\.$"):
+        Panel.read(path, id="store,brand")
 
 
 def test_a_clock_that_goes_back_is_named() -> None:

@@ -16,7 +16,7 @@ from sirdar.errors import ArgumentError
 from sirdar.predictive import DECILES, Forecast, Frequency
 
 
-def forecast_of(values: np.ndarray, levels: tuple[float, ...] = DECILES, **keywords: float) -> Forecast:
+def forecast_of(values: np.ndarray, levels: tuple[float, ...] = DECILES, **keywords: float | np.ndarray) -> Forecast:
     ids = [f"s{i}" for i in range(len(values))]
     return Forecast(ids, np.arange(len(values), dtype=np.int64), Frequency("W"), levels, values, **keywords)
 
@@ -53,6 +53,19 @@ def test_the_floor_holds_everywhere(values: np.ndarray, floor: float) -> None:
     assert forecast.quantile(1e-9).min() >= floor
     assert forecast.sample(20).min() >= floor
     assert forecast.mean().min() >= floor - 1e-12  # rounding of a mean of 200
+
+
+@pytest.mark.parametrize("levels", [DECILES, (0.5,)])
+def test_every_series_may_have_a_floor_of_its_own(levels: tuple[float, ...]) -> None:
+    values = np.tile(np.linspace(-9.0, -1.0, len(levels)), (3, 2, 1))
+    floor = np.array([0.0, -np.inf, -5.0])
+    forecast = forecast_of(values, levels, floor=floor)
+    for row in range(3):
+        alone = forecast_of(values[:1], levels, floor=float(floor[row]))
+        np.testing.assert_array_equal(forecast.quantile(0.01)[row], alone.quantile(0.01)[0])
+        np.testing.assert_array_equal(forecast.mean()[row], alone.mean()[0])
+        assert forecast.sample(20)[row].min() >= floor[row]
+    np.testing.assert_array_equal(forecast.take(np.array([2, 0])).floor, [-5, 0])
 
 
 def test_between_levels_it_is_linear_and_beyond_them_exponential() -> None:
@@ -137,6 +150,7 @@ def test_samples_follow_the_seed() -> None:
         ({"levels": (0.5,)}, "values have shape"),
         ({"ids": ["a"]}, "values have shape"),
         ({"start": np.zeros(3, dtype=np.int64)}, "start has shape"),
+        ({"floor": np.zeros(3)}, r"floor has shape \(3,\), but there are 2 ids"),
         ({"correlation": 1.0}, "correlation must lie"),
         ({"values": np.array([[[2.0, 1.0]], [[0.0, 0.0]]])}, "quantiles cross"),
         ({"values": np.array([[[1.0, 1.0]], [[0.0, np.nan]]])}, "'b' holds a value that is not a finite number"),

@@ -14,6 +14,7 @@ FREQUENCIES = [
     Frequency("D"),
     Frequency("B"),
     *[Frequency("W", offset=offset) for offset in range(7)],
+    Frequency("W", offset=4, phase=6),
     *[Frequency("M", offset=offset) for offset in (0, -1)],
     *[Frequency("Q", offset=offset, phase=phase) for offset in (0, -1) for phase in range(3)],
     *[Frequency("Y", offset=offset, phase=phase) for offset in (0, -1) for phase in (0, 6)],
@@ -65,6 +66,13 @@ def test_business_days_are_counted_as_numpy_counts_them(first: int, count: int) 
 def test_labels_are_what_a_calendar_says(frequency: Frequency, time: str, label: str) -> None:
     period = frequency.periods(np.array([time], dtype="datetime64[s]"))
     assert frequency.labels(period)[0] == np.datetime64(label)
+
+
+@pytest.mark.parametrize(("phase", "label"), [(0, "2024-01-08"), (6, "2024-01-01")])
+def test_a_week_holds_the_days_up_to_its_label_or_from_it_on(phase: int, label: str) -> None:
+    weeks = Frequency("W", offset=4, phase=phase)  # labelled by Mondays
+    held = weeks.holding(np.array(["2024-01-02", "2024-01-07T23:59"], dtype="datetime64[s]"))
+    assert weeks.written(weeks.labels(held)) == [label] * 2
 
 
 def test_labels_are_written_with_their_hour_where_a_step_is_one() -> None:

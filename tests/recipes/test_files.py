@@ -120,6 +120,13 @@ def test_a_forecast_survives_the_disk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.values, values)
 
 
+def test_a_floor_of_each_series_survives_the_disk(tmp_path: Path) -> None:
+    values, floor = np.ones((2, 1, 1), dtype=np.float32), np.array([0.0, -np.inf], dtype=np.float32)
+    forecast = Forecast(["b", "a"], np.array([600, 600]), Frequency("M"), (0.5,), values, floor)
+    files.write_forecast(forecast, tmp_path / "forecast.parquet")
+    np.testing.assert_array_equal(files.read_forecast(tmp_path / "forecast.parquet").floor, floor)
+
+
 def test_another_table_is_no_forecast(tmp_path: Path) -> None:
     import polars as pl
 

@@ -114,8 +114,8 @@ def sampled(forecaster: Forecaster, panel: Panel, series: str, *, level: float) 
 
     Inputs turn from usual to seen one after the other, in a few orders and their reverses, and each is given the change
     that its turn made. Usual are the series' mean demand, its median of each covariate, the panel's median of a numeric
-    static and no value of a text one. The calendar is no input: it is part of the baseline. A column that changes
-    nothing, neither beside all others nor alone, has no share.
+    static and no value of a text one. The calendar is no input: it is part of the baseline. A covariate that changes
+    no step, neither beside all others nor alone, has no share.
 
     Args:
         forecaster: a fitted one.
@@ -130,23 +130,22 @@ def sampled(forecaster: Forecaster, panel: Panel, series: str, *, level: float) 
     # A series without history is forecast like others of the panel: they have to be in it.
     others = np.arange(0 if shown.observations()[row] else len(panel))
 
-    def totals(inputs: list[_Input], seen: np.ndarray) -> np.ndarray:
-        """Of versions of the series [version, input]; one that several are alike is forecast once."""
+    def forecasts(inputs: list[_Input], seen: np.ndarray) -> np.ndarray:
+        """Every step of versions of the series [version, input]; one that several are alike is forecast once."""
         packed, place = np.unique(np.packbits(seen, axis=1), axis=0, return_inverse=True)
         distinct = np.unpackbits(packed, axis=1, count=len(inputs)).astype(bool)
         versions = shown.select(np.concatenate([np.full(len(distinct), row), others]))
         _hide(versions, inputs, ~distinct)
         forecast = forecaster.predict(versions)
-        values = forecast.values[: len(distinct), :, place_of(level, forecast.levels)]
-        return values.sum(axis=1, dtype=np.float64)[place.reshape(-1)]
+        return forecast.values[: len(distinct), :, place_of(level, forecast.levels)][place.reshape(-1)]
 
-    inputs = _telling(_inputs(shown.select(np.array([row])), shown, forecaster.horizon), totals)
+    inputs = _telling(_inputs(shown.select(np.array([row])), shown, forecaster.horizon), forecasts)
     generator = np.random.default_rng(0)
     orders = [generator.permutation(len(inputs)) for _ in range(_PAIRS)]
     orders += [order[::-1] for order in orders]
     turns = np.stack([np.argsort(order) for order in orders])  # [order, input]: when its turn comes
     seen = turns[:, None, :] < np.arange(len(inputs) + 1)[:, None]  # [order, turns taken, input]
-    reached = totals(inputs, np.concatenate(list(seen))).reshape(seen.shape[:2])
+    reached = forecasts(inputs, np.concatenate(list(seen))).sum(axis=1, dtype=np.float64).reshape(seen.shape[:2])
     shares = np.take_along_axis(np.diff(reached, axis=1), turns, axis=1).mean(axis=0)
     parts = [
         (_called(part), part.period, float(share)) for part, share in zip(inputs, shares, strict=True) if share != 0
@@ -193,17 +192,20 @@ def _inputs(alone: Panel, panel: Panel, horizon: int) -> list[_Input]:
     return [part for part in found if _differs(_column(alone, part)[part.steps], part.usual)]
 
 
-def _telling(inputs: list[_Input], totals: Callable[[list[_Input], np.ndarray], np.ndarray]) -> list[_Input]:
-    """The inputs but for those of columns that change no total, beside all others or alone."""
+def _telling(inputs: list[_Input], forecasts: Callable[[list[_Input], np.ndarray], np.ndarray]) -> list[_Input]:
+    """The inputs but for those of covariates that change no step, beside all others or alone.
+
+    Of whole units a total may be by chance what it was, and so may every step: demand is always kept.
+    """
     columns = [(part.role, part.name) for part in inputs]
     names = list(dict.fromkeys(columns))
     groups = np.array([a == b for a in names for b in columns]).reshape(len(names), len(inputs))
     groups = groups.astype(bool)  # of nothing it is an array of numbers
     whole = np.ones((1, len(inputs)), dtype=bool)
-    found = totals(inputs, np.concatenate([whole, ~whole, ~groups, groups]))
+    found = forecasts(inputs, np.concatenate([whole, ~whole, ~groups, groups]))
     without, alone = np.split(found[2:], 2)
-    told = np.any(groups[(without != found[0]) | (alone != found[1])], axis=0)
-    return [part for part, tells in zip(inputs, told, strict=True) if tells]
+    told = np.any(groups[((without != found[0]) | (alone != found[1])).any(axis=1)], axis=0)
+    return [part for part, tells in zip(inputs, told, strict=True) if tells or part.role == "target"]
 
 
 def _called(part: _Input) -> str:

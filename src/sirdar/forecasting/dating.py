@@ -16,6 +16,7 @@ _INTRADAY = [unit for unit in _ORDER if Frequency(unit).intraday]
 _RUN = 3  # this many equal steps in a row are a rhythm, not chance
 _WEEKDAYS = 20  # dates, none of them on a weekend, that are no chance
 _DAY = 1440  # minutes
+_MONDAY = 4  # days from Thursday 1970-01-01 to the next
 # The lengths of each calendar's steps in minutes, shortest and longest.
 _MINUTES = {unit: (Frequency(unit).minutes,) * 2 for unit in _ORDER if Frequency(unit).intraday} | {
     unit: (_DAY * least, _DAY * most)
@@ -245,7 +246,9 @@ def _ending_runs(step: Int64[np.ndarray, " step"]) -> Int64[np.ndarray, " step"]
 
 def _anchored(unit: str, times: np.ndarray) -> Frequency:
     if unit == "W":
-        return Frequency("W", offset=_weekday(times.max()))
+        days = times.astype("datetime64[D]").astype(np.int64)
+        first = bool((days % 7 == _MONDAY).all())  # no calendar of business ends its weeks on it
+        return Frequency("W", offset=_weekday(times.max()), phase=6 if first else 0)
     if unit in {"M", "Q", "Y"}:
         days = times.astype("datetime64[D]")
         at_end = bool(_at_month_end(days).all()) and not bool((_day_of_month(days) == 1).all())

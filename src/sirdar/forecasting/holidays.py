@@ -85,7 +85,7 @@ def _days_of(frequency: Frequency, first: int, last: int, country: str) -> dict[
 def _periods_of(day: np.datetime64, frequency: Frequency) -> range:
     """The periods that hold some of the day."""
     begin = day.astype("datetime64[m]")
-    first, last = frequency.periods(np.array([begin, begin + np.timedelta64(1439, "m")]))
+    first, last = frequency.holding(np.array([begin, begin + np.timedelta64(1439, "m")]))
     return range(int(first), int(last) + 1)
 
 

@@ -84,7 +84,7 @@ class Panel:
         Args:
             source: a Parquet or CSV file, a folder of them, or a frame (polars, pandas, Arrow, ...).
             id: column that names the series.
-            time: column of dates or timestamps.
+            time: column of dates, timestamps, ISO weeks, quarters, months or years.
             target: column of demand; null and NaN mean "not observed".
             freq: "5min", "10min", "15min", "30min", "h", "D", "B" (business days), "W", "M", "Q" or "Y"; inferred when
                 None. Coarser than the table's own steps: the table is aggregated (target and past covariates summed,
@@ -94,7 +94,7 @@ class Panel:
                 nothing is sold on weekdays, or at times of the week, at which no series ever has one, and all series
                 run to the panel's last period.
             holidays: code of a country, or of a part of one ("US", "DE-BY"), whose public holidays the networks and
-                SQRF are told, past and future.
+                SQRF are told, past and future. Weeks that are dated by a Monday begin on it, by another day end on it.
             **roles: covariate columns, see `Roles`. A promotion, past or future column of which no value reads as a
                 number is text: each of its values becomes a covariate of its own, 1 where the column holds it.
 
@@ -104,7 +104,9 @@ class Panel:
         from sirdar.forecasting.reading import read_panel  # reading builds panels, so it imports this module
 
         country = require_country(holidays)
-        return cls(**read_panel(source, (id, time, target), freq=freq, gaps=gaps, roles=roles), holidays=country)
+        names = id, time, target
+        fields = read_panel(source, names, freq=freq, gaps=gaps, roles=roles, holidays=country)
+        return cls(**fields, holidays=country)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -139,8 +141,8 @@ class Panel:
 
     @property
     def counts(self) -> bool:
-        """Whether demand is never negative: then neither are its forecasts."""
-        return not bool((self.target[self.in_history] < 0).any())
+        """Whether no demand observed is negative: then neither are its forecasts."""
+        return not bool((self.target[self.observed] < 0).any())
 
     @property
     def whole(self) -> bool:
@@ -238,6 +240,19 @@ class Panel:
     def observations(self) -> Int64[np.ndarray, " series"]:
         """Observed steps of history of each series."""
         return np.add.reduceat(np.append(self.observed, False), self.indptr[:-1]) * (np.diff(self.indptr) > 0)
+
+    def floors(self, *, counts: bool) -> float | Float32[np.ndarray, " series"]:
+        """The least that each series' demand can be: 0 where none observed is negative, else minus infinity.
+
+        Args:
+            counts: whether no demand learned from is negative; then it is 0 for all. What holds for all holds for a
+                series of which nothing was observed.
+        """
+        if counts:
+            return 0.0
+        negative = self.observed & (self.target < 0)
+        falls = np.bincount(self.step_series[negative], minlength=len(self)) > 0
+        return np.where(falls | (self.observations() == 0), -np.inf, 0).astype(np.float32)
 
     def unseen(self) -> Int64[np.ndarray, " series"]:
         """Steps of history before the first observed one of each series; all of it where none was."""

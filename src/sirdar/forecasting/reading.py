@@ -45,13 +45,14 @@ class Columns(NamedTuple):
 
 def read_panel(
     source: Any,  # noqa: ANN401 - any frame
-    names: tuple[str, str, str],
+    names: tuple[Any, Any, Any],
     *,
     freq: str | None,
     gaps: str,
     roles: Roles,
+    holidays: str | None = None,
 ) -> dict[str, Any]:
-    """The fields of a `Panel`."""
+    """The fields of a `Panel`; with holidays, a note says which days a week that is dated by one of them holds."""
     if gaps not in {"missing", "zero"}:
         msg = f"gaps must be 'missing' or 'zero', got {gaps!r}"
         raise ArgumentError(msg)
@@ -87,6 +88,7 @@ def read_panel(
         *rare,
         *fields.pop("notes"),
         *_ended(fields, calendar.wanted),
+        *([] if holidays is None else _weeks(calendar.own)),
         *(_shut(closed, calendar.wanted) if regular else []),
     ]
     _assign_roles(fields, roles, texts, planned=planned)
@@ -96,7 +98,12 @@ def read_panel(
     return fields | {"frequency": calendar.wanted, "texts": tuple(texts), "notes": tuple(notes), "native": native}
 
 
-def _columns(names: tuple[str, str, str], roles: Roles) -> Columns:
+def _columns(names: tuple[Any, Any, Any], roles: Roles) -> Columns:
+    for role, name in zip(("id", "time", "target"), names, strict=True):
+        if not isinstance(name, str):
+            join = "; join several into one first, such as df['a'] + '/' + df['b']" if role == "id" else ""
+            msg = f"{role} must be the name of one column, got {name!r}{join}"
+            raise ArgumentError(msg)
     known = {"price", "promotion", "in_stock", "static", "past", "future"}
     for role in roles:
         if role not in known:
@@ -269,6 +276,14 @@ def _ended(fields: dict[str, Any], frequency: Frequency) -> list[str]:
         f"{len(early)} of {len(end)} series ({fields['ids'][early[0]]!r}, ...) end before {date} and are forecast from "
         "their own ends on"
     ]
+
+
+def _weeks(own: Frequency) -> list[str]:
+    """A note on which days the weeks of a weekly table hold, for its dates alone do not tell."""
+    if own.unit != "W":
+        return []
+    day = _WEEKDAYS[(own.offset + 3) % 7]
+    return [f"weeks are taken to {'begin' if own.phase else 'end'} on the {day} that dates them, to place the holidays"]
 
 
 def _far(ids: Sequence[str], lengths: np.ndarray, count: np.ndarray) -> list[str]:

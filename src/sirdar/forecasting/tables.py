@@ -24,8 +24,18 @@ _TIME_FORMATS = (
     "%d.%m.%Y",  # with points no country writes the month first
     "%d.%m.%Y %H:%M",
     "%d.%m.%Y %H:%M:%S",
+    "%d-%b-%Y",
+    "%d %b %Y",
 )
-_LONG_YEAR = r"\.\d{4}(\s|$)"
+_CLOCK_OFFSET = r"(:\d\d(?:\.\d+)?) ?(?:UTC|[+-]\d\d(?::?\d\d)?)$"  # behind a time of day
+_PERIODS = (  # their form, and the date of their first day, with its format
+    (r"^(\d{4})-?W(\d\d)$", "$1-W$2-1", "%G-W%V-%u"),  # a week of ISO 8601, which begins on a Monday
+    (r"^(\d{4}-\d\d-\d\d)/\d{4}-\d\d-\d\d$", "$1", "%Y-%m-%d"),  # a week of pandas
+    *((rf"^(\d{{4}})[- ]?[Qq]{place + 1}$", f"${{1}}-{3 * place + 1:02}-01", "%Y-%m-%d") for place in range(4)),
+)
+_COMPACT = {8: "", 6: "01", 4: "0101"}  # digits of a day, a month or a year, and what makes them a day
+_COMPACT_YEARS = (1900, 2100)  # others are more likely to be numbers than dates
+_LONG_YEAR = r"[. -]\d{4}(\s|$)"
 _WITH_COMMA, _LIKE_THOUSANDS = r"^-?\d+,\d+$", r"^-?\d{1,3},\d{3}$"
 _YEARS = (1678, 2261)  # what every kind of frame can hold
 _SECONDS = np.array([f"{_YEARS[0]}-01-01", f"{_YEARS[1] + 1}-01-01"], dtype="datetime64[s]").astype(np.int64)
@@ -72,11 +82,28 @@ def read_tables(source: Any) -> tuple[list[Table], str, Any]:  # noqa: ANN401 - 
         msg = f"expected a path or a frame (polars, pandas, Arrow), got {type(source).__name__}"
         raise DataError(msg) from None
     try:
+        wrapped = nw.from_native(_plain_pandas(source)) if nw.dependencies.is_pandas_dataframe(source) else wrapped
         eager = wrapped.collect() if isinstance(wrapped, nw.LazyFrame) else wrapped
         return [Table(eager.to_polars(), "", text=False)], "", eager.implementation
     except _UNREADABLE as error:
         msg = f"the frame cannot be read as columns of plain values: {_first_line(error)}"
         raise DataError(msg) from error
+
+
+def _plain_pandas(frame: Any) -> Any:  # noqa: ANN401 - pandas may be absent
+    """The frame with the named levels of its index as columns, and with periods as the timestamps at which they begin.
+
+    It shares the values of the caller's.
+    """
+    names = list(frame.index.names)
+    levels = [name for name in names if name is not None and name not in frame.columns and names.count(name) == 1]
+    plain = frame.copy(deep=False)
+    for name in levels:
+        plain[name] = frame.index.get_level_values(name)
+    for name, kind in list(plain.dtypes.items()):
+        if str(kind).startswith("period["):
+            plain[name] = plain[name].dt.to_timestamp()
+    return plain
 
 
 def load_table(path: Path) -> pl.DataFrame:
@@ -195,7 +222,9 @@ def require_columns(table: Table, names: Iterable[str]) -> None:
         if name not in known:
             listed = ", ".join(" ".join(column.split()) for column in known[:_SHOWN])
             listed += f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-            msg = f"{table.where}no column {name!r}; the columns are {listed}.{nearest(name, known)}"
+            several = "," in name and all(part.strip() in known for part in name.split(","))
+            hint = " Join these into one column first." if several else nearest(name, known)
+            msg = f"{table.where}no column {name!r}; the columns are {listed}.{hint}"
             raise DataError(msg)
 
 
@@ -234,6 +263,9 @@ def plain_times(column: pl.Series, where: str) -> pl.Series:
         column = column.cast(pl.String)
     if column.dtype == pl.String:
         column = _parsed(column, where)
+    if column.dtype.is_integer():
+        days = _compact(column.cast(pl.String))
+        column = column if days.null_count() else days
     if column.dtype not in (pl.Date, pl.Datetime):
         msg = f"{where}column {column.name!r} holds {column.dtype}, not dates; write them as YYYY-MM-DD"
         raise DataError(msg)
@@ -245,17 +277,43 @@ def plain_times(column: pl.Series, where: str) -> pl.Series:
 
 def _parsed(column: pl.Series, where: str) -> pl.Series:
     text = column.str.strip_chars()
-    parsed = pl.Series(column.name, [None] * len(text), dtype=pl.Datetime("us"))
-    for pattern in _TIME_FORMATS:
-        if not parsed.null_count():
-            break
-        known = text.set(~text.str.contains(_LONG_YEAR), None) if "%d.%m" in pattern else text
-        parsed = parsed.fill_null(known.str.to_datetime(pattern, time_unit="us", strict=False))
+    if 2 * text.to_frame().select(pl.all().approx_n_unique()).item() >= len(text):
+        parsed = _dates(text)
+    else:  # most dates come in every series, and are read once
+        distinct = text.unique(maintain_order=True)
+        parsed = text.replace_strict(distinct, _dates(distinct), return_dtype=pl.Datetime("us"))
     if parsed.null_count():
         row = first_row(parsed.is_null())
         msg = f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} is not a date; write dates as YYYY-MM-DD"
         raise DataError(msg)
     return parsed
+
+
+def _dates(text: pl.Series) -> pl.Series:
+    """Texts as dates, null where one is none; of times with an offset, what the clocks showed, as in `_wall_clock`."""
+    if text.head(1).str.ends_with("Z").any():
+        text = text.str.strip_suffix("Z")
+    elif text.head(1).str.contains(_CLOCK_OFFSET).any():
+        text = text.str.replace(_CLOCK_OFFSET, "$1")
+    parsed = pl.Series(text.name, [None] * len(text), dtype=pl.Datetime("us"))
+    for pattern in _TIME_FORMATS:
+        if not parsed.null_count():
+            break
+        known = text.set(~text.str.contains(_LONG_YEAR), None) if pattern.startswith("%d") else text
+        parsed = parsed.fill_null(known.str.to_datetime(pattern, time_unit="us", strict=False))
+    for form, day, pattern in _PERIODS if parsed.null_count() else ():
+        known = text.set(~text.str.contains(form), None).str.replace(form, day)
+        parsed = parsed.fill_null(known.str.to_datetime(pattern, time_unit="us", strict=False))
+    return parsed.fill_null(_compact(text)) if parsed.null_count() else parsed
+
+
+def _compact(text: pl.Series) -> pl.Series:
+    """20240131, 202401 or 2024 as dates, where all are written alike; null where one is none of those years."""
+    lengths = text.str.len_chars().unique()
+    rest = _COMPACT.get(lengths[0]) if len(lengths) == 1 else None
+    days = text.clear(len(text)) if rest is None else text + rest
+    parsed = days.str.to_datetime("%Y%m%d", time_unit="us", strict=False)
+    return parsed.set(~parsed.dt.year().is_between(*_COMPACT_YEARS), None)
 
 
 def _refuse_far(column: pl.Series, where: str) -> None:

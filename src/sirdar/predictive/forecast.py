@@ -43,7 +43,7 @@ class Forecast:
         frequency: the calendar.
         levels: rising quantile levels in (0, 1).
         values: the quantiles, never falling along the last axis.
-        floor: the least possible value; minus infinity when there is none.
+        floor: the least possible value, of all series or of each; minus infinity when there is none.
         correlation: lag-one correlation of the normal scores of neighbouring steps. Sample paths carry it, so that sums
             over a lead time have the right spread. 0 draws every step alone.
     """
@@ -53,7 +53,7 @@ class Forecast:
     frequency: Frequency
     levels: tuple[float, ...]
     values: Float[np.ndarray, "series horizon level"]
-    floor: float = -np.inf
+    floor: float | np.ndarray = -np.inf
     correlation: float = 0.0
     native: Any = field(default=None, repr=False, compare=False)  # narwhals backend in which frames are answered
 
@@ -68,6 +68,9 @@ class Forecast:
             raise ArgumentError(msg)
         if np.shape(self.start) != (len(self.ids),):
             msg = f"start has shape {np.shape(self.start)}, but there are {len(self.ids)} ids"
+            raise ArgumentError(msg)
+        if np.shape(self.floor) not in {(), (len(self.ids),)}:
+            msg = f"floor has shape {np.shape(self.floor)}, but there are {len(self.ids)} ids"
             raise ArgumentError(msg)
         if not bool(np.isfinite(self.values).all()):
             row = int(np.flatnonzero(~np.isfinite(self.values).all(axis=(1, 2)))[0])
@@ -150,7 +153,7 @@ class Forecast:
             self.frequency,
             self.levels,
             self.values[rows],
-            self.floor,
+            self.floor[rows] if isinstance(self.floor, np.ndarray) else self.floor,
             self.correlation,
             self.native,
         )
@@ -171,9 +174,9 @@ class Forecast:
     def _at(self, u: np.ndarray) -> np.ndarray:
         """Quantiles at levels u [series, horizon, k], by interpolation and exponential tails."""
         levels = np.asarray(self.levels)
-        values = self.values.astype(np.float64)
+        values, floor = self.values.astype(np.float64), np.reshape(self.floor, (-1, 1, 1))
         if len(levels) == 1:
-            return np.maximum(np.broadcast_to(values, u.shape), self.floor)
+            return np.maximum(np.broadcast_to(values, u.shape), floor)
         right = np.clip(np.searchsorted(levels, u), 1, len(levels) - 1)
         low, high = np.take_along_axis(values, right - 1, 2), np.take_along_axis(values, right, 2)
         result = low + (high - low) * (u - levels[right - 1]) / (levels[right] - levels[right - 1])
@@ -183,7 +186,7 @@ class Forecast:
         upper_rate = (values[..., -1:] - values[..., -2:-1]) / np.log((1 - levels[-2]) / (1 - levels[-1]))
         result = np.where(u < levels[0], values[..., :1] + lower_rate * np.log(u / levels[0]), result)
         result = np.where(u > levels[-1], values[..., -1:] - upper_rate * np.log((1 - u) / (1 - levels[-1])), result)
-        return np.maximum(result, self.floor)
+        return np.maximum(result, floor)
 
 
 _GRID = np.linspace(-6, 6, 4097)

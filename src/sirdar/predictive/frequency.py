@@ -51,7 +51,8 @@ class Frequency:
         offset: where a period's label stands. For "W" the days from Thursday 1970-01-01 to the labelled weekday
             (0..6); for days and shorter always 0; for months and longer, 0 labels the first day and -1 the last; for
             "Q" and "Y" `phase` says in which month periods begin.
-        phase: months by which quarters or years are shifted against January.
+        phase: months by which quarters or years are shifted against January; for "W" the days of a week that come
+            after its label: 0 where its last day is its label, 6 where its first day is.
     """
 
     unit: str
@@ -100,18 +101,22 @@ class Frequency:
         return _NAMES[self.unit][1]
 
     def periods(self, times: np.ndarray) -> Int64[np.ndarray, "..."]:
-        """The period number that each instant (datetime64) falls in."""
+        """The period number that each instant (datetime64) falls in; weeks count as if they ended with their labels."""
         if self.unit in _MONTHS:
             months = times.astype("datetime64[M]").astype(np.int64) - self.phase
             return months // _MONTHS[self.unit]
         minutes = times.astype("datetime64[m]").astype(np.int64)
         if self.unit == "W":
-            # A week's label is its last day: days after the previous label, up to this one, belong to it.
+            # Days after the previous label, up to this one, whatever the phase: models know the places in the year so.
             return -((self.offset - minutes // _DAY) // 7)
         if self.unit == "B":
             week, day = np.divmod(minutes // _DAY + _MONDAY, 7)
             return week * 5 + np.minimum(day, 4)
         return minutes // self.minutes
+
+    def holding(self, times: np.ndarray) -> Int64[np.ndarray, "..."]:
+        """The period whose demand holds each instant (datetime64): `periods`, but weeks may begin with their labels."""
+        return self.periods(times - np.timedelta64(self.phase if self.unit == "W" else 0, "D"))
 
     def begins(self, periods: np.ndarray) -> np.ndarray:
         """The instants (datetime64[s]) at which periods begin; one ends where the next begins."""

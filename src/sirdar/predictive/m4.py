@@ -2,7 +2,8 @@
 """The scores of the M4 competition: sMAPE, MSIS, and OWA against the Naive2 forecast.
 
 Makridakis, Spiliotis & Assimakopoulos (2020), "The M4 Competition: 100,000 time series and 61 forecasting methods",
-International Journal of Forecasting 36(1). Steps whose demand is NaN (not observed) are left out everywhere.
+International Journal of Forecasting 36(1). Steps whose demand is NaN (not observed) are left out everywhere. Each score
+is the mean over all observed steps: where every series has as many, as in M4, that is the mean of the series' means.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ _CRITICAL = 1.645  # of the standard normal law, two-sided 90 %
 
 
 def smape(actual: Actual, point: Actual) -> float:
-    """Symmetric mean absolute percentage error, 0 to 200: ``200 |y - f| / (|y| + |f|)``, mean over steps, then series.
+    """Symmetric mean absolute percentage error, 0 to 200: ``200 |y - f| / (|y| + |f|)``, mean over steps.
 
     Where demand and forecast are both zero, the error is zero.
     """
@@ -30,8 +31,8 @@ def smape(actual: Actual, point: Actual) -> float:
 def msis(actual: Actual, low: Actual, high: Actual, scale: Scale, alpha: float = 0.05) -> float:
     """Mean scaled interval score of the interval [low, high] with probability ``1 - alpha``.
 
-    ``(U - L + 2/alpha (L - y) 1{y < L} + 2/alpha (y - U) 1{y > U}) / scale``, mean over steps, then series (Gneiting &
-    Raftery 2007, scaled as MASE). Give `scores.seasonal_scale` as the scale.
+    ``(U - L + 2/alpha (L - y) 1{y < L} + 2/alpha (y - U) 1{y > U}) / scale``, mean over steps (Gneiting & Raftery
+    2007, scaled as MASE). Give `scores.seasonal_scale` as the scale.
 
     Raises:
         ArgumentError: alpha lies outside (0, 1).

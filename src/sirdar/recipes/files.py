@@ -145,7 +145,7 @@ def write_forecast(forecast: Forecast, path: Path) -> None:
     """A long table (unique_id, ds, one column per level), with the calendar in the file's metadata."""
     facts = {
         "frequency": dataclasses.asdict(forecast.frequency),
-        "floor": None if math.isinf(forecast.floor) else forecast.floor,
+        "floor": np.where(np.isinf(forecast.floor), None, forecast.floor).tolist(),  # infinity is no JSON
         "correlation": forecast.correlation,
     }
     frame = pl.DataFrame(dataclasses.replace(forecast, native=None).to_frame())
@@ -171,7 +171,8 @@ def read_forecast(path: Path) -> Forecast:
     except (pl.exceptions.PolarsError, KeyError, TypeError, ValueError) as error:
         msg = f"{path}: not a forecast that `sirdar forecast` or `sirdar plan` wrote"
         raise DataError(msg) from error
-    floor = -math.inf if facts["floor"] is None else float(facts["floor"])
+    floor = np.array(facts["floor"], dtype=np.float64)  # of all series or of each; null becomes NaN
+    floor = np.where(np.isnan(floor), -np.inf, floor)[()]
     return Forecast(ids, frequency.periods(first), frequency, levels, values, floor, facts["correlation"])
 
 

@@ -95,6 +95,15 @@ def test_demand_that_was_all_but_constant_tells_no_usual_variation() -> None:
     assert engine.quantiles(point[:1], lively).max() < 30
 
 
+def test_a_series_far_steadier_than_others_is_forecast_with_its_own_spread() -> None:
+    """Of 28 steps with a 400th of the usual variation: shrinking the variance alone made it half as wide as usual."""
+    point = np.full((40, 2), 10.0)
+    engine = DistributionEngine(DECILES).fit(np.random.default_rng(0).gamma(6, 10 / 6, (40, 2)), point, scale(40))
+    steady = Scale(np.full(1, 10.0), np.full(1, 1e-3), np.full(1, 28), np.zeros(1, dtype=np.int64))
+    width = [np.ptp(engine.quantiles(point[:1], given), axis=2).max() for given in (steady, scale(1))]
+    assert width[0] < 0.02 * width[1]
+
+
 def test_a_gap_at_the_end_leaves_the_scale_as_it_was() -> None:
     demand = np.random.default_rng(0).poisson(10, (5, 60)).astype(np.float64)
     gappy = np.concatenate([demand, np.full((5, 40), np.nan)], axis=1)

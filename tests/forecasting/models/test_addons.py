@@ -121,6 +121,15 @@ def test_one_return_does_not_take_the_season_from_all(around: str) -> None:
     assert error[1] < 1.1 * error[0]
 
 
+@pytest.mark.parametrize("conformal", [False, True])
+def test_one_return_takes_the_floor_from_its_own_series_alone(conformal: bool) -> None:  # noqa: FBT001
+    rng = np.random.default_rng(0)
+    panel = panel_of([*rng.poisson(0.3, (9, 60)), rng.poisson(0.3, 60) - 2])
+    found = AddOns(3, conformal=conformal).fit(panel).predict(panel)
+    np.testing.assert_array_equal(found.floor, [0] * 9 + [-np.inf])
+    assert found.values[:9].min() == 0 > found.values[9].min()
+
+
 def test_an_origin_before_which_nothing_was_observed_is_passed_over() -> None:
     """A single product whose first months were not recorded; its price was."""
     demand = np.random.default_rng(0).poisson(20, 30).astype(float)
@@ -190,7 +199,7 @@ def test_the_season_and_the_floor_are_those_learned(tmp_path) -> None:  # noqa: 
         for shown in (model, AddOns.load(tmp_path / "model")):
             found = shown.predict(panel.select(chosen))
             assert np.array_equal(found.values, model.predict(panel).values[chosen])
-            assert found.floor == -np.inf
+            assert np.array_equal(found.floor, model.predict(panel).floor[chosen])
 
 
 def test_one_series_that_is_far_longer_than_others_is_cut_to_what_others_have() -> None:

@@ -29,6 +29,8 @@ def test_the_average_is_level_by_level() -> None:
 
 def test_the_lowest_floor_holds() -> None:
     assert average([forecast_of([0, 1, 2]), forecast_of([-4, 0, 1], -np.inf)]).floor == -np.inf
+    of_each = replace(forecast_of([-4, 0, 1]), floor=np.array([-np.inf]))
+    assert average([forecast_of([0, 1, 2]), of_each]).floor == np.array([-np.inf])
 
 
 @pytest.mark.parametrize(

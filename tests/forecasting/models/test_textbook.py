@@ -71,6 +71,15 @@ def test_an_intermittent_model_moves_the_shape_of_recent_demand_to_its_mean(meth
     np.testing.assert_allclose(predicted(panel_of([demand]), method)[0], mean[:, None] * shape, rtol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["tsb", "croston", "adida"])
+def test_levels_beyond_what_was_observed_have_a_tail(method: str) -> None:
+    """Of 52 exponential steps none shows the quantile 0.999, which is log(1000) = 6.9 times the mean."""
+    panel = panel_of(np.random.default_rng(0).exponential(10, (60, 52)))
+    found = predicted(panel, method, (0.001, 0.01, 0.5, 0.99, 0.999))[:, 0]
+    assert (np.diff(found, axis=1) > 0).all()
+    assert (found[:, 4] / found[:, 2]).mean() == pytest.approx(np.log(1000) / np.log(2), rel=0.15)
+
+
 def test_a_short_series_has_the_spread_of_its_own_past() -> None:
     short = [3.0, 0.0, np.nan, 8.0, 1.0, 2.0, 9.0, 4.0]  # seven observations
     found = predicted(panel_of([short, DEMAND]), "auto-ets")[0]
@@ -142,7 +151,7 @@ def test_a_history_too_short_for_the_season_repeats_its_last_value() -> None:
     np.testing.assert_allclose(predicted(panel, "seasonal-naive")[0, :, 4], DEMAND[36:41])
 
 
-def test_the_season_and_the_floor_are_those_of_the_panel_fitted(tmp_path) -> None:  # noqa: ANN001
+def test_the_season_is_that_of_the_panel_fitted(tmp_path) -> None:  # noqa: ANN001
     """Not those of the few series asked for: two young ones beside it do not take its season from the first."""
     panel = panel_of([DEMAND, DEMAND + 1, DEMAND - 20, DEMAND[:10], DEMAND[:9]], unit="M")
     model = Textbook(5, "seasonal-naive").fit(panel)
@@ -151,7 +160,7 @@ def test_the_season_and_the_floor_are_those_of_the_panel_fitted(tmp_path) -> Non
         for shown in (model, Textbook.load(tmp_path / "model")):
             found = shown.predict(panel.select(np.array(rows)))
             np.testing.assert_array_equal(found.values, model.predict(panel).values[rows])
-            assert found.floor == -np.inf
+            assert (found.floor == 0).all()  # these were never below zero, the series that was is not shown
     np.testing.assert_allclose(model.predict(panel.select(np.array([0, 3, 4]))).median()[0], DEMAND[36:41])
 
 
@@ -166,6 +175,18 @@ def test_demand_below_zero_has_no_floor() -> None:
     forecast = Textbook(2, "auto-ets").predict(panel)
     assert forecast.floor == -np.inf
     assert forecast.values.min() < 0
+
+
+def test_another_products_return_does_not_take_the_floor_away() -> None:
+    """The wide intervals of rare large sales go far below zero; the product with a return may be forecast to do so."""
+    rare = 1e6 * np.random.default_rng(4).poisson(0.2, 40)
+    panel = panel_of([rare, rare - 1, np.full(5, np.nan)])
+    model = Textbook(5, "theta").fit(panel)
+    found = model.predict(panel)
+    np.testing.assert_array_equal(found.floor, [0, -np.inf, -np.inf])
+    np.testing.assert_array_equal(found.values[:1], predicted(panel.select(np.array([0])), "theta"))
+    assert found.values.min(axis=(1, 2))[1] < -1e5
+    assert found.quantile(1e-6)[0].min() == 0
 
 
 def test_an_explosion_is_not_a_forecast(monkeypatch: pytest.MonkeyPatch) -> None:

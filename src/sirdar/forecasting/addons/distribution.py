@@ -6,10 +6,10 @@ An error is scaled by the forecast and by the series' own variability, so that s
     z = (y - f) / s,   s = v m^(1/4) max(f, m e)^(3/4)
 
 with f the forecast, m the series' mean, e the effect of season and price on the step and v the series' coefficient of
-variation, shrunk to that of series as large (between the variance f of a Poisson count and f^2 of a relative error). A
-forecast below what is usual is as uncertain as the usual: that of a slow product may well be nothing. The quantiles of
-z in the cell (horizon, volume, group) put back around f are the forecast's; a cell with few errors gives way to the
-next wider one.
+variation, its logarithm shrunk to that of series as large (between the variance f of a Poisson count and f^2 of a
+relative error). A forecast below what is usual is as uncertain as the usual: that of a slow product may well be
+nothing. The quantiles of z in the cell (horizon, volume, group) put back around f are the forecast's; a cell with few
+errors gives way to the next wider one.
 
 With ``conformal=True`` a quantile is the order statistic of rank ``ceil((n + 1) q)`` of a cell's n errors for q >= 1/2
 and ``floor((n + 1) q)`` below. If the errors of the cell and the one to come are exchangeable, then
@@ -134,9 +134,13 @@ class DistributionEngine:
         return self
 
     def quantiles(
-        self, point: Float[np.ndarray, "series horizon"], scale: Scale, *, floor: float = 0.0
+        self,
+        point: Float[np.ndarray, "series horizon"],
+        scale: Scale,
+        *,
+        floor: float | Float[np.ndarray, " series"] = 0.0,
     ) -> Float32[np.ndarray, "series horizon level"]:
-        """Quantiles around point forecasts; none is below the floor, and they do not cross."""
+        """Quantiles around point forecasts; none is below the floor, of all or of each, and they do not cross."""
         bucket = np.searchsorted(self.edges, scale.mean)
         last = self.steps[-1] if len(self.steps) else 0
         step = np.full(point.shape[1], last)
@@ -145,9 +149,9 @@ class DistributionEngine:
         spread = self._spread(point, scale)
         with np.errstate(invalid="ignore"):  # an infinite conformal bound on a forecast of nothing
             values = point[..., None] + spread[..., None] * z
-        farthest = np.finfo(np.float32).max / 4
-        values = np.where(np.isfinite(values), values, np.where(z > 0, farthest, max(floor, -farthest)))
-        return np.maximum.accumulate(np.maximum(values, floor), axis=2).astype(np.float32)
+        farthest, least = np.finfo(np.float32).max / 4, np.reshape(floor, (-1, 1, 1))
+        values = np.where(np.isfinite(values), values, np.where(z > 0, farthest, np.maximum(least, -farthest)))
+        return np.maximum.accumulate(np.maximum(values, least), axis=2).astype(np.float32)
 
     def state(self) -> dict[str, Any]:
         """Everything learned, for `from_state`."""
@@ -163,11 +167,11 @@ class DistributionEngine:
         usual = self.usual[bucket]
         prior = 8.0  # observations that the bucket's variation counts for
         weight = scale.count / (scale.count + prior)
-        own = np.where(np.isfinite(scale.variation), scale.variation, usual)
-        variation = np.sqrt(weight * own**2 + (1 - weight) * usual**2)
+        own = np.maximum(np.where(np.isfinite(scale.variation), scale.variation, usual), _STEADY)
+        variation = own**weight * usual ** (1 - weight)  # a mean of variances would drown that of a steady series
         mean = np.where(scale.mean > 0, scale.mean, 1e-3)[:, None]
         base = np.maximum(np.abs(point), mean if scale.effect is None else mean * scale.effect)
-        return np.maximum(variation, _STEADY)[:, None] * mean ** (1 - _POWER) * base**_POWER
+        return variation[:, None] * mean ** (1 - _POWER) * base**_POWER
 
     def _tabulate(self, place: np.ndarray, error: np.ndarray) -> None:
         """Quantiles of every cell that has enough errors, and of all whatever their number."""

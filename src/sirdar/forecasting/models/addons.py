@@ -55,6 +55,9 @@ class _Effects:
 class AddOns(Explained):
     """A point forecaster with seasons, prices, past errors and look-alikes added on.
 
+    Of what changes from step to step it sees the price, flags of promotion or event, and rivals' prices. Any other
+    covariate, such as a temperature known ahead, changes nothing: SQRF and the networks look at those.
+
     Args:
         horizon: steps to forecast.
         around: the point forecaster: a textbook method by name, or any untrained forecaster of this horizon, of whose
@@ -151,21 +154,21 @@ class AddOns(Explained):
             learned = Frequency(self._unit).name
             msg = f"these AddOns learned {learned} demand, but the panel is {panel.frequency.name}"
             raise ArgumentError(msg)
+        floor = panel.floors(counts=self._counts)
         panel = _recent(panel, self._most)
         known = panel.observations() > 0
-        floor = 0.0 if self._counts else -np.inf
         values = np.zeros((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
         if known.any():
             chosen = panel.select(known)
             point, scale = self._point(chosen, self._effects)
-            values[known] = self._engine.quantiles(point, scale, floor=floor)
+            values[known] = self._engine.quantiles(point, scale, floor=np.broadcast_to(floor, len(panel))[known])
         if not known.all():
             values[~known] = self._lookalikes.quantiles(panel.select(~known))
         if self._whole:
             # Of whole numbers quantiles are whole; an error added to a forecast is not. A bound that holds for them
             # holds when rounded: y <= q and y <= floor(q) are then one.
             values = np.round(values)
-        values = np.maximum(values, np.float32(floor))
+        values = np.maximum(values, np.asarray(floor, np.float32).reshape(-1, 1, 1))
         return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
 
     def save(self, path: str | Path) -> None:
@@ -324,7 +327,7 @@ def expectation(forecast: Forecast) -> Float64[np.ndarray, "series horizon"]:
     middle = ((values[..., 1:] + values[..., :-1]) / 2 * np.diff(level)).sum(axis=2)
     low = (values[..., 1] - values[..., 0]) / np.log(level[1] / level[0])
     high = (values[..., -1] - values[..., -2]) / np.log((1 - level[-2]) / (1 - level[-1]))
-    first = np.maximum(values[..., 0] - low, forecast.floor)
+    first = np.maximum(values[..., 0] - low, np.reshape(forecast.floor, (-1, 1)))
     return middle + first * level[0] + (values[..., -1] + high) * (1 - level[-1])
 
 

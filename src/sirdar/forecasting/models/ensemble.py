@@ -2,6 +2,7 @@
 """An ensemble: the mean of the members' quantiles, level by level (Vincent averaging), plain or weighted."""
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def average(forecasts: list[Forecast], weights: Sequence[float] | None = None) -
     for share, forecast in zip(_shares(weights, len(forecasts)), forecasts, strict=True):
         total += share * forecast.values
     values = np.maximum.accumulate(total, axis=2).astype(np.float32)  # monotone but for rounding
-    floor = min(forecast.floor for forecast in forecasts)
+    floor = reduce(np.minimum, [forecast.floor for forecast in forecasts])
     return Forecast(first.ids, first.start, first.frequency, first.levels, values, floor, native=first.native)
 
 

@@ -11,7 +11,6 @@ under a hyperbolic-sine link, as those of the other networks: they cannot cross.
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -210,7 +209,8 @@ class FeedForward:
         values = np.maximum.accumulate(values, axis=2)  # tanh and sinh are monotone only up to rounding
         if learned.whole:
             values = np.floor(values + np.float32(0.5))
-        floor = 0.0 if learned.counts else -math.inf
+        floor = panel.floors(counts=learned.counts)
+        values = np.maximum(values, np.asarray(floor, np.float32).reshape(-1, 1, 1))
         return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
 
     def inference(self, batch: int = 1) -> tuple[nn.Module, tuple[Tensor, ...]]:

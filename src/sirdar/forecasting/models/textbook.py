@@ -120,8 +120,9 @@ class Textbook(Explained):
         if new.any() and not new.all():
             alike = LookAlikes(self.horizon, self.levels).fit(panel)
             values[new] = alike.quantiles(panel.select(new))
-        floor = 0.0 if shared.counts else -np.inf
-        values = np.maximum.accumulate(np.maximum(values, np.float32(floor)), axis=2)
+        floor = panel.floors(counts=shared.counts)
+        values = np.maximum(values, np.asarray(floor, np.float32).reshape(-1, 1, 1))
+        values = np.maximum.accumulate(values, axis=2)
         return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
 
     def save(self, path: str | Path) -> None:
@@ -185,6 +186,8 @@ class Textbook(Explained):
         if bands is None:
             return point, None
         quantiles = np.stack([column(_column(level)) for level in self.levels], axis=-1)
+        if self.method == "ces":  # a constant series has its bands in another order there, under the others' names
+            quantiles.sort(axis=-1)
         middle, share = point[..., None], whole.share[:, None, None]
         wider = middle + (quantiles - middle) / np.sqrt(share)
         return point, np.where(share < 1, wider, quantiles)  # what was filled in fits too well
@@ -213,8 +216,9 @@ class Textbook(Explained):
 
     def _around(self, panel: Panel, point: np.ndarray) -> np.ndarray:
         """Quantiles for a model that states only a mean: the shape of recent demand, moved to that mean."""
-        mean = np.nanmean(_recent(panel), axis=1)[:, None]
-        spread = self._spread(panel)[:, None, :]
+        recent = _recent(panel)
+        mean = np.nanmean(recent, axis=1)[:, None]
+        spread = _tailed(recent, self.levels)[:, None, :]
         ratio = np.maximum(point / np.where(mean > 0, mean, 1), 0)
         # A mean that is not positive cannot be scaled: there the shape is moved instead.
         return np.where(mean[..., None] > 0, spread * ratio[..., None], spread + (point - mean)[..., None])
@@ -256,6 +260,21 @@ def _recent(panel: Panel) -> Float32[np.ndarray, "series time"]:
     if lost.any():
         tail = np.where(lost[:, None], replace(panel, history=panel.seen_to()).tail(seen, _RECENT), tail)
     return tail
+
+
+def _tailed(recent: Float32[np.ndarray, "series time"], levels: Sequence[float]) -> Float32[np.ndarray, "series level"]:
+    """Quantiles of each series' demand, with exponential tails beyond the levels that its observations can show.
+
+    The most and the least of n observations stand for the levels 1 - 1/2n and 1/2n. Tails go on from there, at the
+    rate from the outer deciles to them.
+    """
+    found = np.nanquantile(recent, [*levels, 0, 0.1, 0.9, 1], axis=1).T
+    values, least, low, high, most = np.split(found, len(levels) + np.arange(4), axis=1)
+    shown = 0.5 / np.maximum(np.isfinite(recent).sum(axis=1), _SHORTEST)[:, None]
+    below, above = np.asarray(levels), 1 - np.asarray(levels)
+    scale = np.log(0.1 / shown)
+    values = np.where(below < shown, least - (low - least) / scale * np.log(shown / below), values)
+    return np.where(above < shown, most + (most - high) / scale * np.log(shown / above), values).astype(np.float32)
 
 
 def _bands(levels: Sequence[float]) -> list[float]:
