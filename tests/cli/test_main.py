@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import sirdar
 from sirdar import cli
 
 FIRST = np.datetime64("2024-01-07")
@@ -92,6 +93,8 @@ def test_a_bad_table_is_refused_by_every_verb(
         (["backtest", "--gaps", "none"], "gaps must be 'missing' or 'zero', got 'none'"),
         (["backtest", "--freq", "w"], "freq must be one of 5min, 10min, 15min, 30min, h, D, B, W, M, Q, Y, got 'w'"),
         (["forecast", "--update"], "--update goes on from a model that was kept; name it with --trained"),
+        (["forecast", "--levels", "0.5,0.1"], "levels must rise within \\(0, 1\\), got \\(0.5, 0.1\\)"),
+        (["backtest", "--levels", "0.1,half"], "--levels must be numbers, comma-separated, got '0.1,half'"),
         (["forecast", "--seed=-1"], "seed must be an integer from 0 to 2\\*\\*64 - 1, got -1"),
         (["simulate", "base-stock", "--seed", str(2**64)], "seed must be .*, got 18446744073709551616"),
         (["sell"], "No such command 'sell'"),
@@ -118,6 +121,17 @@ def test_a_folder_that_cannot_be_written_is_refused(
     for out in (path, path / "below" / "it"):
         assert "choose another --out" in refused([verb, path, "--out", out], monkeypatch, capsys)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_version_and_completion_are_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, shown in (["--version"], f"sirdar {sirdar.__version__}\n"), (["--help"], "--install-completion"):
+        monkeypatch.setattr(sys, "argv", ["sirdar", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 0
+        assert shown in capsys.readouterr().out
 
 
 def test_no_verb_shows_the_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

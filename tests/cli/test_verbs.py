@@ -9,8 +9,11 @@ import polars as pl
 import pytest
 
 from sirdar import cli
-from sirdar.cli import options
+from sirdar.cli import options, show
 from sirdar.forecasting import ladder
+from sirdar.forecasting.backtest import Backtest, Score
+from sirdar.forecasting.models.feedforward import FeedForward
+from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.textbook import Textbook
 from sirdar.forecasting.panel import Panel
 
@@ -92,7 +95,77 @@ def test_forecast_then_order(
     dear = pl.read_parquet(tmp_path / "orders" / "orders.parquet")
     assert (dear["quantity"] == 0).all()  # nothing that could be lost is worth a million
     assert "2 products have no row there" in totals["stock"]
-    assert "Stock was read from stock.csv" in run(order, monkeypatch, capsys)
+    stock.write_text("unique_id,on_hand,case_pack\n000,1000,1\n001,0,1000\n")
+    assert "Stock was read from stock.csv" in (said := run(order, monkeypatch, capsys))
+    assert "case_pack are those of each product" in said
+    assert pl.read_parquet(tmp_path / "orders" / "orders.parquet")["quantity"][1] % 1000 == 0
+
+
+def test_levels_and_notes_of_the_table_reach_the_reader(
+    demand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flagged = pl.read_csv(demand).with_columns(promo=pl.col("units") == 3)
+    flagged.write_csv(tmp_path / "flagged.csv")
+    told = [tmp_path / "flagged.csv", *COLUMNS, "--column", "future=promo", "--horizon", 4, "--freq", "M"]
+    forecast = ["forecast", *told, "--out", tmp_path / "out", "--model", "tsb", "--levels", "0.05,0.5,0.95"]
+    monkeypatch.setattr(sys, "argv", ["sirdar", *map(str, forecast), "--json"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    captured = capsys.readouterr()
+    facts = json.loads(captured.out)
+    assert facts["levels"] == [0.05, 0.5, 0.95]
+    assert pl.read_parquet(tmp_path / "out" / "forecast.parquet").columns[2:] == ["q0.05", "q0.5", "q0.95"]
+    assert [line for line in captured.err.splitlines() if "note: " in line] == [
+        f"note: {note}" for note in facts["data_notes"]
+    ]
+    assert any("rows were summed" in note for note in facts["data_notes"])
+    backtest = ["backtest", *told, "--models", "tsb", "--windows", 1, "--horizon", 2, "--levels", "0.2,0.8"]
+    content = json.loads(run([*backtest, "--json"], monkeypatch, capsys))
+    assert any("rows were summed" in note for note in content["data_notes"])
+    assert content["models"][0]["coverage_80"] is None
+    assert "nan" not in run(backtest, monkeypatch, capsys)
+
+
+def test_the_leaderboard_keeps_its_headers_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    names = ("mq-transformer", "seasonal-naive")
+    scores = [Score(name, 1.2345, 0.789, 0.812, 0.853, 0.001, 123.4, 1234.5, 2**31, 0.5, 1.2, ()) for name in names]
+    show.leaderboard(Backtest(scores, [], 7, 6))
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert all(word in shown for word in ("cover", "closed", "cross", "memory", "mq-transformer *", "2.06 min"))
+
+
+def test_an_ethos_u_is_estimated_for_the_core_of_a_saved_network(
+    demand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ethosu.vela")
+    monkeypatch.chdir(tmp_path)
+    panel = Panel.read(demand, id="sku", time="week", target="units")
+    MQCNN(4, steps=1, width=8).fit(panel).save("model")
+    FeedForward(4, steps=1).fit(panel).save("other")
+    both = ["--chip", "ethos-u85-512", "--chip", "trainium1"]
+    npu, rented = json.loads(run(["estimate", "model", *both, "--json"], monkeypatch, capsys))["estimates"]
+    assert "for the core and a batch of 1: a host scales demand before it" in npu["method"]
+    assert "core" not in rented["method"]
+    advice = run(["advise", "model", "--per-second", 1, "--json", *both], monkeypatch, capsys)
+    sentence = "ethos-u85-512: not ranked, as it runs an MQ-CNN's core alone, which sirdar estimate prices"
+    assert f"{sentence}." in json.loads(advice)["assumptions"]
+    for command, refusal in (
+        (
+            ["estimate", "other"],
+            "other: holds a network of kind 'feed-forward'; of forecasters an Ethos-U runs the core",
+        ),
+        (["advise", "model", "--per-second", "1"], sentence),
+    ):
+        monkeypatch.setattr(sys, "argv", ["sirdar", *command, *both[:2]])
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert refusal in capsys.readouterr().err
 
 
 def test_plan_without_a_network_writes_every_file(
@@ -118,6 +191,7 @@ def test_plan_without_a_network_writes_every_file(
             ["model", "--model", "tsb"],
             "the model in model forecasts 4 steps; with --trained leave --model and --horizon",
         ),
+        (["model", "--levels", "0.5"], "the model in model forecasts the levels that it learned; with --trained leave"),
         (["model", "--holidays", "US"], "the model in model knows whose holidays it learned; with --trained leave"),
     ],
 )

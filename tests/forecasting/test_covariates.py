@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from sirdar.errors import ArgumentError
-from sirdar.forecasting.covariates import Encoding, calendar_features
+from sirdar.forecasting.covariates import Encoding, calendar_features, unknown_ahead
+from sirdar.forecasting.features import Features
 from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.windows import Windows
 from sirdar.predictive import Frequency
 from sirdar.testing.forecasters import panel_of
 
@@ -123,3 +125,40 @@ def test_past_covariates_of_the_future_are_not_learned_from() -> None:
     panel = replace(with_columns(past={"orders": np.arange(6, dtype=np.float32)}), history=np.array([2, 1]))
     later = np.array([0, 1, 500, 600, 4, 700], dtype=np.float32)
     assert Encoding.fit(panel) == Encoding.fit(replace(panel, past={"orders": later}))
+
+
+def test_a_flag_is_off_where_no_row_tells_of_it_and_a_price_holds() -> None:
+    """Two series of three steps end with the flag on and the price at 7; of the first, one step is planned."""
+    panel = panel_of([[1, 2, 3, 4], [5, 6, 7]], history=[3, 3])
+    flag, price = np.array([0, 1, 1, 1, 0, np.nan, 1], np.float32), np.array([9, 9, 7, 7, 9, 9, 7], np.float32)
+    panel = replace(panel, future={"flag": flag, "price": price, "rival": price / 10}, price="price")
+    features = Features.fit(panel)
+    encoding = features.encoding
+    assert encoding.flags == ("flag",)
+
+    def ahead(panel: Panel) -> tuple[np.ndarray, np.ndarray]:
+        """What networks and forests see of flag and price in the three steps ahead."""
+        known = Windows(panel, encoding, 2, 3).inputs(np.array([0, 1])).known.numpy()[:, 2:]
+        names = features.names
+        rows = features.rows(panel, np.arange(2), panel.history, np.tile([1, 2, 3], (2, 1))).matrix.toarray()
+        seen = rows[:, [names.index("flag at step"), names.index("price at step")]].reshape(2, 3, 2)
+        return known[..., :2], seen
+
+    off, on = encoding.scaled("flag", np.array([0, 1]), *encoding.known[0][1:])
+    cheap = encoding.scaled("price", np.array([7]), *encoding.known[1][1:])
+    for seen in ahead(panel):
+        np.testing.assert_allclose(seen[..., 0], [[on, off, off], [off, off, off]], rtol=1e-5)
+        np.testing.assert_allclose(seen[..., 1], np.full((2, 3), cheap), rtol=1e-5)
+    for seen in ahead(panel.cut(2)):  # within the table, a step that is not told is as the last one
+        np.testing.assert_allclose(seen[..., 0], [[on, on, on], [off, on, off]], rtol=1e-5)
+
+
+def test_a_note_says_of_which_series_a_flag_is_not_known_ahead() -> None:
+    panel = panel_of([[1, 2, 3, 4], [5, 6, 7]], history=[3, 3])
+    flag, same, price = np.array([0, 1, 1, 1, 0, 0, 1]), np.zeros(7), np.array([9, 9, 7, 7, 9, 9, 7])
+    columns = {"promo": flag, "never": same, "price": price, "event=fair": flag, "event=sale": 1 - flag}
+    panel = replace(panel, future={k: v.astype(np.float32) for k, v in columns.items()}, texts=("event",))
+    note = "covariate {!r} is not known for the whole horizon of {} of 2 series; taken as off where it is not"
+    assert unknown_ahead(panel, 1) == (note.format("promo", 1), note.format("event", 1))
+    assert unknown_ahead(panel, 2) == (note.format("promo", 2), note.format("event", 2))
+    assert unknown_ahead(panel.cut(1), 1) == ()

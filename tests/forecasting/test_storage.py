@@ -33,6 +33,7 @@ def test_an_encoding_survives_json(tmp_path: Path) -> None:
         static=(("s", 1.0, 1.0),),
         categories=(("c", ("x", "ü")),),
         logged=("p",),
+        flags=("k",),
     )
     storage.write(tmp_path / "m", {"model": "m", "encoding": encoding}, {})
     assert storage.as_encoding(storage.read(tmp_path / "m", model="m")[0]["encoding"]) == encoding

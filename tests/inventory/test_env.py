@@ -36,6 +36,12 @@ def test_gymnasium_checks_the_environment(problem: InventoryProblem) -> None:
         check_env(InventoryEnv(problem, DEMAND, length=5), skip_render_check=True)
 
 
+def test_without_a_lead_time_no_observation_has_a_bound_for_both_ends() -> None:
+    box = InventoryEnv(InventoryProblem(lead_time=0), DEMAND).observation_space
+    assert isinstance(box, gymnasium.spaces.Box)
+    assert (box.high > box.low).all()  # gymnasium warns of others
+
+
 class OneOf(gymnasium.Env[np.ndarray, np.ndarray]):
     """A vector environment of one episode as a single one: gymnasium's checker knows no others."""
 
@@ -150,6 +156,10 @@ def test_bad_arguments_are_refused() -> None:
         InventoryEnv(PROBLEM, DEMAND[:2])
     with pytest.raises(UnsupportedError, match="cannot keep a capacity or budget that series share"):
         InventoryEnv(InventoryProblem(1.0, 9.0, 2, rules=OrderRules(capacity=9.0)), DEMAND)
+    with pytest.raises(ArgumentError, match=r"demand must be numbers of shape \[series, time\].*'a'"):
+        InventoryEnv(InventoryProblem(), [["a", "b"]])
+    with pytest.raises(ArgumentError, match=r"one action for each of 2 episodes, got an array of shape \(3, 1\)"):
+        InventoryVectorEnv(PROBLEM, DEMAND.tolist(), count=2).step(np.zeros((3, 1)))
     for most in (0.0, -1.0, np.nan):
         with pytest.raises(ArgumentError, match="most must be a number above 0, got"):
             InventoryEnv(InventoryProblem(1.0, 9.0, 2), DEMAND, most=most)

@@ -165,6 +165,16 @@ def test_what_is_no_number_is_refused() -> None:
     assert InventoryProblem(1, 4).critical_ratio == 0.8  # whole numbers are numbers too
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_shelf_holds_as_many_packs_in_float32(kind: type) -> None:
+    position, filled = np.array([-8.0, 999.9], dtype=kind), np.array([29.0, 1000.0])  # 370 packs more, and one
+    rules = OrderRules(case_pack=0.1, shelf=filled)
+    placed = permitted(np.array([50.0, 50.0], dtype=kind), rules, position)
+    np.testing.assert_allclose(placed, [37.0, 0.1], rtol=1e-6)
+    least = OrderRules(minimum=1000.0, case_pack=0.1, shelf=1000.0)
+    assert permitted(np.array([1000.0], dtype=kind), least, np.zeros(1, dtype=kind)) == pytest.approx(1000.0)
+
+
 @given(
     asked=st.floats(0, 100),
     position=st.floats(0, 60),

@@ -86,6 +86,75 @@ def test_fast_and_slow_agree_and_units_are_conserved(problem: InventoryProblem, 
     check_conservation(fast, stock)
 
 
+@settings(max_examples=60)
+@given(
+    problem=PROBLEMS.map(lambda one: replace(one, rules=OrderRules(case_pack=0.0))),
+    policy=st.one_of(
+        POLICIES,
+        st.sampled_from(
+            [
+                MinMax(0.0, 14.0),
+                MinMax(np.array([0.0, 7.3, -1.0]), 20.7),
+                FixedLot(0.0, 12.3),
+                FixedLot(np.array([0.0, 6.1, 12.2]), 6.1),  # at the point: nothing, one lot or two, and a bare shelf
+            ]
+        ),
+    ),
+    seed=st.integers(0, 1000),
+)
+def test_fractions_leave_no_rounding_error_that_stops_orders(
+    problem: InventoryProblem, policy: Policy, seed: int
+) -> None:
+    """A sum carried from step to step would end near 1e-15, above a reorder point of zero, when no unit is left."""
+    demand, stock = fractions(problem, seed, (8, SERIES, 40))
+    fast, slow = (run(policy, problem, demand, stock, seed=seed) for run in (simulate, simulate_slowly))
+    for name in COSTS:
+        np.testing.assert_allclose(getattr(fast, name).numpy(), getattr(slow, name), rtol=1e-6, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("policy", [MinMax(0.0, 20.0), FixedLot(0.0, 20.0)])
+@pytest.mark.parametrize("review", [1, np.repeat([1, 2], 50)])
+def test_orders_go_on_whatever_is_left_of_fractions(policy: Policy, review: int | np.ndarray, kind: type) -> None:
+    problem = InventoryProblem(0.1, 2.0, 2, review, rules=OrderRules(case_pack=0.0))
+    demand, stock = fractions(problem, 0, (100, 60))
+    orders = simulate(policy, problem, demand.astype(kind), stock).trajectory.orders
+    assert bool((orders[:, -30:].sum(-1) > 0).all())
+    by_lots = replace(problem, trade=Trade(order_cost=1.0))  # counted without the steps, where that is done
+    ledger = simulate(policy, by_lots, demand.astype(kind), stock)
+    assert ledger.ordering.tolist() == (orders > 0).sum(-1).tolist()
+
+
+def fractions(problem: InventoryProblem, seed: int, shape: tuple[int, ...]) -> tuple[np.ndarray, Stock]:
+    """Demand and stock, on hand and under way, in kilograms."""
+    rng = np.random.default_rng(seed)
+    series, width = shape[-2], problem.longest_lead_time
+    lead = width if isinstance(problem.lead_time, RandomLeadTime) else problem.lead_time
+    soon = np.arange(width) < np.reshape(lead, (-1, 1))
+    stock = Stock(rng.uniform(0, 20, series).round(2), rng.uniform(0, 5, (series, width)).round(2) * soon)
+    return rng.gamma(2.0, 1.7, shape), stock
+
+
+def test_demand_may_require_a_gradient() -> None:
+    demand = torch.tensor([[3.0, 5.0, 2.0], [1.0, 1.0, 1.0]], requires_grad=True)
+    free = OrderRules(case_pack=0.0)
+    # Lost sales, lead time 0, level 4: only in step 1 of series 0 a unit more is lost; elsewhere it is not held.
+    simulate(BaseStock(4.0), InventoryProblem(1.0, 9.0, 0, rules=free), demand).cost.sum().backward()
+    assert demand.grad is not None
+    assert demand.grad.tolist() == [[-1.0, 9.0, -1.0], [-1.0, -1.0, -1.0]]
+    with pytest.raises(ArgumentError, match="got -1 for series 0, step 1"):
+        simulate(BaseStock(4.0), InventoryProblem(lead_time=0), torch.tensor([[1.0, -1.0]], requires_grad=True))
+
+
+@pytest.mark.parametrize("run", [simulate, simulate_slowly])
+def test_demand_may_be_a_list(run: Any) -> None:  # noqa: ANN401
+    problem, rows = InventoryProblem(lead_time=0), [[1, 2, 3], [4.0, 5.0, 6.0]]
+    assert run(BaseStock(4.0), problem, rows).summary() == run(BaseStock(4.0), problem, np.array(rows)).summary()
+    for wrong in ([["a", "b"]], [[1, 2], [3]]):
+        with pytest.raises(ArgumentError, match=r"demand must be numbers of shape \[series, time\]"):
+            run(BaseStock(4.0), problem, wrong)
+
+
 def check_conservation(ledger: Ledger, stock: Stock) -> None:
     """Units in are units sold and units left, in every step; and every unit wanted is served, lost or waiting."""
     found = {name: getattr(ledger.trajectory, name).numpy() for name in FIELDS}

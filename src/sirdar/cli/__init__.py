@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -41,13 +42,30 @@ def app() -> typer.Typer:
     top = typer.Typer(
         name="sirdar",
         help="Forecasts, orders and the chip to run on: models judged by what they cost to be wrong, and to run.",
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="markdown",
     )
     for verb in _VERBS:
         top.command(verb)(getattr(import_module(f"sirdar.cli.{verb}"), verb))
+    top.callback()(_top)
     return top
+
+
+def _version(asked: bool) -> bool:  # noqa: FBT001 - as Typer calls it
+    if asked:
+        from sirdar import __version__
+
+        sys.stdout.write(f"sirdar {__version__}\n")
+        raise typer.Exit
+    return asked
+
+
+def _top(
+    version: Annotated[  # its callback has done all
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 """`sirdar advise`: which instance to rent for a volume of work."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,8 @@ def advise(  # noqa: PLR0913 - one argument per option
     """
     from sirdar.chips import load
     from sirdar.chips.advisor import require_positive
-    from sirdar.errors import ArgumentError
+    from sirdar.deploy.estimating import has_compiler
+    from sirdar.errors import ArgumentError, UnsupportedError
     from sirdar.recipes import advise as recipe
     from sirdar.recipes.files import finite, output_folder, write_json
 
@@ -51,10 +53,16 @@ def advise(  # noqa: PLR0913 - one argument per option
             require_positive(value, option)
     for name in chip or ():
         recipe.format_on(load(name), dtype)
+    devices = [name for name in chip or () if Path(model).is_dir() and has_compiler(load(name))]
+    left = f"{', '.join(devices)}: not ranked, as it runs an MQ-CNN's core alone, which sirdar estimate prices."
+    if devices and set(devices) == set(chip or ()):
+        raise UnsupportedError(left.removesuffix("."))
+    chip = [name for name in chip if name not in devices] if chip else None
     graph = recipe.network(model, batch)
     ranking = recipe.advise(
         graph, per_day=volume, per_s=per_second, chips=chip, dtype=dtype, region=region, latency_s=latency
     )
+    ranking = replace(ranking, assumptions=(*ranking.assumptions, *([left] if devices else [])))
     content = finite({"model": model, **recipe.summary(ranking, current)})
     if out is not None:
         with output_folder(out) as scratch:

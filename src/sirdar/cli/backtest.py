@@ -17,6 +17,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     horizon: options.Horizon = 6,
     windows: options.Windows = 3,
     models: options.Models = None,
+    levels: options.Levels = None,
     freq: options.Freq = None,
     column: options.Columns = None,
     gaps: options.Gaps = None,
@@ -41,13 +42,15 @@ def backtest(  # noqa: PLR0913 - one argument per option
         options.names(models, Settings.models),
         problem=options.smallest_problem(),
         seed=seed,
+        levels=options.levels(levels, Settings.levels),
     )
     with ExitStack() as stack:
         scratch = stack.enter_context(files.output_folder(out)) if out else None
         with options.progress_bar() as progress:
             panel = read(settings)
             evaluation = evaluate(settings, panel, lambda text, done: progress(f"backtest: {text}", done))
-        content = files.finite(files.leaderboard(evaluation) | {"data": panel.quality()})
+        facts = {"data": panel.quality(), "data_notes": list(panel.notes)}
+        content = files.finite(files.leaderboard(evaluation) | facts)
         if scratch is not None:
             files.write_json(content, scratch / "leaderboard.json")
     if as_json:

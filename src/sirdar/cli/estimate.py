@@ -2,6 +2,7 @@
 """`sirdar estimate`: what a network costs on chips, layer by layer, before it runs on any."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,7 @@ def estimate(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Estimate seconds, joules and bytes of one run of a network on chips.
+    """Estimate seconds, joules and bytes of one run of a network on chips; of a saved MQ-CNN on an Ethos-U, its core.
 
     Examples:
         sirdar estimate mypackage.models:resnet --chip trainium1 --chip a100 --batch 8 --layers 10
@@ -34,14 +35,22 @@ def estimate(
         sirdar estimate plan/model --chip drawing-board.toml --dtype fp32
     """
     from sirdar.chips import load
+    from sirdar.deploy.estimating import has_compiler
     from sirdar.recipes import advise
     from sirdar.recipes.files import finite, output_folder, write_json
+    from sirdar.recipes.saved import saved_core
 
     wanted = chip or ["trainium1"]
     for name in wanted:  # a slip is refused before the network is traced
         advise.format_on(load(name), dtype)
-    graph = advise.network(model, batch)
-    made = [advise.estimate(graph, name, dtype) for name in wanted]
+    cored = {name for name in wanted if Path(model).is_dir() and has_compiler(load(name))}
+    core = saved_core(Path(model), batch or 1) if cored else None
+    graph = core if core and cored == set(wanted) else advise.network(model, batch)
+    made = [advise.estimate(core if core and name in cored else graph, name, dtype) for name in wanted]
+    said = f", for the core and a batch of {batch or 1}: a host scales demand before it and makes quantiles after it"
+    made = [
+        replace(row, method=row.method + said) if name in cored else row for row, name in zip(made, wanted, strict=True)
+    ]
     content = finite({"model": model, "estimates": [row.to_dict() for row in made]})
     if out is not None:
         with output_folder(out) as scratch:

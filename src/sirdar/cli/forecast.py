@@ -29,6 +29,7 @@ def forecast(  # noqa: PLR0913 - one argument per option
     horizon: Annotated[
         int | None, typer.Option(help="Steps to forecast; 6, or those of the trained model, if omitted.")
     ] = None,
+    levels: options.Levels = None,
     freq: options.Freq = None,
     column: options.Columns = None,
     gaps: options.Gaps = None,
@@ -57,11 +58,11 @@ def forecast(  # noqa: PLR0913 - one argument per option
     from sirdar.forecasting.attribution import row_of
     from sirdar.recipes import files
     from sirdar.recipes.explain import explained, explanations_frame
-    from sirdar.recipes.plan import Settings, read, train
+    from sirdar.recipes.plan import Settings, read_ahead, train
     from sirdar.recipes.saved import saved_forecaster
 
     kept = None if trained is None else saved_forecaster(trained)
-    _require_fitting(kept, trained, update=update, others=(model, horizon, holidays))
+    _require_fitting(kept, trained, update=update, others=(model, horizon, holidays, levels))
     name = model or "mq-cnn"
     wanted = Settings.horizon if horizon is None else horizon
     settings = Settings(
@@ -71,10 +72,11 @@ def forecast(  # noqa: PLR0913 - one argument per option
         models=(name,),
         problem=options.smallest_problem(),
         seed=seed,
+        levels=options.levels(levels, Settings.levels),
     )
     with files.output_folder(out, stale=["explained.csv"]) as scratch:
         with options.progress_bar() as progress:
-            panel = read(settings)
+            panel = read_ahead(settings)
             for series in explain or []:
                 row_of(panel, series)  # refuses one that is not there before hours of training
             forecaster = kept or train(settings, name, panel, lambda text, done: progress(f"train: {text}", done))
@@ -98,7 +100,10 @@ def forecast(  # noqa: PLR0913 - one argument per option
         "series": len(made.ids),
         "horizon": made.horizon,
         "levels": list(made.levels),
+        "data_notes": list(panel.notes),
     }
+    for note in panel.notes:
+        sys.stderr.write(f"note: {note}\n")
     if as_json:
         told = {
             one.series: {"level": one.level, "baseline": one.baseline, "total": one.total, "inputs": one.by_input()}
@@ -117,10 +122,10 @@ def _require_fitting(
     trained: Path | None,
     *,
     update: bool,
-    others: tuple[str | None, int | None, str | None],
+    others: tuple[str | None, int | None, str | None, str | None],
 ) -> None:
     """Refuses options that a model which was kept has settled, and an update without one."""
-    model, horizon, holidays = others
+    model, horizon, holidays, levels = others
     if kept is None:
         if update:
             msg = "--update goes on from a model that was kept; name it with --trained"
@@ -128,6 +133,9 @@ def _require_fitting(
         return
     if model is not None or horizon not in {None, kept.horizon}:
         msg = f"the model in {trained} forecasts {kept.horizon} steps; with --trained leave --model and --horizon out"
+        raise typer.BadParameter(msg)
+    if levels is not None:
+        msg = f"the model in {trained} forecasts the levels that it learned; with --trained leave --levels out"
         raise typer.BadParameter(msg)
     if holidays is not None:
         msg = f"the model in {trained} knows whose holidays it learned; with --trained leave --holidays out"

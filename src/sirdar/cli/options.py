@@ -34,6 +34,10 @@ RUNGS = (  # as `forecasting.ladder` knows them, which is slow to import
     "seasonal-naive, auto-ets, theta, ces, auto-arima, tsb, croston, adida, "
     "add-ons, sqrf, feed-forward, mq-rnn, mq-cnn, mq-transformer, ladder"
 )
+Levels = Annotated[
+    str | None,
+    typer.Option(help="Quantile levels, comma-separated, such as 0.05,0.5,0.95; the nine deciles if omitted."),
+]
 Models = Annotated[
     str | None,
     typer.Option(
@@ -107,6 +111,15 @@ def names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
     return default if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def levels(text: str | None, default: tuple[float, ...]) -> tuple[float, ...]:
+    """A comma-separated list of quantile levels."""
+    try:
+        return default if text is None else tuple(float(part) for part in names(text, ()))
+    except ValueError:
+        msg = f"--levels must be numbers, comma-separated, got {text!r}"
+        raise typer.BadParameter(msg) from None
+
+
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, float], None]]:
     """A bar on stderr, so that stdout stays clean; one line per step where stderr is no terminal."""
@@ -165,7 +178,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_row(*[Text(cell) for cell in row])
     console = Console()
     # A pipe or a file has no width; rich would take 80 columns and cut the names.
-    Console(width=None if console.is_terminal else max(console.width, 120)).print(table)
+    console = Console(width=None if console.is_terminal else max(console.width, 120))
+    if console.measure(table, options=console.options.update(max_width=sys.maxsize)).minimum > console.width:
+        table.padding = 0  # rather than cut words
+    console.print(table)
 
 
 def problem(holding_cost: float, lost_sale_cost: float, lead_time: int, review_period: int) -> Any:  # noqa: ANN401

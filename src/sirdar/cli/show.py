@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results as tables in a terminal."""
 
+import math
 import sys
 from typing import Any
 
@@ -10,7 +11,7 @@ from sirdar.forecasting.backtest import Backtest
 from sirdar.forecasting.panel import Panel
 from sirdar.recipes.files import order_totals
 from sirdar.recipes.plan import Orders
-from sirdar.report.amounts import duration, number
+from sirdar.report.amounts import duration, number, share
 
 
 def quality(panel: Panel) -> None:
@@ -26,17 +27,17 @@ def leaderboard(evaluation: Backtest) -> None:
         [
             f"{score.model} *" if score.model == evaluation.winner else score.model,
             f"{score.wql:.4f}",
-            f"{score.mase:.3f}",
-            f"{score.coverage_80:.1%}",
-            f"{score.closed_coverage_80:.1%}",
-            f"{score.crossing_rate:.1%}",
+            f"{score.mase:.3f}" if math.isfinite(score.mase) else "–",
+            share(score.coverage_80),
+            share(score.closed_coverage_80),
+            share(score.crossing_rate),
             duration(score.seconds),
             duration(score.cpu_seconds),
-            f"{score.peak_memory_bytes / 2**20:,.0f} MiB",
+            f"{score.peak_memory_bytes / 2**20:,.0f}",
         ]
         for score in evaluation.scores
     ]
-    columns = ["model", "WQL", "MASE", "80 % coverage", "closed", "crossing", "time", "CPU", "memory"]
+    columns = ["model", "WQL", "MASE", "80 %\ncover", "closed", "cross", "time", "CPU", "memory,\nMiB"]
     print_table(f"Backtest: {len(evaluation.origins)} origins, horizon {evaluation.horizon}", columns, rows)
     for model, reasons in evaluation.why.items():
         print_table(

@@ -49,6 +49,21 @@ def carried(panel: Panel, name: str, values: np.ndarray) -> np.ndarray:
     return held(values) if panel.text_of(name) is None else np.nan_to_num(values)
 
 
+def unknown_ahead(panel: Panel, horizon: int) -> tuple[str, ...]:
+    """Notes on the flags and events that a panel does not tell of all `horizon` steps to forecast."""
+    lacking: dict[str, int] = {}
+    for name in _flags(panel):
+        if _varies(column := panel.future[name]):
+            unknown = ~np.isfinite(panel.tail(column, 0, ahead=horizon)).all(axis=1)
+            lacking[panel.text_of(name) or name] = int(unknown.sum())
+    return tuple(
+        f"covariate {name!r} is not known for the whole horizon of {count} of {len(panel)} series; taken as off where "
+        "it is not"
+        for name, count in lacking.items()
+        if count
+    )
+
+
 @dataclass(frozen=True)
 class Encoding:
     """How a panel's covariates become channels; fitted once, stored with the network as JSON.
@@ -61,6 +76,8 @@ class Encoding:
         static: likewise for numeric statics.
         categories: the values of each text static that more than one series shares.
         logged: names that are taken as logarithms, being positive and skewed.
+        flags: names of covariates known ahead that are always 0 or 1, such as a promotion: a price holds until it is
+            changed, but an event that is not planned is none.
         country: whose holidays the calendar includes; empty for none.
         holidays: those that fell into some periods of the history.
     """
@@ -71,6 +88,7 @@ class Encoding:
     static: tuple[tuple[str, float, float], ...] = ()
     categories: tuple[tuple[str, tuple[str, ...]], ...] = ()
     logged: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     country: str = ""
     holidays: tuple[str, ...] = ()
 
@@ -97,6 +115,7 @@ class Encoding:
                 _shared(name, c) for name, c in panel.static.items() if c.dtype == object and _shared(name, c)[1]
             ),
             logged=logged,
+            flags=_flags(panel),
             country=panel.holidays or "",
             holidays=holiday_names(panel.frequency, *span, panel.holidays) if panel.holidays else (),
         )
@@ -122,6 +141,10 @@ class Encoding:
                     _refuse_role(panel, role, name)
                     msg = f"what was learned needs the {role} covariate {name!r}, which this panel does not have"
                     raise ArgumentError(msg)
+
+    def ended(self, name: str, values: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+        """A covariate known ahead, not known in the steps `beyond` the panel's last: there a flag is off."""
+        return np.where(beyond, np.float32(0), values) if name in self.flags else values
 
     def scaled(self, name: str, values: np.ndarray, centre: float, spread: float) -> np.ndarray:
         """One covariate as a channel: about zero mean and unit spread, 0 where unknown or without a spread."""
@@ -161,6 +184,16 @@ def _told(panel: Panel, name: str, column: np.ndarray) -> bool:
     if name in panel.texts:
         return False  # without any value
     return panel.text_of(name) is None or bool(np.count_nonzero(column[panel.in_history] > 0) > 1)
+
+
+def _flags(panel: Panel) -> tuple[str, ...]:
+    """Covariates known ahead that are always 0 or 1; no price is one."""
+    flags = []
+    for name, column in panel.future.items():
+        known = column[np.isfinite(column)]
+        if name != panel.price and bool(((known == 0) | (known == 1)).all()):
+            flags.append(name)
+    return tuple(flags)
 
 
 def _skewed(column: np.ndarray) -> bool:

@@ -307,10 +307,12 @@ class Features:
     def _known(self, panel: Panel, series: np.ndarray, now: np.ndarray, step: np.ndarray) -> np.ndarray:
         """Covariates known ahead: at the target, and their change since the origin."""
         at, change = [np.zeros((*step.shape, 0))], [np.zeros((*step.shape, 0))]
+        place = now[:, None] + np.arange(int(step.max(initial=1)))
+        beyond = place >= panel.indptr[1:][series][:, None]
         for name, centre, spread in self.encoding.known:
             column = panel.covariate(name)
             latest = carried(panel, name, _before(panel, column, series, now, _PRICE_WINDOW))[:, -1:]
-            after = _at(panel, column, series, now[:, None] + np.arange(int(step.max(initial=1))))
+            after = self.encoding.ended(name, _at(panel, column, series, place), beyond)
             held = np.take_along_axis(carried(panel, name, np.concatenate([latest, after], axis=1)), step, axis=1)
             value = self.encoding.scaled(name, held, centre, spread)
             before = self.encoding.scaled(name, latest, centre, spread)

@@ -123,6 +123,7 @@ def as_encoding(stored: dict[str, Any]) -> Encoding:
         static=moments(stored["static"]),
         categories=tuple((str(name), tuple(map(str, values))) for name, values in stored["categories"]),
         logged=tuple(map(str, stored["logged"])),
-        country=str(stored.get("country", "")),  # not in folders of earlier versions
+        flags=tuple(map(str, stored.get("flags", ()))),  # neither these nor those below in folders of earlier versions
+        country=str(stored.get("country", "")),
         holidays=tuple(map(str, stored.get("holidays", ()))),
     )

@@ -102,9 +102,12 @@ class Windows:
         shape = (len(rows), self.length + self.horizon)
         periods = (self.panel.end[rows] - back)[:, None] + np.arange(-self.length, self.horizon)
         calendar = self.encoding.calendar(self.panel.frequency, periods)
+        told = (np.diff(self.panel.indptr) - self.panel.history)[rows] + back  # steps after the window
+        beyond = np.arange(-self.length, self.horizon) >= told[:, None]
         channels = []
         for name, centre, spread in self.encoding.known:
             column = self._gather(self.panel.covariate(name), rows, back, self.horizon)
+            column = self.encoding.ended(name, column, beyond)
             channels.append(self.encoding.scaled(name, carried(self.panel, name, column), centre, spread))
         return np.concatenate([calendar, _stack(channels, shape)], axis=-1)
 

@@ -39,6 +39,11 @@ def round_up(value: Array, precise: float) -> Array:
     return -(-(value - excess) // 1)
 
 
+def round_down(value: Array, excess: Array) -> Array:
+    """The last whole number; rounding error, up to `excess`, must not cost one (11.9999999 is 12)."""
+    return (value + excess.clip(max=0.25)) // 1  # a quarter is never rounding error
+
+
 def round_nearest(value: Array) -> Array:
     """The nearest whole number, halves up."""
     return (value + 0.5) // 1

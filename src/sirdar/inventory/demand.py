@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Demand as simulators take it: histories, sample paths, or a forecast to draw from."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from sirdar.predictive import Forecast
 
 
 def paths(
-    demand: Float[Any, "*batch series time"] | Forecast, samples: int, seed: int, *, later: bool = False
+    demand: Float[Any, "*batch series time"] | Sequence[Any] | Forecast, samples: int, seed: int, *, later: bool = False
 ) -> Float[Any, "*batch series time"]:
-    """Demand per step: an array as it is, or sample paths [sample, series, time] of a forecast, clipped at zero.
+    """Demand per step: an array as it is, lists as one, or a forecast's sample paths [sample, series, time] from 0 up.
 
     Whoever says `later` asks `none_below_zero` of each step as it comes, while it is in the cache, and then
     `require_demand` for the sentence.
@@ -24,17 +25,30 @@ def paths(
     """
     if isinstance(demand, Forecast):
         return np.maximum(np.moveaxis(demand.sample(samples, seed=seed), -1, 0), 0.0)
-    if demand.ndim < 2 or 0 in demand.shape:
-        msg = f"demand must have shape [series, time] or [..., series, time], got {tuple(demand.shape)}"
+    array = _numbers(demand)
+    if array.ndim < 2 or 0 in array.shape:
+        msg = f"demand must have shape [series, time] or [..., series, time], got {tuple(array.shape)}"
         raise ArgumentError(msg)
     if not later:
-        require_demand(demand)
-    return demand
+        require_demand(array)
+    return array
+
+
+def _numbers(demand: Any) -> Any:  # noqa: ANN401
+    """An array of numbers: as it is, or made of lists."""
+    if hasattr(demand, "ndim") and getattr(demand.dtype, "kind", "f") in "biuf":  # torch has no kind, and no texts
+        return demand
+    try:
+        return np.asarray(demand, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        msg = f"demand must be numbers of shape [series, time] or [..., series, time]: {error}"
+        raise ArgumentError(msg) from None
 
 
 def require_demand(demand: Float[Any, "*batch series time"]) -> None:
     """Refuse demand that is negative or no number."""
     if not none_below_zero(demand):
+        demand = _plain(demand)
         at = tuple(int(x) for x in np.argwhere(~(np.asarray(demand) >= 0))[0])
         where = f"for series {at[-2]}, step {at[-1]}"
         msg = f"demand must be numbers that are not negative, got {float(demand[at]):g} {where}"
@@ -77,5 +91,11 @@ def require_order_shape(given: tuple[int, ...], wanted: tuple[int, ...], step: i
 
 def none_below_zero(units: Any) -> bool:  # noqa: ANN401
     """Whether all are numbers and none is negative. In main memory numpy finds the least several times sooner."""
+    units = _plain(units)
     least = np.asarray(units).min() if str(getattr(units, "device", "cpu")) == "cpu" else units.min()
     return bool(least >= 0)  # NaN is not
+
+
+def _plain(units: Any) -> Any:  # noqa: ANN401
+    """The same without the graph that may stand behind it, with which torch hands nothing to numpy."""
+    return units.detach() if getattr(units, "requires_grad", False) else units

@@ -8,7 +8,7 @@ began. gymnasium is an optional package: importing this module asks for it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -49,7 +49,7 @@ class Shelves:
     def __init__(
         self,
         problem: InventoryProblem,
-        demand: Float[np.ndarray, "series time"],
+        demand: Float[np.ndarray, "series time"] | Sequence[Any],
         length: int | None,
         most: float | None,
         count: int,
@@ -85,7 +85,7 @@ class Shelves:
         """Of an observation: stock, orders under way, holding and lost-sale cost, lead time, share of time passed."""
         # Bounds that can be reached only by ordering the most, or selling nothing, all the time.
         largest = float(np.max(permitted(np.full(len(self.demand), self.most), self.problem.rules)))
-        costs = [np.max(self.problem.holding_cost), np.max(self.problem.lost_sale_cost), self.width, 1.0]
+        costs = [np.max(self.problem.holding_cost), np.max(self.problem.lost_sale_cost), max(self.width, 1), 1.0]
         high = np.array([largest * self.length, *[largest] * self.width, *costs], dtype=np.float32)
         low = np.zeros_like(high)
         low[0] = -self.demand.max() * self.length if self.problem.backlog else 0.0
@@ -106,7 +106,12 @@ class Shelves:
 
     def order(self, actions: np.ndarray) -> tuple[Each, dict[str, np.ndarray]]:
         """One step of all episodes: rewards, and the cost split, units sold and late, and service since they began."""
-        share = np.asarray(actions, dtype=np.float64).reshape(self.count)
+        share = np.asarray(actions, dtype=np.float64).reshape(-1)
+        if len(share) != self.count:
+            msg = (
+                f"there must be one action for each of {self.count} episodes, got an array of shape {np.shape(actions)}"
+            )
+            raise ArgumentError(msg)
         wrong = np.flatnonzero(~((share >= 0) & (share <= 1)))  # a negative order would be paid for
         if len(wrong):
             msg = f"an action must lie in [0, 1], got {share[wrong[0]]:g} for episode {wrong[0]}"
@@ -176,7 +181,11 @@ class InventoryEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (gymnasium's own name)
 
     def __init__(
-        self, problem: InventoryProblem, demand: np.ndarray, length: int | None = None, most: float | None = None
+        self,
+        problem: InventoryProblem,
+        demand: np.ndarray | Sequence[Any],
+        length: int | None = None,
+        most: float | None = None,
     ) -> None:
         self._shelves = Shelves(problem, demand, length, most, count=1)
         self.observation_space = self._shelves.space
@@ -217,7 +226,7 @@ class InventoryVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def __init__(
         self,
         problem: InventoryProblem,
-        demand: np.ndarray,
+        demand: np.ndarray | Sequence[Any],
         count: int,
         length: int | None = None,
         most: float | None = None,

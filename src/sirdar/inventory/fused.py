@@ -12,7 +12,7 @@ stock = wanted, both paths take the derivative of the side on which a unit would
 import ctypes
 import importlib.util
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, reduce
 from typing import Any, NamedTuple, no_type_check
 
 import torch
@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Units = Float[Tensor, "*batch series"]
+_BLOCK = 1024  # numbers that stay in a core's first cache while others are added to them
 
 
 class Shelf(NamedTuple):
@@ -63,6 +64,16 @@ def serve_plainly(shelf: Shelf, arriving: Units, wanted: Units, order: Units, we
     return Shelf(left, position, shelf.held + weight * left, shelf.lost + weight * short)
 
 
+def add_up(parts: Sequence[Units], into: Units) -> None:
+    """Write the sum of parts, one after the other, over the values of a tensor; its graph is left as it is."""
+    if into.device.type != "cpu" or not into.is_contiguous() or not has_numba():
+        into.detach().copy_(reduce(torch.add, [part.detach() for part in parts]))
+        return
+    whole = [part.detach().contiguous() for part in parts]
+    addresses = torch.tensor([part.data_ptr() for part in whole])
+    _compiled(into.dtype).add_up(addresses.data_ptr(), into.data_ptr(), into.numel(), len(whole))
+
+
 @cache
 def has_numba() -> bool:
     """Whether the compiled path can be taken."""
@@ -101,6 +112,7 @@ class _Compiled(NamedTuple):
 
     forward: Callable[..., None]
     backward: Callable[..., None]
+    add_up: Callable[..., None]
 
 
 @cache
@@ -109,7 +121,16 @@ def _compiled(dtype: torch.dtype) -> _Compiled:
     import numba  # here, not above: it is slow to load
 
     kind = {torch.float32: numba.float32, torch.float64: numba.float64}[dtype]
-    return _Compiled(_callable(_forward, 9, kind), _callable(_backward, 6, kind))
+    return _Compiled(_callable(_forward, 9, kind), _callable(_backward, 6, kind), _summing(kind))
+
+
+def _summing(kind: Any) -> Callable[..., None]:  # noqa: ANN401
+    """A loop that takes the address of addresses, that of the sum, a size and how many there are."""
+    from numba import cfunc, types
+
+    one = types.CPointer(kind)
+    made = cfunc(types.void(types.CPointer(one), one, types.int64, types.int64), cache=True)(_add_up)
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2)(int(made.address or 0))
 
 
 def _callable(loop: Callable[..., None], pointers: int, kind: Any) -> Callable[..., None]:  # noqa: ANN401
@@ -141,3 +162,16 @@ def _backward(left, to_left, to_after, to_held, to_lost, stock, size, weight) ->
             stock[i] = to_left[i] + weight * to_held[i]
         else:
             stock[i] = -to_after[i] - weight * to_lost[i]
+
+
+@no_type_check
+def _add_up(parts, into, size, count) -> None:  # noqa: ANN001
+    for first in range(0, size, _BLOCK):
+        last = min(first + _BLOCK, size)
+        one = parts[0]
+        for i in range(first, last):
+            into[i] = one[i]
+        for part in range(1, count):
+            more = parts[part]
+            for i in range(first, last):
+                into[i] += more[i]

@@ -2,6 +2,7 @@
 """Orders under way in the torch simulator: lanes by the step of arrival, without a copy per step."""
 
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 from typing import Protocol, runtime_checkable
 
@@ -26,6 +27,10 @@ class Pipeline(Protocol):
         """What is known, or expected, to arrive in the coming steps."""
         ...
 
+    def lanes(self) -> Sequence[Units]:
+        """All that was ordered and is not here, whether it is known or not when it comes."""
+        ...
+
     def turn(self, order: Units) -> Units:
         """Place the order of this step and hand over what arrives in it."""
         ...
@@ -41,6 +46,10 @@ class EqualLanes:
     def visible(self) -> Float[Tensor, "*batch series lead"]:
         """All lanes."""
         return along_last(tuple(self._lanes)) if self._lanes else self._like
+
+    def lanes(self) -> Sequence[Units]:
+        """The queue."""
+        return self._lanes
 
     def turn(self, order: Units) -> Units:
         """Last in, first out of the other end."""
@@ -58,6 +67,10 @@ class OwnLanes:
     def visible(self) -> Float[Tensor, "*batch series lead"]:
         """All lanes but that of an order placed now with the longest lead time."""
         return along_last(self._lanes[:-1])
+
+    def lanes(self) -> Sequence[Units]:
+        """All but the one that is empty until an order comes."""
+        return self._lanes[:-1]
 
     def turn(self, order: Units) -> Units:
         """Each series has its lane."""
@@ -87,6 +100,10 @@ class CrossingLanes:
             for more, chance in enumerate(self._lead_time.remaining(age)):
                 expected[more] = expected[more] + outstanding * float(chance)
         return self._stacked(expected)
+
+    def lanes(self) -> Sequence[Units]:
+        """Where orders truly are."""
+        return self._lanes[:-1]
 
     def outstanding(self) -> Outstanding:
         """What is known of the orders under way."""

@@ -37,8 +37,9 @@ class State:
         step: steps since the first order.
         sales: what was sold in each earlier step, oldest first, [*batch, series] each: demand only where none was lost.
             It belongs to the simulator: read it at once, change nothing.
-        position: units on hand and under way together, if that is known already.
+        position: units on hand and under way together, if that is known already; a function likewise.
         outstanding: with random lead times, what `pipeline` is the expectation of; a function likewise.
+        carried: `position` with rounding errors, where that is known and `position` would have to be counted.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class State:
         problem: InventoryProblem,
         step: int = 0,
         sales: Sequence[Array] = (),
-        position: Array | None = None,
+        position: Array | Callable[[], Array] | None = None,
         outstanding: "Callable[[], Outstanding] | None" = None,
+        carried: Array | None = None,
     ) -> None:
         self.on_hand = on_hand
         self.problem = problem
@@ -58,6 +60,7 @@ class State:
         self._pipeline = pipeline
         self._position = position
         self._outstanding = outstanding
+        self._carried = carried
 
     @cached_property
     def pipeline(self) -> Float[Any, "*batch series lead"]:
@@ -74,7 +77,18 @@ class State:
     @cached_property
     def position(self) -> Float[Any, "*batch series"]:
         """On hand and under way together."""
-        return self.on_hand + self.pipeline.sum(-1) if self._position is None else self._position
+        if self._position is None:
+            return self.on_hand + self.pipeline.sum(-1)
+        return self._position() if callable(self._position) else self._position
+
+    @property
+    def carried(self) -> Float[Any, "*batch series"]:
+        """The same as the simulator carries it along, for policies that order up to a level.
+
+        Its rounding errors, which are left when no unit is, make no difference to a quantity; but to whoever compares
+        it with a reorder point they do.
+        """
+        return self.position if self._carried is None else self._carried
 
 
 @runtime_checkable

@@ -2,7 +2,8 @@
 """The simulator once more, slow and obvious: plain numbers, one series after the other. The oracle of the fast one."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -18,7 +19,7 @@ from sirdar.inventory.terms import RandomLeadTime, permitted
 def simulate_slowly(
     policy: Policy,
     problem: InventoryProblem,
-    demand: Float[np.ndarray, "*batch series time"],
+    demand: Float[np.ndarray, "*batch series time"] | Sequence[Any],
     stock: Stock | None = None,
     *,
     warm_up: int = 0,

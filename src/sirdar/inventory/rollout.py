@@ -111,6 +111,7 @@ class _Run:
         self.demand, self.start, self.rest, self.weights = demand, start, rest, weights
         self.lead, self.review = times
         self.waits, self.rounds = problem.backlog, not problem.rules.free
+        self.recounts = bool((rest[0] < math.inf).any())  # elsewhere nothing hangs on a rounding error
         self.time, self.size = len(demand), math.prod(demand.shape[1:])
         self.bad = 0
 
@@ -141,7 +142,18 @@ class _Run:
         kept, threads = [], []
         for first, last in pairwise(edges):
             scratch = self.demand.new_empty(rows * block)
-            times = (self.lead, self.time, self.review, block, self.waits, self.rounds, derives, spread, 0)
+            times = (
+                self.lead,
+                self.time,
+                self.review,
+                block,
+                self.waits,
+                self.rounds,
+                self.recounts,
+                derives,
+                spread,
+                0,
+            )
             whole = np.array((self.size, first, last, *times), dtype=np.int64)
             kept.append((scratch, whole))
             threads.append(Thread(target=loop, args=(*addresses, scratch.data_ptr(), whole.ctypes.data)))

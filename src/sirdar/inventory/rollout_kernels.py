@@ -21,7 +21,7 @@ from numba import cfunc, njit, types
 LEVEL, CAP, REORDER, PACK, LEAST = range(5)  # parameters, in the order in which they are handed over
 POSITION, STOCK, HELD, SHORT, ORDERED, PLACED, TO_POSITION, TO_STOCK, TO_LEVEL, TO_CAP = range(5, 15)
 ROWS = 15
-SIZE, FIRST, LAST, LEAD, TIME, REVIEW, BLOCK, WAITS, ROUNDS, DERIVES, SPREAD, BAD = range(12)  # whole numbers
+SIZE, FIRST, LAST, LEAD, TIME, REVIEW, BLOCK, WAITS, ROUNDS, RECOUNTS, DERIVES, SPREAD, BAD = range(13)  # whole numbers
 POINTERS = 11
 
 
@@ -75,6 +75,8 @@ def _order(scratch, whole, step, constants, count) -> None:  # noqa: ANN001
             scratch[ring + i] = none
             scratch[answers + i] = none
         return
+    if whole[RECOUNTS]:
+        _recount(scratch, position, block, step, lead, count)
     for i in range(count):
         missing = scratch[level + i] - scratch[position + i]
         wanted = missing if missing > 0 else none
@@ -94,6 +96,20 @@ def _order(scratch, whole, step, constants, count) -> None:  # noqa: ANN001
         scratch[position + i] += order
         scratch[ORDERED * block + i] += weight * order
         scratch[PLACED * block + i] += weight if order > 0 else none
+
+
+@njit(cache=True)
+@no_type_check
+def _recount(scratch, position, block, step, lead, count) -> None:  # noqa: ANN001
+    """Stock and orders under way, added up anew: carried along, rounding errors stay above a reorder point of zero."""
+    for i in range(count):
+        scratch[position + i] = 0
+    for more in range(lead):
+        lane = (ROWS + (step + more) % (lead + 1)) * block
+        for i in range(count):
+            scratch[position + i] += scratch[lane + i]
+    for i in range(count):
+        scratch[position + i] += scratch[STOCK * block + i]
 
 
 @njit(cache=True)

@@ -9,6 +9,7 @@ arXiv:2210.03137, where the problem is called an exogenous interactive decision 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
@@ -24,21 +25,21 @@ from sirdar.inventory.demand import (
     require_order,
     require_order_shape,
 )
-from sirdar.inventory.fused import Shelf, serve
+from sirdar.inventory.fused import Shelf, add_up, serve
 from sirdar.inventory.ledger import Ledger, Trajectory
 from sirdar.inventory.limits import require_within, shared
-from sirdar.inventory.pipeline import CrossingLanes, open_pipeline
+from sirdar.inventory.pipeline import CrossingLanes, Pipeline, open_pipeline
 from sirdar.inventory.policy import Policy, State
 from sirdar.inventory.problem import InventoryProblem, Stock
 from sirdar.inventory.rollout import rolled_out
-from sirdar.inventory.terms import OrderRules, permitted
+from sirdar.inventory.terms import permitted
 from sirdar.predictive import Forecast
 
 
 def simulate(
     policy: Policy,
     problem: InventoryProblem,
-    demand: Float[Any, "*batch series time"] | Forecast,
+    demand: Float[Any, "*batch series time"] | Sequence[Any] | Forecast,
     stock: Stock | None = None,
     *,
     warm_up: int = 0,
@@ -51,10 +52,12 @@ def simulate(
         policy: asked in every review step, all series and scenarios at once.
         problem: costs, times and rules. Orders are rounded up to what its rules permit; where gradients flow, they pass
             the rounding unchanged.
-        demand: numpy array or torch tensor whose last axes are series and time; leading axes are scenarios. Or a
-            `Forecast`, from which `samples` scenarios are drawn.
+        demand: numpy array, torch tensor or lists whose last axes are series and time; leading axes are scenarios. Or
+            a `Forecast`, from which `samples` scenarios are drawn.
         stock: where the series stand at first; empty without it.
-        warm_up: first steps that are simulated but not counted.
+        warm_up: first steps that are simulated but not counted. Orders count by the step in which they are placed:
+            those of the warm-up are free, though their goods may sell in steps that count, and the last ones are paid
+            for, though they may arrive after the end.
         samples: scenarios to draw from a `Forecast`.
         seed: of those scenarios, and of random lead times.
 
@@ -169,8 +172,9 @@ def _run(
         order = nothing
         if isinstance(due, Tensor) or due:
             known = pipeline.outstanding if isinstance(pipeline, CrossingLanes) else None
-            state = State(shelf.on_hand, pipeline.visible, problem, step, sold, shelf.position, known)
-            order = _placed(policy.order(state), problem.rules, shelf.position, step)
+            counted = partial(_counted, shelf, pipeline)
+            state = State(shelf.on_hand, pipeline.visible, problem, step, sold, counted, known, shelf.position)
+            order = _placed(policy.order(state), state)
             order = order * due if isinstance(due, Tensor) else order
         arriving = pipeline.turn(order)
         if problem.backlog:
@@ -191,13 +195,23 @@ def _serve_in_turn(on_hand: Tensor, arriving: Tensor, wanted: Tensor) -> tuple[T
     return on_hand.relu() + arriving - after.relu(), after
 
 
-def _placed(order: Any, rules: OrderRules, position: Tensor, step: int) -> Tensor:  # noqa: ANN401
+def _counted(shelf: Shelf, pipeline: Pipeline) -> Tensor:
+    """Units on hand and under way, counted anew: the sum that is carried keeps rounding errors when no unit is left.
+
+    They are written over the carried sum, whose graph, one edge a step in place of one a lane, stays theirs.
+    """
+    add_up([*pipeline.lanes(), shelf.on_hand], shelf.position)
+    return shelf.position
+
+
+def _placed(order: Any, state: State) -> Tensor:  # noqa: ANN401
     """The order as it is placed: a tensor, not negative, rounded up to what is permitted, cut to its shelf."""
-    asked = torch.as_tensor(order, dtype=position.dtype, device=position.device)
-    require_order_shape(tuple(asked.shape), tuple(position.shape), step)
-    asked = asked.expand(position.shape)  # compiled loops read as many orders as there is stock
+    on_hand, rules, step = state.on_hand, state.problem.rules, state.step
+    asked = torch.as_tensor(order, dtype=on_hand.dtype, device=on_hand.device)
+    require_order_shape(tuple(asked.shape), tuple(on_hand.shape), step)
+    asked = asked.expand(on_hand.shape)  # compiled loops read as many orders as there is stock
     require_order(asked.detach(), step)
     if rules.free:
         return asked
-    placed = permitted(asked, rules, position)
+    placed = permitted(asked, rules, state.position if np.any(np.isfinite(rules.shelf)) else None)
     return asked + (placed - asked).detach() if asked.requires_grad else placed

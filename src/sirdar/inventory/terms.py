@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sirdar.errors import ArgumentError, require_seed
-from sirdar.inventory.backend import Array, Values, match, precision, round_up
+from sirdar.inventory.backend import Array, Values, match, precision, round_down, round_up
 from sirdar.inventory.checks import require_bound, require_bounds, require_numbers
 
 _ENDLESS = 1e15  # units that no shelf holds: infinity has no multiples
@@ -142,7 +142,9 @@ def permitted(quantity: Array, rules: OrderRules, position: Array | None = None)
     if position is None or not np.any(np.isfinite(rules.shelf)):
         return placed
     shelf = match(np.minimum(rules.shelf, _ENDLESS), quantity)
-    room = (shelf - position).clip(min=0)
-    fits = packed * ((room + 1e-6) // size * size) + (1 - packed) * room
-    fits = fits * (fits >= match(np.asarray(rules.least) - 1e-6, quantity))
+    room, precise = (shelf - position).clip(min=0), 4 * precision(quantity)
+    # The error of what is left is that of the shelf and of what fills it, which are larger.
+    excess = 1e-6 + precise * (abs(position) + shelf) / size
+    fits = packed * (round_down(room / size, excess) * size) + (1 - packed) * room
+    fits = fits * (fits >= match(np.asarray(rules.least) * (1 - precise) - 1e-6, quantity))
     return placed - (placed - fits).clip(min=0)

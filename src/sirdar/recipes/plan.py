@@ -14,12 +14,14 @@ from sirdar.chips import Ranking, advise, load
 from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting import ladder
 from sirdar.forecasting.backtest import Backtest, backtest
+from sirdar.forecasting.covariates import unknown_ahead
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.ensemble import Ensemble
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.panel import Panel
 from sirdar.inventory import InventoryProblem, OrderPlan, ProjectedInventory, Stock
-from sirdar.predictive import Forecast
+from sirdar.predictive import DECILES, Forecast
+from sirdar.predictive.forecast import require_levels
 from sirdar.recipes.demand import Demand
 from sirdar.recipes.saved import BATCH, Network, network_in, saved_network
 from sirdar.recipes.stock import assumed_stock, read_stock
@@ -43,6 +45,7 @@ class Settings:
         problem: costs and times of ordering.
         inventory: table of stock; assumed when None.
         seed: of everything random.
+        levels: quantile levels of the forecasts.
     """
 
     source: Path | None = None
@@ -53,8 +56,10 @@ class Settings:
     problem: InventoryProblem = field(default_factory=InventoryProblem)
     inventory: Path | None = None
     seed: int = 0
+    levels: tuple[float, ...] = DECILES
 
     def __post_init__(self) -> None:
+        require_levels(self.levels)
         require_positive_integer(self.horizon, "horizon")
         require_positive_integer(self.windows, "windows")
         ladder.check_names(self.models)
@@ -96,6 +101,12 @@ def read(settings: Settings) -> Panel:
     return Demand(settings.source, settings.horizon, settings.roles).read()
 
 
+def read_ahead(settings: Settings) -> Panel:
+    """The same, with notes on what of the steps to forecast it does not tell."""
+    panel = read(settings)
+    return replace(panel, notes=(*panel.notes, *unknown_ahead(panel, settings.horizon)))
+
+
 def evaluate(settings: Settings, panel: Panel, progress: Progress) -> Backtest:
     """The backtest of the models named."""
     place = ("", 0.0)
@@ -109,7 +120,7 @@ def evaluate(settings: Settings, panel: Panel, progress: Progress) -> Backtest:
         progress(f"{place[0]}, {done:.0%}", place[1])
 
     def build(name: str) -> Forecaster:
-        return ladder.build(name, settings.horizon, seed=settings.seed, progress=within)
+        return ladder.build(name, settings.horizon, levels=settings.levels, seed=settings.seed, progress=within)
 
     return backtest({name: build(name) for name in settings.models}, panel, windows=settings.windows, progress=tell)
 
@@ -118,7 +129,10 @@ def train(settings: Settings, winner: str, panel: Panel, progress: Progress) -> 
     """The winner, trained on all history."""
 
     def build(name: str) -> Forecaster:
-        return ladder.build(name, settings.horizon, seed=settings.seed, progress=lambda done: progress(name, done))
+        def tell(done: float) -> None:
+            progress(name, done)
+
+        return ladder.build(name, settings.horizon, levels=settings.levels, seed=settings.seed, progress=tell)
 
     apart = {ladder.NAIVE, ladder.LADDER}
     if winner == ladder.ENSEMBLE:
@@ -191,7 +205,7 @@ def plan(settings: Settings, progress: Progress) -> Plan:
         return lambda text, done: progress(f"{step}: {text}", done)
 
     with timed("read"):
-        panel = read(settings)
+        panel = read_ahead(settings)
         if settings.inventory is not None:  # a bad file is refused before the long work
             read_stock(settings.inventory, panel.ids, settings.problem)
     with timed("backtest"):

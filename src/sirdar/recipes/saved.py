@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Forecasters that were saved, whatever their rung, and the network in one."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from sirdar.errors import ArgumentError, DataError
+from sirdar.errors import ArgumentError, DataError, UnsupportedError
 from sirdar.forecasting import ladder, storage
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.ensemble import Ensemble
 from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.ladder import Ladder
+from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.neural import NeuralForecaster
+from sirdar.workload.graph import Graph
+from sirdar.workload.trace import trace
 
 BATCH = 4096  # series in one run of a network, where none is asked for
 Network = NeuralForecaster | FeedForward
@@ -55,3 +59,28 @@ def saved_network(folder: Path, otherwise: str = "") -> Network:
         msg = f"{folder}: holds a {storage.model_of(folder)!r} forecaster, which is no network"
         raise DataError(msg)
     return found
+
+
+def saved_core(folder: Path, batch: int = 1) -> Graph:
+    """What an Ethos-U runs of a saved MQ-CNN, as the search prices it: `recipes.forecaster.Core`.
+
+    Raises:
+        UnsupportedError: it is another network, of which no such part is known; other errors as of `saved_network`.
+    """
+    from sirdar.recipes.forecaster import ShapedMQCNN, core_of  # it imports the search, which no plan needs
+
+    network = saved_network(folder)
+    members = getattr(network, "members", 1)
+    if isinstance(network, MQCNN) and members == 1:
+        shaped = ShapedMQCNN(network.horizon, width=network.width, levels=network.levels)
+    elif isinstance(network, ShapedMQCNN):
+        shaped = network
+    else:
+        held = f"{members} networks" if members > 1 else "a network"
+        msg = (
+            f"{folder}: holds {held} of kind {ladder.kind_of(network)!r}; of forecasters an Ethos-U runs the core of a "
+            "single MQ-CNN alone"
+        )
+        raise UnsupportedError(msg)
+    assert network.learned is not None  # as it was saved
+    return replace(trace(*core_of(shaped, network.learned.setting, batch)), name=folder.name)

@@ -12,7 +12,7 @@ from sirdar.errors import require_positive_integer
 from sirdar.forecasting import ladder
 from sirdar.forecasting.bundled import ONLINE_RETAIL, ROLES
 from sirdar.forecasting.panel import Panel
-from sirdar.inventory import InventoryProblem, Ledger, simulate
+from sirdar.inventory import InventoryProblem, Ledger, Trajectory, simulate
 from sirdar.recipes.simulate_choice import FORESIGHT, Choice, Chooser, Choosing, check_name, chooser
 from sirdar.recipes.simulate_history import History, opening_stock, part
 
@@ -71,7 +71,7 @@ class Replay:
         if np.any(problem.trade.price) and not problem.backlog:
             dear = replace(problem, lost_sale_cost=problem.lost_sale_cost + problem.trade.price)
             ledger = Ledger(ledger.trajectory, dear, ledger.warm_up)
-        return float(ledger.lost_sales.sum())
+        return float(ledger.lost_sales.sum()) + 0.0  # not -0.0
 
     @property
     def total(self) -> float:
@@ -128,6 +128,7 @@ class Simulation:
         counted = f"; the first {self.warm_up} steps, which no order can reach, do not count." if self.warm_up else "."
         seen = "Forecasts and features see demand as the table has it, whatever a policy would have sold."
         kept = "the margin kept (lost-sale cost times units served, less costs)"
+        paid = ("Paid for are the orders that arrive up to the last step, by every policy.",) * _trades(problem)
         share = f"The share is that of perfect foresight: of {'profit' if np.any(problem.trade.price) else kept}."
         income = ("The lost margin counts the price of the units lost.",) * bool(np.any(problem.trade.price))
         pack = np.maximum(problem.rules.case_pack, 1e-9)  # 0 is any quantity
@@ -137,7 +138,7 @@ class Simulation:
             "With fixed order costs, least orders or packs that demand does not fill, perfect foresight is a strong "
             "mark but no bound.",
         ) * bool(lumpy)
-        return (*self.history.notes, opening + counted, seen, share, *income, *mark)
+        return (*self.history.notes, opening + counted, *paid, seen, share, *income, *mark)
 
 
 def run(settings: Settings, progress: Progress) -> Simulation:
@@ -175,8 +176,25 @@ def _replay(name: str, choice: Choice, history: History, problem: InventoryProbl
     believed = replace(problem, lost_sale_cost=factor * problem.lost_sale_cost)
     stock = opening_stock(history.known, problem)
     warm_up = problem.longest_lead_time
-    ledger = simulate(choice.policy, believed, history.replayed, stock, warm_up=warm_up)
-    return Replay(name, choice.words, Ledger(ledger.trajectory, problem, warm_up))
+    done = simulate(choice.policy, believed, history.replayed, stock, warm_up=warm_up).trajectory
+    return Replay(
+        name, choice.words, Ledger(done, problem, warm_up, _paid(done, warm_up) if _trades(problem) else None)
+    )
+
+
+def _trades(problem: InventoryProblem) -> bool:
+    """Whether orders cost anything."""
+    return bool(np.any(problem.trade.unit_cost) or np.any(problem.trade.order_cost))
+
+
+def _paid(done: Trajectory, lead_time: int) -> dict[str, Any]:
+    """Units and orders that arrive in the steps that count, where what can be sold of them is.
+
+    By the step in which they are placed, perfect foresight would be given what it sells first, and others would pay for
+    what comes after the end.
+    """
+    served = done.orders[..., : done.demand.shape[-1] - lead_time]
+    return {"ordered": served.sum(-1), "placed": 1.0 * (served > 0).sum(-1)}
 
 
 def _curve(usual: Replay, choose: Chooser, history: History, problem: InventoryProblem) -> list[Point]:

@@ -1,36 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stock that orders start from: a table of what is on hand and under way, or a stated assumption."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from sirdar.errors import DataError
-from sirdar.forecasting.tables import Table, first_row, load_table, plain_ids, plain_numbers, require_columns
+from sirdar.forecasting.tables import (
+    Table,
+    first_row,
+    load_table,
+    plain_ids,
+    plain_numbers,
+    plain_text,
+    require_columns,
+)
 from sirdar.inventory import InventoryProblem, Stock
 from sirdar.predictive import Forecast
+
+# What a stock table may give for each product, and the part of the problem that it is in.
+TERMS = {"holding_cost": "", "lost_sale_cost": "", "lead_time": "", "price": "trade", "unit_cost": "trade"}
+TERMS |= {"order_cost": "trade", "minimum": "rules", "case_pack": "rules"}
+_UNDER_WAY = re.compile("arriving|under_way|on_order|pipeline|.*transit")
 
 
 def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[Stock, str]:
     """Stock of the forecast's products, and a sentence that says what was read.
 
     The table has columns unique_id and on_hand, and optionally arriving_1, arriving_2, ...: units ordered before that
-    arrive ahead of the demand of the first, second, ... step. A product without a row has nothing.
+    arrive ahead of the demand of the first, second, ... step. A product without a row has nothing. The sentence names
+    columns of other numbers; those that speak of units under way are refused.
     """
-    frame, where = load_table(path), f"{path}: "
+    frame, where = _stripped(load_table(path)), f"{path}: "
     require_columns(Table(frame, where, text=False), ("unique_id", "on_hand"))
     if not frame.height:
         msg = f"{where}the table has no rows; give one per product, or omit --inventory"
         raise DataError(msg)
     lead = problem.longest_lead_time
     columns = ["on_hand", *[f"arriving_{step + 1}" for step in range(lead)]]
-    # "Arriving_1" or "arriving" too: units under way that nobody counts would be ordered once more.
-    late = [name for name in frame.columns if name.strip().lower().startswith("arriving") and name not in columns]
-    if late:
-        known = f"arriving_1 to arriving_{lead} (lead time {lead})"
-        msg = f"{where}column {late[0]!r} is none of {known}; rename or remove it"
-        raise DataError(msg)
+    others = [name for name in frame.columns if name not in {"unique_id", *columns}]
+    _refuse_under_way(others, lead, where)
     keys = plain_ids(frame["unique_id"], where).to_list()
     twice = pl.Series(keys).is_duplicated()
     if twice.any():
@@ -54,10 +67,77 @@ def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[S
     rows = np.array([row_of.get(key, -1) for key in ids])
     _refuse_strangers(keys, ids, rows < 0, where)
     table = np.vstack([table, np.zeros(len(columns))])[rows]
-    missing, others = int((rows < 0).sum()), len(keys) - int((rows >= 0).sum())
+    missing, strangers = int((rows < 0).sum()), len(keys) - int((rows >= 0).sum())
     note = f"Stock was read from {path.name}; {missing} products have no row there and count as empty"
-    note += f", and {others} of its rows are products without a forecast." if others else "."
-    return Stock(table[:, 0], table[:, 1:]), note
+    note += f", and {strangers} of its rows are products without a forecast." if strangers else "."
+    return Stock(table[:, 0], table[:, 1:]), note + _on_others(frame.select(others), problem)
+
+
+def _refuse_under_way(others: list[str], lead: int, where: str) -> None:
+    """Units under way that nobody counts would be ordered once more: "Arriving_1" and "in_transit" too."""
+    late = [name for name in others if _UNDER_WAY.match(re.sub(r"[\s_-]+", "_", name.lower()))]
+    if late:
+        known = f"arriving_1 to arriving_{lead} (lead time {lead})"
+        msg = f"{where}column {late[0]!r} is none of {known}, by step of arrival; rename or remove it"
+        raise DataError(msg)
+
+
+def _on_others(frame: pl.DataFrame, problem: InventoryProblem) -> str:
+    """Sentences on the columns that are no stock: which the problem has been told, and which nobody has read."""
+    own = [name for name in frame.columns if name in TERMS and isinstance(_shared(problem, name), np.ndarray)]
+    numbers = [repr(name) for name in frame.columns if name not in own and _has_numbers(frame[name])]
+    told = f" {', '.join(own)} are those of each product." if own else ""
+    return told + (f" Not read: {', '.join(numbers)}." if numbers else "")
+
+
+def own_terms(path: Path, ids: list[str], problem: InventoryProblem) -> InventoryProblem:
+    """The problem with a value for each of the forecast's products, where a stock table has a column of TERMS.
+
+    A product without a row, or without a value in it, keeps what all share.
+    """
+    frame, where = _stripped(load_table(path)), f"{path}: "
+    require_columns(Table(frame, where, text=False), ("unique_id",))
+    row_of = {key: row for row, key in enumerate(plain_ids(frame["unique_id"], where))}
+    rows = np.array([row_of.get(one, -1) for one in ids])
+    own: dict[str, dict[str, np.ndarray]] = {"": {}, "trade": {}, "rules": {}}
+    for name in TERMS:
+        if name in frame.columns:
+            given = _term(frame, name, where)
+            values = np.append(given, np.nan)[rows]
+            own[TERMS[name]][name] = np.where(np.isnan(values), _shared(problem, name), values)
+    if np.any((own["trade"].get("unit_cost", 0.0) > 0) & ~(own["trade"].get("price", problem.trade.price) > 0)):
+        msg = (
+            f"{where}column 'unit_cost' needs a price, in a column 'price': without income, buying nothing is cheapest"
+        )
+        raise DataError(msg)
+    trade, rules = replace(problem.trade, **own["trade"]), replace(problem.rules, **own["rules"])
+    return replace(problem, **own[""], trade=trade, rules=rules)
+
+
+def _term(frame: pl.DataFrame, name: str, where: str) -> np.ndarray:
+    """A column of `TERMS`, NaN where there is no value."""
+    given = plain_numbers(frame[name], where).fill_null(np.nan).to_numpy()
+    steps = name == "lead_time"
+    wrong = np.flatnonzero((given < 0) | (steps & ((given < 1) | (given % 1 != 0)) & ~np.isnan(given)))
+    if len(wrong):
+        rule = "it must be a whole number of steps, 1 or more" if steps else "it must not be negative"
+        msg = f"{where}column {name!r} is {given[wrong[0]]:g} in row {wrong[0] + 1}; {rule}"
+        raise DataError(msg)
+    return given
+
+
+def _shared(problem: InventoryProblem, name: str) -> Any:  # noqa: ANN401
+    return getattr(getattr(problem, TERMS[name]) if TERMS[name] else problem, name)
+
+
+def _has_numbers(column: pl.Series) -> bool:
+    return column.dtype.is_numeric() or (column.dtype == pl.String and plain_text(column) is None)
+
+
+def _stripped(frame: pl.DataFrame) -> pl.DataFrame:
+    """Column names without blanks around them, which is how "unique_id, on_hand" is read."""
+    names = [name.strip() for name in frame.columns]
+    return frame.rename(dict(zip(frame.columns, names, strict=True))) if len(set(names)) == len(names) else frame
 
 
 def _refuse_strangers(keys: list[str], ids: list[str], missing: np.ndarray, where: str) -> None:

@@ -22,7 +22,7 @@ class BaseStock:
 
     def order(self, state: State) -> Float[Any, "*batch series"]:
         """What is missing to the level."""
-        return (match(self.level, state.on_hand) - state.position).clip(min=0)
+        return (match(self.level, state.on_hand) - state.carried).clip(min=0)
 
     def up_to(self) -> UpTo:
         """The same as numbers."""

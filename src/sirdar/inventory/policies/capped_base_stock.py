@@ -28,7 +28,7 @@ class CappedBaseStock:
 
     def order(self, state: State) -> Float[Any, "*batch series"]:
         """What is missing to the level, up to the cap."""
-        missing = (match(self.level, state.on_hand) - state.position).clip(min=0)
+        missing = (match(self.level, state.on_hand) - state.carried).clip(min=0)
         # min(missing, cap), spelt alike in numpy and torch
         return missing - (missing - match(self.cap, state.on_hand)).clip(min=0)
 

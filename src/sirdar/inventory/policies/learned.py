@@ -100,7 +100,7 @@ class LearnedPolicy(nn.Module):
         first = self.moving(self._seen(state)) + described
         units = nn.functional.softplus(self.rest(first)[..., 0] + 1.0) * self._scale(state.step)
         if self.head == "level":
-            units = (units - torch.as_tensor(state.position, dtype=torch.float32)).relu()
+            units = (units - torch.as_tensor(state.carried, dtype=torch.float32)).relu()
         if unit_price is None:
             return units
         dearest = torch.tensor(state.problem.shortage_cost, dtype=torch.float32)

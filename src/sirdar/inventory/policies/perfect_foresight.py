@@ -24,10 +24,10 @@ Series = Float[np.ndarray, " series"]
 class PerfectForesight:
     """The policy that has seen the future.
 
-    Without fixed order costs, lot sizes and shared limits no policy can cost less, or earn more where there is a price,
-    once its first order has arrived. With them it is a strong mark, not a bound: fixed costs are not weighed, and
-    limits are kept by a price. Nor is it one where customers wait and there is a price or a unit cost: it takes those
-    who wait at the end for served later.
+    Without fixed order costs, lot sizes, a shelf and shared limits no policy can cost less, or earn more where there is
+    a price, once its first order has arrived. With them it is a strong mark, not a bound: fixed costs are not weighed,
+    an order is cut to what its shelf holds, and limits are kept by a price. Nor is it one where customers wait and
+    there is a price or a unit cost: it takes those who wait at the end for served later.
 
     Args:
         demand: every step of what is going to be simulated, [series, time]; nothing is wanted after it.

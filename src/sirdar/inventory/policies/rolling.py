@@ -35,7 +35,8 @@ class Rolling:
             state.problem,
             state.step - made,
             state.sales,
-            state.position,
+            lambda: state.position,
             lambda: state.outstanding,
+            state.carried,
         )
         return self.policies[made].order(now)
