@@ -163,6 +163,36 @@ def test_bytes_fall_with_pruning_and_clustering() -> None:
     assert stored_bytes(small) < count / 3
 
 
+class Mixed(nn.Module):
+    """Layers of several kinds, and a parameter of its own with two axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.up = nn.Embedding(9, 8), nn.ConvTranspose1d(8, 8, 3)
+        self.filter, self.memory = nn.Conv1d(8, 8, 3), nn.LSTM(8, 8, batch_first=True)
+        self.table, self.norm = nn.Parameter(torch.randn(8, 8)), nn.LayerNorm(8)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        seen = self.filter(self.up(self.embedding(tokens).mT)).mT
+        return self.norm(self.memory(seen)[0] @ self.table)
+
+
+def test_clustering_takes_every_weight_that_cluster_takes() -> None:
+    torch.manual_seed(0)
+    model, tokens = Mixed(), torch.arange(9)[None]
+    names, before = list(model.state_dict()), model(tokens).detach()
+    with clustering(model, 7):
+        within = model(tokens)
+        within.sum().backward()
+    assert not torch.allclose(within, before, atol=1e-4)
+    torch.testing.assert_close(model(tokens), within)
+    assert list(model.state_dict()) == names
+    for name, weight in model.named_parameters():
+        shares = weight.detach() / weight.detach().abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True)
+        assert weight.dim() == 1 or len(torch.unique((shares * 3).round(decimals=4))) <= 7, name
+        assert weight.grad is not None
+
+
 def test_parameters_keep_their_order_through_clustering() -> None:
     model = network()
     names, weights = list(model.state_dict()), list(model.parameters())
@@ -182,7 +212,7 @@ def test_weights_that_are_parametrised_already_are_refused_and_left(norm: Callab
 
 
 def test_wrong_settings_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="in 0..1, got 1.0"):
+    with pytest.raises(ArgumentError, match="at least 0 and below 1, got 1.0"):
         prune(network(), 1.0)
     with pytest.raises(ArgumentError, match="at least 3, .* got 2"):
         cluster(network(), 2)

@@ -3,13 +3,14 @@
 
 import json
 import math
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sirdar.errors import ArgumentError, OutputError
+from sirdar.errors import ArgumentError, DataError, OutputError
 from sirdar.search.ledger import OptunaLedger, alone, trial_from_dict, trial_to_dict
 from sirdar.search.space import Candidate
 from sirdar.search.study import Options, Study, search
@@ -81,6 +82,31 @@ def test_wishes_from_the_dashboard_are_completed_or_answered_with_a_note(tmp_pat
     assert len(notes) == 2
 
 
+def test_a_wish_that_waits_twice_is_tried_once(tmp_path: Path) -> None:
+    storage = tmp_path / "study.sqlite"
+    searched(storage, ToyTask(), (), trials=1)
+    for wish in ({"part2": 4}, {"part2": 4, "part1": 1}):
+        opened(storage).enqueue_trial(wish)
+    task = ToyTask()
+    study = searched(storage, task, (), trials=4)
+    assert [trial.origin for trial in study.trials] == ["evolution", "enqueued", "evolution", "evolution"]
+    assert (
+        opened(storage).trials[2].user_attrs["sirdar:note"].endswith("part2=4 part3=1 waits already, and is tried once")
+    )
+
+
+def test_a_damaged_trial_is_named(tmp_path: Path) -> None:
+    storage = tmp_path / "study.sqlite"
+    searched(storage, ToyTask(), (), trials=2)
+    study = opened(storage)
+    place = study._storage.get_trial_id_from_study_id_trial_number(study._study_id, 1)
+    with sqlite3.connect(storage) as database:
+        database.execute("update trial_user_attributes set value_json = ? where trial_id = ?", ('"{bad"', place))
+    database.close()
+    with pytest.raises(DataError, match="trial 1 of study 'toy' in this storage is damaged: JSONDecodeError"):
+        searched(storage, ToyTask(), (), trials=3)
+
+
 @pytest.mark.parametrize("directions", [["minimize"], ["maximize", "minimize"]])
 def test_a_study_that_is_not_a_search_is_left_alone(tmp_path: Path, directions: list[str]) -> None:
     storage = tmp_path / "study.sqlite"
@@ -100,6 +126,12 @@ def test_a_study_has_one_search_at_a_time(tmp_path: Path) -> None:
     with alone(storage, "another"):
         assert len(searched(storage, ToyTask()).trials) == 5
     with alone(storage, "猫"), alone(storage, "犬"), alone(storage, "a" * 300):
+        pass
+    (tmp_path / "link.sqlite").symlink_to(storage)
+    for way in (tmp_path / "link.sqlite", f"sqlite+pysqlite:///{storage}"):
+        with alone(storage, "toy"), pytest.raises(OutputError, match="another search writes"), alone(way, "toy"):
+            pass
+    with alone("sqlite+pysqlite:///:memory:", "toy"), alone("sqlite+pysqlite:///:memory:", "toy"):
         pass
     with pytest.raises(OutputError, match="is a folder"):
         searched(tmp_path, ToyTask())

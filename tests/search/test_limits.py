@@ -51,6 +51,15 @@ def test_the_least_that_can_be_had_is_found_and_named(choices: int, seed: int) -
     assert table[within(space, table, named)[0]] <= named
 
 
+def test_a_search_in_vain_of_a_large_space_does_not_say_that_there_is_none() -> None:
+    space = SearchSpace("large", tuple(Choice(f"x{n}", (0, 1, 2, 3)) for n in range(6)))
+    priced = Priced(lambda _: Cost(latency_s=1.0))
+    objectives = Objectives((Objective("latency_s"),), (("latency_s", 0.5),))
+    told = r"no candidate was found .* \(nearest 1\) among [0-9]+ priced of 4,096 of space 'large', the nearest is x0="
+    with pytest.raises(ArgumentError, match=told):
+        feasible_candidate(space, priced, objectives, seed=0)
+
+
 def test_a_candidate_whose_cost_is_not_known_does_not_keep_to_a_limit() -> None:
     space, table = rugged(4, 0)
     unknown = {candidate for candidate in space if candidate["x0"] == 2}

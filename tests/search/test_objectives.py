@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sirdar.errors import ArgumentError
-from sirdar.search.objectives import Objective, Objectives, objectives_of, undominated
+from sirdar.search.objectives import Objective, Objectives, limit_of, objectives_of, undominated
 from sirdar.search.space import Candidate
 from sirdar.search.task import Trial
 
@@ -101,3 +101,9 @@ def test_wrong_limits_are_refused(limits: dict, sentence: str) -> None:
         objectives_of("wql", higher_is_better=False, limits=limits)
     with pytest.raises(ArgumentError, match="above zero, got 0.0 and 1.0"):
         Objective("wql", weight=0.0)
+
+
+@pytest.mark.parametrize("limit", ["2ms", None])
+def test_a_limit_that_is_no_number_is_named(limit: object) -> None:
+    with pytest.raises(ArgumentError, match=f"limit latency_s must be a number, got {limit!r}"):
+        limit_of("latency_s", limit)

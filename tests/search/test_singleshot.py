@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared weights on a regression whose best width is known, with a latency term and a limit."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -344,5 +345,28 @@ def test_shared_weights_that_diverge_end_the_search_in_a_sentence() -> None:
             return ((1e4 * x, 1e4 * y) for x, y in super().batches(seed))
 
     strategy = SingleShot(Wild(), Supernet(steps=60, rate=1.0))
-    with pytest.raises(ArgumentError, match="the shared weights diverged in step .*; lower the rate of Supernet"):
+    told = r"diverged in step \d+ even at a rate of 0.125; give a lower rate or distil=0: .*SingleShot\(task, Supernet"
+    with pytest.warns(RuntimeWarning, match="diverged") as warned, pytest.raises(ArgumentError, match=told):
         strategy.propose(view())
+    assert len(warned) == 3
+
+
+def test_shared_weights_that_diverge_start_again_at_half_the_rate() -> None:
+    wild, calm = (SingleShot(Regression(), Supernet(steps=20, rate=rate)) for rate in (0.5, 0.25))
+    with pytest.warns(RuntimeWarning, match="diverged in step 10 at a rate of 0.5, and start again at half of it"):
+        found = wild.scores(view(), [SPACE.largest()])
+    assert found[0] == calm.scores(view(), [SPACE.largest()])[0]
+
+
+def test_a_latency_term_takes_what_cannot_be_priced_and_refuses_costs_without_latency() -> None:
+    def some(candidate: Candidate) -> Cost:
+        if candidate["width"] == 8:
+            msg = "unsupported width"
+            raise ValueError(msg)
+        return cost(candidate)
+
+    term = Supernet(steps=20, latency_weight=1.0, target_s=0.004)
+    unlimited = replace(view(), feasible=lambda _: True)
+    assert SingleShot(Regression(), term, priced=Priced(some)).propose(unlimited) in SPACE
+    with pytest.raises(ArgumentError, match="needs costs that tell latency_s, those of width=.* do not"):
+        SingleShot(Regression(), term, priced=Priced(lambda _: Cost(latency_s=math.nan))).propose(unlimited)

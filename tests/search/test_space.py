@@ -3,6 +3,7 @@
 
 import json
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,3 +168,27 @@ def test_ready_made_spaces() -> None:
     assert segmenter().size == 3 * 3 * 2 * 4 * per_stage**4
     assert mqcnn().size == 10 * 5 * 10
     assert mqtransformer().size == 6 * 5 * 6 * 3 * 3
+
+
+def unchecked(kind: Any, **fields: object) -> Any:  # noqa: ANN401
+    """An object as a program without jaxtyping makes it: what is a list here would not pass."""
+    made = object.__new__(kind)
+    for name, value in fields.items():
+        object.__setattr__(made, name, value)
+    made.__post_init__()
+    return made
+
+
+def test_lists_become_tuples() -> None:
+    choices = [unchecked(Choice, name="a", options=[1, 2], parent="", when=())]
+    choices += [unchecked(Choice, name="b", options=[3, 4], parent="a", when=[2])]
+    space = unchecked(SearchSpace, name="s", choices=choices)
+    assert space == SearchSpace("s", (Choice("a", (1, 2)), Choice("b", (3, 4), "a", (2,))))
+    assert SearchSpace.from_dict(json.loads(json.dumps(space.to_dict()))) == space
+    assert len({space}) == 1
+
+
+@pytest.mark.parametrize("options", [(24, 4, 8), (1.0, float("nan")), (float("nan"),), (1.0, float("inf"))])
+def test_numbers_are_finite_and_rise(options: tuple[float, ...]) -> None:
+    with pytest.raises(ArgumentError, match="options of choice 'w' are numbers, which must be finite and rise, got"):
+        Choice("w", options)

@@ -3,6 +3,7 @@
 
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -13,13 +14,15 @@ from typing import Any
 import pytest
 
 import sirdar.search
+from sirdar.chips import Chip, load
 from sirdar.errors import ArgumentError, DataError, OutputError, UnsupportedError
 from sirdar.search.expert import Rule
 from sirdar.search.ledger import OptunaLedger
+from sirdar.search.multishot import RandomSearch, RegularisedEvolution, Strategy
 from sirdar.search.objectives import Objective
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.search.stopping import MedianStopping
-from sirdar.search.study import Options, Study, read_study, search
+from sirdar.search.study import Options, Study, read_study, require_instances, search
 from sirdar.search.task import Report, Trial
 from sirdar.testing.search import TOY, ToyTask, toy_cost
 from sirdar.units import Cost
@@ -425,3 +428,131 @@ def test_a_chip_that_prices_nothing_ends_the_search() -> None:
 
     with pytest.raises(ValueError, match="no such chip"):
         search(TOY, ToyTask(), limits={"latency_s": 1.0}, options=Options(cost=cost))
+
+
+class Board:
+    """Measures a quarter more latency than is estimated.
+
+    Args:
+        dies_after: trainings before it raises KeyboardInterrupt.
+    """
+
+    metric, higher_is_better, graph = "score", True, ToyTask().graph
+
+    def __init__(self, dies_after: int | None = None) -> None:
+        self.toy = ToyTask(dies_after)
+
+    def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+        return {**self.toy.evaluate(candidate, seed, report), "latency_s": 1.25 * toy_cost(candidate).latency_s}
+
+
+@pytest.mark.parametrize("strategy", ["random", "evolution", "nsga-ii"])
+def test_a_measured_cost_beyond_the_limit_fails_the_trial_resumed_or_not(tmp_path: Path, strategy: str) -> None:
+    def run(task: Board, storage: Path | None) -> Study:
+        options = Options(cost=toy_cost, storage=storage)
+        return search(TOY, task, limits={"latency_s": 0.02}, strategy=strategy, trials=16, options=options)
+
+    whole = run(Board(), None)
+    with pytest.raises(KeyboardInterrupt):
+        run(Board(dies_after=9), tmp_path / "study.sqlite")
+    resumed = run(Board(), tmp_path / "study.sqlite")
+    rows = [[(t.candidate, t.state, t.note, dict(t.measures)) for t in study.trials] for study in (whole, resumed)]
+    assert rows[0] == rows[1]
+    assert whole.best.measures["latency_s"] <= 0.02
+    failed = [trial for trial in whole.trials if trial.state == "failed"]
+    assert all(trial.note.startswith("it ended beyond the limits: latency_s 0.0") for trial in failed)
+    assert len(failed) > 3  # and three of them in a row end no search, but they count
+    assert len(whole.trials) == 16
+
+
+def test_a_chip_of_other_numbers_is_refused(tmp_path: Path) -> None:
+    def run(chip: Chip, trials: int) -> Study:
+        return search(TOY, ToyTask(), chip, trials=trials, options=Options(storage=tmp_path / "study.sqlite"))
+
+    own = replace(load("trainium1"), name="own", fitted={})
+    run(own, 2)
+    dearer = replace(own, overhead_s=replace(own.overhead_s, value=50 * own.overhead_s.value))
+    with pytest.raises(ArgumentError, match="was made with numbers of the chip '[0-9a-f]{16}', not '[0-9a-f]{16}'"):
+        run(dearer, 3)
+    sourced = replace(own, overhead_s=replace(own.overhead_s, source="another page"))
+    assert len(run(sourced, 3).trials) == 3
+
+
+def test_other_settings_are_refused_and_an_older_storage_goes_on(tmp_path: Path) -> None:
+    def run(strategy: str | Strategy, warm_up: int = 5, name: str = "") -> Study:
+        options = Options(storage=tmp_path / "study.sqlite", stopping=MedianStopping(warm_up), name=name)
+        return search(TOY, ToyTask(), strategy=strategy, trials=2, options=options)
+
+    older = {"strategy": "evolution", "seed": "0", "stopping": "MedianStopping"}
+    OptunaLedger(tmp_path / "study.sqlite", "older", TOY, (("score", "maximise"),), older)
+    for name in ("", "older"):
+        run(RegularisedEvolution(4), name=name)
+        run("evolution", name=name)  # whose settings follow from the number of trials
+        told = "settings of the strategy 'population=4, tournament=5, changes=1', not 'population=9"
+        with pytest.raises(ArgumentError, match=told):
+            run(RegularisedEvolution(9), name=name)
+        with pytest.raises(
+            ArgumentError, match="settings of the stopping 'warm_up=5, share=0.5', not 'warm_up=6, share"
+        ):
+            run("evolution", warm_up=6, name=name)
+
+
+@pytest.mark.parametrize(
+    "mistake", [IndexError("i"), TypeError("t"), KeyError("k"), AssertionError("a"), OSError("o"), AttributeError("x")]
+)
+def test_a_mistake_that_few_candidates_meet_ends_no_search(mistake: Exception) -> None:
+    class Fragile:
+        metric, higher_is_better, graph = "score", True, ToyTask().graph
+
+        def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+            if candidate["part0"] == 2:
+                raise mistake
+            return ToyTask().evaluate(candidate, seed, report)
+
+    study = search(TOY, Fragile(), trials=10, strategy="random")
+    assert {trial.note for trial in study.trials} == {"", f"{type(mistake).__name__}: {mistake}"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (0.5, "evaluate must give numbers by name, such as {'accuracy': 0.9}, got 0.5"),
+        ({"score": None}, "evaluate must give numbers by name, and gave None as score"),
+        ({"score": "x"}, "evaluate must give numbers by name, and gave 'x' as score"),
+    ],
+)
+def test_what_is_no_measure_is_told_in_words(answer: object, told: str) -> None:
+    class Odd:
+        metric, higher_is_better, graph = "score", True, ToyTask().graph
+
+        def evaluate(self, *_: object) -> Any:  # noqa: ANN401
+            return answer
+
+    with pytest.raises(
+        ArgumentError, match=re.escape(f"the last 3 trials failed, the last with: ArgumentError: {told}")
+    ):
+        search(TOY, Odd(), trials=10)
+
+
+def test_a_mistake_that_every_candidate_meets_is_the_cause_of_the_refusal() -> None:
+    with pytest.raises(ArgumentError, match="last 3 trials failed") as refusal:
+        search(TOY, Broken(), trials=10)
+    assert isinstance(refusal.value.__cause__, RuntimeError)
+
+
+def test_classes_and_things_of_other_kinds_are_refused() -> None:
+    for given, told in (
+        (
+            {"strategy": RandomSearch},
+            r"strategy must be an object, got the class RandomSearch; give RandomSearch\(...\)",
+        ),
+        ({"task": ToyTask}, "task must be an object, got the class ToyTask"),
+        ({"options": {"cost": 1}}, "options must be an Options, got {'cost': 1}"),
+        ({"strategy": 3}, "strategy must be a name or an object with name and propose, got 3"),
+        ({"space": {}}, "space must be a SearchSpace, got {}"),
+        ({"task": 1}, "task must be an object with metric, higher_is_better and evaluate, got 1"),
+    ):
+        with pytest.raises(ArgumentError, match=told):
+            require_instances(**given)
+    with pytest.raises(ArgumentError, match="got the class RandomSearch"):
+        search(TOY, ToyTask(), strategy=RandomSearch, trials=1)  # type: ignore[arg-type]

@@ -11,6 +11,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sirdar.search.compress import clustering as clustering
+    from sirdar.search.compress import compressed as compressed
+    from sirdar.search.compress import with_compression as with_compression
     from sirdar.search.curate import Curation as Curation
     from sirdar.search.curate import Granule as Granule
     from sirdar.search.curate import Landscape as Landscape
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from sirdar.search.multishot import View as View
     from sirdar.search.objectives import Objective as Objective
     from sirdar.search.objectives import Objectives as Objectives
+    from sirdar.search.pricing import Priced as Priced
+    from sirdar.search.pricing import estimated as estimated
     from sirdar.search.samplers import OptunaSampler as OptunaSampler
     from sirdar.search.singleshot import SingleShot as SingleShot
     from sirdar.search.singleshot import Supernet as Supernet
@@ -46,6 +51,8 @@ if TYPE_CHECKING:
     from sirdar.search.task import Stopped as Stopped
     from sirdar.search.task import Task as Task
     from sirdar.search.task import Trial as Trial
+    from sirdar.search.zeroshot import combined as combined
+    from sirdar.search.zeroshot import scored as scored
 
 _HOME = {
     "Candidate": "space",
@@ -60,6 +67,7 @@ _HOME = {
     "Objectives": "objectives",
     "Options": "study",
     "OptunaSampler": "samplers",
+    "Priced": "pricing",
     "RandomSearch": "multishot",
     "RegularisedEvolution": "multishot",
     "Reinforce": "multishot",
@@ -76,12 +84,18 @@ _HOME = {
     "View": "multishot",
     "ZeroShot": "hybrid",
     "apply_rules": "expert",
+    "clustering": "compress",
+    "combined": "zeroshot",
+    "compressed": "compress",
     "curate_priced": "curate",
+    "estimated": "pricing",
     "find_rules": "expert",
     "granules": "curate",
     "landscape": "curate",
     "read_rules": "expert",
+    "scored": "zeroshot",
     "search": "study",
+    "with_compression": "compress",
     "write_rules": "expert",
 }
 __all__ = sorted(_HOME)

@@ -59,16 +59,16 @@ def prune(network: nn.Module, share: float) -> dict[str, Tensor]:
 
     Args:
         network: its parameters with two axes or more.
-        share: of them, in 0..1.
+        share: of them, at least 0 and below 1.
 
     Returns:
         By parameter name, ones where weights stay: `keep` applies them after a step of training.
 
     Raises:
-        ArgumentError: the share is not in 0..1.
+        ArgumentError: the share is below 0, or 1 or more, which would leave nothing.
     """
     if not 0 <= share < 1:
-        msg = f"share of pruned weights must lie in 0..1, got {share!r}"
+        msg = f"share of pruned weights must be at least 0 and below 1, got {share!r}"
         raise ArgumentError(msg)
     weights = _weights(network)
     if not weights:
@@ -109,13 +109,13 @@ def cluster(network: nn.Module, clusters: int) -> None:
 
 @contextmanager
 def clustering(network: nn.Module, clusters: int, begin: float = 0.0) -> Iterator[Callable[[float], None]]:
-    """Within it the weights of all layers are used as if clustered, so that training finds ones that may be.
+    """Within it the weights that `cluster` takes are used as if clustered, so that training finds ones that may be.
 
     The values are an even spread over each output channel's range. A weight itself moves by the gradient of the value
     that stands for it (straight through: Bengio et al. 2013, arXiv:1308.3432); on leaving it becomes that value.
 
     Args:
-        network: changed in place; its layers' parameters have other names within.
+        network: changed in place; its parameters with two axes or more have other names within.
         clusters: values of a layer's weights; 0 leaves the network alone.
         begin: the share of the training after which it begins.
 
@@ -125,12 +125,12 @@ def clustering(network: nn.Module, clusters: int, begin: float = 0.0) -> Iterato
     Raises:
         ArgumentError: there are one or two clusters, or a layer's weight is parametrised already.
     """
-    layers = [layer for layer in network.modules() if clusters and isinstance(layer, nn.Conv2d | nn.Linear)]
     even = _Even(_steps(clusters or 3), active=begin <= 0)
-    _require_own_weights(network, layers)
-    orders = [list(layer._parameters) for layer in layers]
-    for layer in layers:
-        parametrize.register_parametrization(layer, "weight", even)
+    layers = _layers(network) if clusters else []
+    orders = [list(layer._parameters) for layer, _ in layers]
+    for layer, names in layers:
+        for name in names:
+            parametrize.register_parametrization(layer, name, even)
 
     def tell(done: float) -> None:
         even.active = done >= begin
@@ -139,18 +139,35 @@ def clustering(network: nn.Module, clusters: int, begin: float = 0.0) -> Iterato
         yield tell
     finally:
         tell(begin)
-        for layer, order in zip(layers, orders, strict=True):
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        for (layer, names), order in zip(layers, orders, strict=True):
+            for name in names:
+                parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
             for name in order:  # optimisers and files count parameters in their order
                 layer._parameters[name] = layer._parameters.pop(name)
 
 
-def _require_own_weights(network: nn.Module, layers: Sequence[nn.Module]) -> None:
-    """Refuse layers whose weights are made of something else, since leaving would end that as well."""
+def _layers(network: nn.Module) -> list[tuple[nn.Module, list[str]]]:
+    """Layers and the names of their parameters with two axes or more.
+
+    Raises:
+        ArgumentError: a layer's weights are made of something else, and leaving would end that as well.
+    """
+    found = []
     for name, layer in network.named_modules():
-        if layer in layers and "weight" not in layer._parameters:
+        if _computed(layer):
             msg = f"the weight of layer {name!r} is computed (parametrised) already: take that away before clustering"
             raise ArgumentError(msg)
+        own = [key for key, weight in layer._parameters.items() if weight is not None and weight.dim() > 1]
+        if own:
+            found.append((layer, own))
+    return found
+
+
+def _computed(layer: nn.Module) -> bool:
+    """Whether a weight is made of other parameters, by torch's parametrisation or, as of old, by a hook."""
+    made = list(layer.parametrizations) if parametrize.is_parametrized(layer) else []  # pyright: ignore[reportArgumentType]
+    weights = [getattr(layer, name) for name in made] + [vars(layer).get("weight")]
+    return any(isinstance(weight, Tensor) and weight.dim() > 1 for weight in weights)
 
 
 def stored_bytes(network: nn.Module, dtype_bits: int = 8) -> float:

@@ -3,7 +3,7 @@
 
 A pattern becomes a rule when it is so much more frequent among the best candidates of the runs than among the others
 that chance is no explanation (Fisher's exact test). Names of choices may be exact ("stage2.kind") or hold for every
-position ("*.kind").
+position ("*.kind"): those show without the position that shows them most, and no position shows the contrary.
 """
 
 import json
@@ -21,6 +21,7 @@ Verb = Literal["prefer", "avoid", "multiple", "pin", "forbid"]
 _SCHEMA = 1
 _GRAINS = (64, 32, 16, 8, 4)
 _FEW = 6  # numbers, at most, of which one is preferred; more are widths, whose grain counts
+_SHOWN = 0.02  # chance below which some positions show what all together do beyond doubt
 _VERBS = ("prefer", "avoid", "multiple", "pin", "forbid")
 
 
@@ -95,7 +96,13 @@ def find_rules(
     spaces = [space for space, _, _ in runs]
     places = {where: _offered(where, spaces) for where in _places(spaces)}
     each = chance / max(1, sum(len(options) + len(grains) for options, grains in places.values()))
-    found = [rule for where, offered in places.items() for rule in _rules_of(where, offered, best, others, each)]
+
+    def general(rule: Rule) -> bool:
+        return not rule.where.startswith("*") or _throughout(rule, best, others)
+
+    found = [
+        rule for where, offered in places.items() for rule in _rules_of(where, offered, best, others, each, general)
+    ]
     return tuple(sorted(found, key=lambda rule: (rule.chance, rule.where.startswith("*"), str(rule))))
 
 
@@ -260,18 +267,33 @@ def _rules_of(
     best: Sequence[Candidate],
     others: Sequence[Candidate],
     chance: float,
+    general: Callable[[Rule], bool],
 ) -> Iterator[Rule]:
     options, grains = offered
-    found = (_compared("prefer", where, option, lambda v, o=option: v == o, best, others) for option in options)
-    single = [rule if _more(rule) else replace(rule, verb="avoid") for rule in found if rule.chance < chance]
-    rules = [
-        _compared("multiple", where, n, lambda v, n=n: float(v) > 0 and float(v) % n == 0, best, others) for n in grains
-    ]
-    more = [rule for rule in rules if rule.chance < chance and _more(rule)]
+    found = (_compared(Rule("prefer", where, option), best, others) for option in options)
+    found = [rule for rule in found if rule.chance < chance and general(rule)]
+    single = [rule if _more(rule) else replace(rule, verb="avoid") for rule in found]
+    rules = (_compared(Rule("multiple", where, grain), best, others) for grain in grains)
+    more = [rule for rule in rules if rule.chance < chance and _more(rule) and general(rule)]
     clearest = min(more, key=lambda rule: rule.chance, default=None)  # of equals the largest
     if clearest is not None and all(clearest.chance < rule.chance for rule in single):
         single = [clearest]
     yield from single
+
+
+def _throughout(rule: Rule, best: Sequence[Candidate], others: Sequence[Candidate]) -> bool:
+    """Whether it shows without the position that shows it most, and no position alone shows the contrary.
+
+    What one position shows clearly would else be said of all of them.
+    """
+    names = dict.fromkeys(name for candidate in (*best, *others) for name, _ in candidate.values if rule.meets(name))
+    alone = [_compared(replace(rule, where=name), best, others) for name in names]
+    shown = [one for one in alone if _more(one) == _more(rule)]
+    if any(one.chance < _SHOWN for one in alone if one not in shown):
+        return False
+    strongest = min(shown, key=lambda one: one.chance).where
+    rest = _compared(rule, best, others, without=strongest)
+    return rest.chance < _SHOWN and _more(rest) == _more(rule)
 
 
 def _more(rule: Rule) -> bool:
@@ -279,25 +301,25 @@ def _more(rule: Rule) -> bool:
     return rule.winners[0] * rule.others[1] > rule.others[0] * rule.winners[1]
 
 
-def _compared(
-    verb: Verb,
-    where: str,
-    value: Value,
-    has: Callable[[Value], bool],
-    best: Sequence[Candidate],
-    others: Sequence[Candidate],
-) -> Rule:
-    """The rule with its counts and its probability by chance, over all choices that it speaks of."""
+def _compared(rule: Rule, best: Sequence[Candidate], others: Sequence[Candidate], without: str = "") -> Rule:
+    """The rule with its counts and its probability by chance, over all choices that it speaks of but one."""
     from scipy.stats import fisher_exact
 
-    rule = Rule(verb, where, value)
     counts = []
     for group in (best, others):
-        seen = [option for candidate in group for name, option in candidate.values if rule.meets(name)]
-        counts.append((sum(has(option) for option in seen), len(seen)))
+        named = [pair for candidate in group for pair in candidate.values if pair[0] != without]
+        seen = [option for name, option in named if rule.meets(name)]
+        counts.append((sum(_has(rule, option) for option in seen), len(seen)))
     (a, n), (b, m) = counts
     p = float(fisher_exact([[a, n - a], [b, m - b]])[1]) if n and m else 1.0  # pyright: ignore[reportArgumentType]
     return replace(rule, winners=(a, n), others=(b, m), chance=p)
+
+
+def _has(rule: Rule, option: Value) -> bool:
+    """Whether an option is what the rule speaks of."""
+    if rule.verb != "multiple":
+        return option == rule.value
+    return float(option) > 0 and float(option) % float(rule.value) == 0
 
 
 def _told(rules: Sequence[Rule], choice: Choice) -> list[Rule]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 from urllib.parse import unquote
 
-from sirdar.errors import ArgumentError, OutputError, UnsupportedError
+from sirdar.errors import ArgumentError, DataError, OutputError, UnsupportedError
 from sirdar.search.engine import quiet, require_optuna
 from sirdar.search.space import Candidate, SearchSpace
 from sirdar.search.task import Trial
@@ -105,6 +105,7 @@ class OptunaLedger:
 
     Raises:
         ArgumentError: the study there is one of another space, or of other conditions.
+        DataError: a trial that is stored there cannot be read.
         OutputError: the storage cannot be opened.
         UnsupportedError: Optuna is not installed, or the database's driver.
     """
@@ -131,18 +132,19 @@ class OptunaLedger:
         self._bury()
 
     def ended(self) -> list[Trial]:
-        """All that ended, in the order in which they did."""
+        """All that ended, in the order in which they did.
+
+        Raises:
+            DataError: what is stored of one cannot be read.
+        """
         stored = self._study.get_trials(deepcopy=False)
-        rows = [
-            trial.user_attrs[_TRIAL] for trial in stored if trial.state.is_finished() and _TRIAL in trial.user_attrs
-        ]
-        trials = [trial_from_dict(json.loads(row), self.space) for row in rows]
-        return sorted(trials, key=lambda trial: trial.number)
+        ended = [trial for trial in stored if trial.state.is_finished() and _TRIAL in trial.user_attrs]
+        return sorted(map(self._read, ended), key=lambda trial: trial.number)
 
     def waiting(self) -> tuple[Candidate, ...]:
         """What was enqueued here or from the dashboard; missing choices take their first option.
 
-        What is not in the space fails with a note.
+        What is not in the space fails with a note, and so does what waits twice.
         """
         states = require_optuna().trial.TrialState
         queue: list[Candidate] = []
@@ -150,7 +152,7 @@ class OptunaLedger:
             fixed = trial.system_attrs.get("fixed_params", {})
             whole, place = {**_complete(self.space), **fixed}, self._place(trial)
             try:
-                queue.append(self.space.candidate(whole))
+                queue.append(self._wished(whole, queue))
             except ArgumentError as error:
                 self._stored.set_trial_user_attr(place, _NOTE, str(error))
                 self._stored.set_trial_state_values(place, states.FAIL)
@@ -158,6 +160,13 @@ class OptunaLedger:
             if whole != fixed:  # else Optuna draws what is missing, and the trial's parameters are not what is trained
                 self._stored.set_trial_system_attr(place, "fixed_params", whole)
         return tuple(queue)
+
+    def _wished(self, values: Mapping[str, Any], queue: list[Candidate]) -> Candidate:
+        candidate = self.space.candidate(values)
+        if candidate in queue:
+            msg = f"{candidate} waits already, and is tried once"
+            raise ArgumentError(msg)
+        return candidate
 
     def begin(self, candidate: Candidate) -> None:
         """Takes it off the queue if it waits there; proposals are written when they end."""
@@ -223,6 +232,13 @@ class OptunaLedger:
         if conditions.keys() - stored.keys():
             self._study.set_user_attr(_CONDITIONS, {**stored, **conditions})
 
+    def _read(self, stored: Any) -> Trial:  # noqa: ANN401 - Optuna's
+        try:
+            return trial_from_dict(json.loads(stored.user_attrs[_TRIAL]), self.space)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            msg = f"trial {stored.number} of study {self._study.study_name!r} in this storage is damaged: {error!r}"
+            raise DataError(msg) from error
+
     def _place(self, trial: Any) -> int:  # noqa: ANN401 - Optuna's
         study = self._stored.get_study_id_from_name(self._study.study_name)
         return self._stored.get_trial_id_from_study_id_trial_number(study, trial.number)
@@ -232,7 +248,7 @@ class OptunaLedger:
         states = require_optuna().trial.TrialState
         for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):
             if _TRIAL in trial.user_attrs:  # it had ended, and only that was not told
-                ended = trial_from_dict(json.loads(trial.user_attrs[_TRIAL]), self.space)
+                ended = self._read(trial)
                 values = [ended.measures[name] for name, _ in self.names] if ended.usable else None
                 self._study.tell(trial.number, values, state=getattr(states, _STATES[ended.state]))
                 continue
@@ -254,10 +270,11 @@ def alone(storage: str | Path, name: str) -> Iterator[None]:
         with _alone_on_server(storage, name):
             yield
         return
-    if not url.startswith("sqlite:///") or url == "sqlite:///:memory:":
+    file = re.match(r"sqlite(?:\+\w+)?:///([^?]*)", url)
+    if file is None or file[1] == ":memory:":
         yield
         return
-    path = Path(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
+    path = Path(unquote(file[1])).resolve()  # a file has one lock, whatever links lead to it
     if path.is_dir():
         msg = f"the storage {str(storage)!r} is a folder; give the name of a file in it"
         raise OutputError(msg)

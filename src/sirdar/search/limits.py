@@ -91,10 +91,14 @@ def _refusal(space: SearchSpace, priced: Priced, objectives: Objectives, best: C
         for name, limit in objectives.limits
         if found[name] > limit
     ]
-    return (
-        f"no candidate of space {space.name!r} keeps to {' and '.join(broken)}; "
-        f"{len(priced)} were priced, the nearest is {best}"
-    )
+    if space.size <= _PRICED:
+        told = f"no candidate of space {space.name!r} keeps to {' and '.join(broken)}; {len(priced)} were priced"
+    else:
+        told = (
+            f"no candidate was found that keeps to {' and '.join(broken)} "
+            f"among {len(priced):,} priced of {space.size:,} of space {space.name!r}"
+        )
+    return f"{told}, the nearest is {best}"
 
 
 def _rounded_up(value: float) -> float:

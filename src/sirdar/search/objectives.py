@@ -172,6 +172,19 @@ def undominated(losses: np.ndarray) -> np.ndarray:
     return np.asarray(~better.any(axis=0))
 
 
+def limit_of(name: str, limit: object) -> float:
+    """The greatest value of a cost as a plain number.
+
+    Raises:
+        ArgumentError: it is no number.
+    """
+    try:
+        return float(limit)  # type: ignore[arg-type] - that is what is tried
+    except (TypeError, ValueError) as error:
+        msg = f"limit {name} must be a number, got {limit!r}"
+        raise ArgumentError(msg) from error
+
+
 def objectives_of(
     metric: str,
     *,
@@ -181,7 +194,7 @@ def objectives_of(
     priced: bool = True,
 ) -> Objectives:
     """What a search wants when nothing else is said: the metric within limits; without limits also low latency."""
-    bounds = tuple((name, float(limit)) for name, limit in (limits or {}).items())
+    bounds = tuple((name, limit_of(name, limit)) for name, limit in (limits or {}).items())
     if wanted:
         return Objectives(tuple(wanted), bounds)
     goal = Objective(metric, "maximise" if higher_is_better else "minimise")

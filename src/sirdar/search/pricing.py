@@ -5,14 +5,13 @@ from typing import final
 
 from sirdar.chips import Chip, Estimator, load
 from sirdar.deploy.estimating import estimator_of
-from sirdar.errors import SirdarError
 from sirdar.search.objectives import measures_of
 from sirdar.search.space import Candidate
 from sirdar.search.task import Pricing, Task
 from sirdar.units import Cost
 
-ERRORS = (RuntimeError, ArithmeticError, MemoryError, ValueError, SirdarError)
-"""What a candidate may fail with that is no mistake of the search's."""
+ERRORS = (Exception,)
+"""What a candidate may fail with: a task's mistake that only some networks meet must not end a search either."""
 UNPRICED = "it cannot be priced"
 _MOST = 3  # candidates that cannot be priced before any that can
 

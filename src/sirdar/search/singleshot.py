@@ -9,6 +9,7 @@
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -26,6 +27,11 @@ from sirdar.search.sharing import Shared, WeightBank, recalibrate
 from sirdar.search.space import Candidate, SearchSpace
 
 _TRIES = 100
+_HALVINGS = 3  # of the rate, where training diverges
+
+
+class _DivergedError(Exception):
+    """A loss was not finite."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Supernet:
 
     Args:
         steps: of the optimiser.
-        rate: of learning, its peak.
+        rate: of learning, its peak; halved where training diverges.
         randoms: random candidates in each step, beside the largest and the smallest.
         distil: weight of the squared distance to the largest candidate's answers.
         latency_weight: of the latency term in the reward; 0 for none.
@@ -135,7 +141,31 @@ class SingleShot:
         return next(left, None) or view.first(lambda: view.space.sample(rng), rng)
 
     def train(self, view: View) -> tuple[WeightBank, Policy]:
-        """The shared weights and the distribution over candidates after training."""
+        """The shared weights and the distribution over candidates after training.
+
+        Where the weights diverge they start again at half the rate, with a warning, up to three times.
+
+        Raises:
+            ArgumentError: they diverged even so.
+        """
+        rate = self.supernet.rate
+        for _ in range(_HALVINGS):
+            try:
+                return self._train_at(rate, view)
+            except _DivergedError as error:
+                told = f"{error} at a rate of {rate:g}, and start again at half of it"
+                warnings.warn(told, RuntimeWarning, stacklevel=2)
+                rate /= 2
+        try:
+            return self._train_at(rate, view)
+        except _DivergedError as error:
+            msg = (
+                f"{error} even at a rate of {rate:g}; give a lower rate or distil=0: in place of a strategy's name "
+                "SingleShot(task, Supernet(rate=..., distil=...)), or Hybrid with the scores of that as its ranking"
+            )
+            raise ArgumentError(msg) from error
+
+    def _train_at(self, rate: float, view: View) -> tuple[WeightBank, Policy]:
         bank, policy = WeightBank(view.seed), Policy(view.space, self.supernet.policy_rate)
         rng = np.random.default_rng((view.seed, 15485863))
         with torch.random.fork_rng(devices=[]):
@@ -148,12 +178,14 @@ class SingleShot:
                 for candidate in [policy.draw(view, rng) for _ in range(self.supernet.randoms)]:
                     loss, _ = self._learn(bank, candidate, batch, teacher)
                     if not math.isfinite(loss):
-                        msg = f"the shared weights diverged in step {step}; lower the rate of Supernet"
-                        raise ArgumentError(msg)
-                    if step >= self.supernet.steps // 4:  # the first losses tell how new the weights are, nothing else
-                        policy.learn(candidate, -loss - self._term(candidate))
+                        msg = f"the shared weights diverged in step {step}"
+                        raise _DivergedError(msg)
+                    term = self._term(candidate)
+                    # The first losses tell how new the weights are, and nothing else.
+                    if step >= self.supernet.steps // 4 and term is not None:
+                        policy.learn(candidate, -loss - term)
                 done = step / self.supernet.steps
-                bank.step(self.supernet.rate * min(1.0, 10 * done + 0.1) * 0.5 * (1 + np.cos(np.pi * done)))
+                bank.step(rate * min(1.0, 10 * done + 0.1) * 0.5 * (1 + np.cos(np.pi * done)))
         return bank, policy
 
     def scores(self, view: View, candidates: Sequence[Candidate]) -> np.ndarray:
@@ -189,10 +221,20 @@ class SingleShot:
         (whole / (2 + self.supernet.randoms)).backward()
         return float(loss.detach()), outputs.detach() if isinstance(outputs, Tensor) else None
 
-    def _term(self, candidate: Candidate) -> float:
+    def _term(self, candidate: Candidate) -> float | None:
+        """What latency takes from the reward; None where it cannot be known.
+
+        Raises:
+            ArgumentError: the costs tell no latency.
+        """
         if not self.supernet.latency_weight or self.priced is None:
             return 0.0
-        latency_s = self.priced.measures(candidate)["latency_s"]
+        latency_s = self.priced.measures(candidate).get("latency_s")
+        if latency_s is None and self.priced.failure(candidate):
+            return None
+        if latency_s is None:
+            msg = f"a latency term needs costs that tell latency_s, those of {candidate} do not"
+            raise ArgumentError(msg)
         return self.supernet.latency_weight * abs(latency_s / self.supernet.target_s - 1)
 
     def _rank(self, view: View) -> list[Candidate]:

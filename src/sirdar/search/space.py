@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,13 @@ class Choice:
 
     Args:
         name: unique in its space, such as "stage2.kernel".
-        options: what can be chosen; numbers rising.
+        options: what can be chosen; numbers rising. A list becomes a tuple, as it does for `when`.
         parent: an earlier choice on which this one depends; empty for none.
         when: the parent's options under which this choice matters.
 
     Raises:
-        ArgumentError: there is no option, one stands twice, as 1 and 1.0 do, or one is neither text nor number, such as
-            one of numpy's.
+        ArgumentError: there is no option, one stands twice, as 1 and 1.0 do, one is neither text nor number, such as
+            one of numpy's, or numbers do not rise or are not finite.
     """
 
     name: str
@@ -43,12 +44,17 @@ class Choice:
     when: tuple[Value, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "options", tuple(self.options))  # else what is read from a storage is no equal
+        object.__setattr__(self, "when", tuple(self.when))
         foreign = [option for option in self.options if type(option) not in (str, int, float, bool)]
         if foreign:
             msg = f"options of choice {self.name!r} must be plain strings, numbers or booleans, got {foreign[0]!r}"
             raise ArgumentError(msg)
         if not self.name or not self.options or len(set(self.options)) != len(self.options):
             msg = f"choice {self.name!r} needs a name and distinct options, got {self.options!r}"
+            raise ArgumentError(msg)
+        if self.numeric and not _rising(self.options):  # the first is the smallest network's, the last the largest's
+            msg = f"options of choice {self.name!r} are numbers, which must be finite and rise, got {self.options!r}"
             raise ArgumentError(msg)
         if bool(self.parent) != bool(self.when):
             msg = f"choice {self.name!r} depends on {self.parent!r} for the options {self.when!r}: give both or neither"
@@ -107,7 +113,7 @@ class SearchSpace:
 
     Args:
         name: of the space.
-        choices: parents before the choices that depend on them.
+        choices: parents before the choices that depend on them; a list becomes a tuple.
 
     Raises:
         ArgumentError: a name stands twice, or a parent is unknown, later, or lacks an option of `when`.
@@ -117,6 +123,7 @@ class SearchSpace:
     choices: tuple[Choice, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "choices", tuple(self.choices))
         seen: dict[str, Choice] = {}
         for choice in self.choices:
             if choice.name in seen:
@@ -349,6 +356,11 @@ class SearchSpace:
 def _tagged(value: object) -> str:
     """Tells 1, 1.0, True and "1" apart, which are options of different spaces."""
     return f"{type(value).__name__}:{value!r}"
+
+
+def _rising(numbers: Sequence[Any]) -> bool:
+    """Whether each is finite and above the one before."""
+    return all(map(math.isfinite, numbers)) and all(low < high for low, high in pairwise(numbers))
 
 
 def _same(option: Value, value: object) -> bool:

@@ -7,6 +7,7 @@ started again with the same arguments and storage ends as if it had not been.
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from sirdar.search.limits import feasible_candidate
 from sirdar.search.multishot import Strategy, View
 from sirdar.search.objectives import Objective, Objectives, objectives_of
 from sirdar.search.pricing import ERRORS, UNPRICED, Priced, estimated
+from sirdar.search.settings import digest_of, settings_of
 from sirdar.search.space import Candidate, SearchSpace
 from sirdar.search.spent import Spent, bill, cpu_seconds
 from sirdar.search.stopping import Stopping
@@ -35,7 +37,15 @@ if TYPE_CHECKING:
 
 _WISH = "enqueued"
 _BEYOND = "it does not keep to the limits"
+_MEASURED = "it ended beyond the limits"
 _PARTS = (("space", dict, "an object"), ("objectives", dict, "an object"), ("trials", list, "a list"))
+_TASK = ("metric", "higher_is_better", "evaluate")  # its graph is not asked for where options.cost prices
+_KINDS = {
+    "space": "a SearchSpace",
+    "task": "an object with metric, higher_is_better and evaluate",
+    "strategy": "a name or an object with name and propose",
+    "options": "an Options",
+}
 _UNPRICED = 20  # candidates in a row that cannot be priced, after which the chip is to blame
 _FAILURES = 3  # in a row, after which the task and not the candidate is to blame
 
@@ -47,7 +57,8 @@ class Options:
     Args:
         estimator: prices the task's graphs; that of `sirdar.estimate` when None.
         dtype: number format to run in on the chip; where None, bf16 or what takes its place, or else the chip's own.
-        cost: prices candidates in place of chip and estimator.
+        cost: prices candidates in place of chip and estimator. A storage cannot tell when it changes: name what it
+            depends on in `conditions`, or trials priced in two ways mix.
         objectives: in place of the task's metric (and, without limits, latency).
         storage: an SQLite file or a database URL; nothing is kept when None. A study in a file or in PostgreSQL has
             one search at a time; in other servers' databases nothing keeps others away.
@@ -57,7 +68,8 @@ class Options:
         gpu: the accelerator that trains, for its energy.
         enqueue: candidates to try first; those beyond the limits are not trained, and count for nothing.
         conditions: by name what trials depend on that a search does not see, such as the data; a storage whose trials
-            were made under others, or with another seed, strategy, chip, objectives or limits, is refused.
+            were made under others, or with another seed, strategy, chip (by its numbers), objectives or limits, or with
+            other settings of stopping, estimator or a strategy given as an object, is refused.
         rules: a person's; those that pin or forbid bind the search, see `sirdar.search.expert.bind`.
         curate: leave out the widths that cost hardly less than a wider one; see `sirdar.search.curate.curate_priced`.
         progress: called with the share of trials done and a word about the best, or about what was priced before.
@@ -112,7 +124,8 @@ class Study:
         """
         found = self.objectives.best(self.trials)
         if found is None:
-            msg = f"none of the {len(self.trials)} trials was judged to the end"
+            last = next((f"; the last: {trial.note}" for trial in reversed(self.trials) if trial.note), "")
+            msg = f"none of the {len(self.trials)} trials was judged to the end{last}"
             raise ArgumentError(msg)
         return found
 
@@ -152,6 +165,7 @@ class _Search:
     clock: float
     trials: list[Trial] = field(default_factory=list)
     gpu_s: float = 0.0
+    error: Exception | None = None
 
     def spend(self) -> dict[str, float]:
         """Writes down what was used up since the last time, and gives what the study used up in all its runs."""
@@ -161,7 +175,7 @@ class _Search:
         return total
 
     def run(self, count: int, fallback: Candidate) -> None:
-        self.trials = [self._kept(trial) for trial in self.ledger.ended()]
+        self.trials = [self._within(trial) for trial in self.ledger.ended()]  # limits may have been looser once
         known = {*(trial.candidate for trial in self.trials), *self.ledger.waiting()}
         wishes = dict.fromkeys(map(self.space.candidate, self.options.enqueue))  # another space's is refused at once
         for candidate in wishes:
@@ -175,10 +189,13 @@ class _Search:
         """The trials but for those that were not worth a training."""
         return [trial for trial in self.trials if trial.note != _BEYOND and not trial.note.startswith(UNPRICED)]
 
-    def _kept(self, trial: Trial) -> Trial:
-        """A stored trial as these limits see it: they may be tighter than those it was made under."""
-        beyond = trial.usable and not self.objectives.feasible(trial.measures)
-        return replace(trial, state="failed", note=_BEYOND) if beyond else trial
+    def _within(self, trial: Trial) -> Trial:
+        """The trial, failed where it came to its end beyond the limits: a measured cost is better known than before."""
+        if not trial.usable or self.objectives.feasible(trial.measures):
+            return trial
+        costs = [(name, trial.measures.get(name, math.nan), limit) for name, limit in self.objectives.limits]
+        told = " and ".join(f"{name} {value:.4g} > {limit:.4g}" for name, value, limit in costs if not value <= limit)
+        return replace(trial, state="failed", note=f"{_MEASURED}: {told}")
 
     def step(self, fallback: Candidate) -> bool:
         """One trial; False where the strategy finds nothing that was not tried."""
@@ -186,7 +203,7 @@ class _Search:
         if origin != _WISH and any(trial.candidate == candidate for trial in self.trials):
             return False
         self.ledger.begin(candidate)
-        trial = self._tried(candidate, origin)
+        trial = self._within(self._tried(candidate, origin))
         self.ledger.end(trial)
         self.spend()  # after each trial: a killed run is on the bill too
         self.trials.append(trial)
@@ -195,9 +212,9 @@ class _Search:
             msg = f"the last {_UNPRICED} candidates could not be priced, the last for this reason: {trial.note}"
             raise ArgumentError(msg)
         last = self.counted()[-_FAILURES:]
-        if len(last) == _FAILURES and all(trial.state == "failed" for trial in last):
+        if len(last) == _FAILURES and all(_broken(trial) for trial in last):
             msg = f"the last {_FAILURES} trials failed, the last with: {trial.note}"
-            raise ArgumentError(msg)
+            raise ArgumentError(msg) from self.error  # whose traceback says where, if it is a mistake in the task
         return True
 
     def _next(self, fallback: Candidate) -> tuple[Candidate, str]:
@@ -211,6 +228,7 @@ class _Search:
         return self.objectives.feasible(self.priced.measures(candidate)) if self.objectives.limits else True
 
     def _tried(self, candidate: Candidate, origin: str) -> Trial:
+        self.error = None
         measures = self.priced.measures(candidate)
         trial = Trial(len(self.trials), candidate, measures, origin=origin)
         if failure := self.priced.failure(candidate):
@@ -222,13 +240,13 @@ class _Search:
         rivals = self._rivals(measures)
         try:
             found = self.task.evaluate(candidate, self.seed, lambda step, at: self._report(curve, rivals, step, at))
-            measures |= {name: float(value) for name, value in found.items()}
+            measures |= _numbers(found)
             note = self._lacking(measures)
         except Stopped as stopped:
             state = "stopped"
             self.gpu_s += stopped.gpu_s
         except ERRORS as error:
-            note = f"{type(error).__name__}: {error}"
+            note, self.error = f"{type(error).__name__}: {error}", error
         self.gpu_s += measures.get("gpu_s", 0.0)
         final: State = "failed" if note else state  # pyright: ignore[reportAssignmentType] - one of three literals
         seconds = time.monotonic() - begin
@@ -285,10 +303,12 @@ def search(
     Raises:
         ArgumentError: no candidate keeps to the limits (the sentence names the nearest that can be had), three trials
             in a row failed, the storage holds trials made under other conditions, or an argument is out of its range.
+        DataError: a trial in the storage cannot be read.
         OutputError: the storage cannot be opened, or another search writes to this study.
     """
     begin = cpu_seconds()
     require_seed(seed)
+    require_instances(space=space, task=task, strategy=strategy, options=options)
     require_positive_integer(trials, "trials")
     rest = options or Options()
     bill(0.0, 0.0, rest.gpu, rest.region)  # names that are not known are refused before any work
@@ -319,7 +339,10 @@ def search(
     chosen = strategy_of(strategy, space, task, trials, seed) if isinstance(strategy, str) else strategy
     tell = None if rest.progress is None else partial(_tell_priced, rest.progress)
     fallback = feasible_candidate(space, priced, objectives, seed, tell)
-    with _ledger(space, objectives, _conditions(objectives, chosen.name, chip, seed, rest), rest) as ledger:
+    conditions = _conditions(objectives, chosen.name, chip, seed, rest)
+    if not isinstance(strategy, str):  # the settings of one by name follow from the number of trials
+        conditions = {**_settings(strategy=strategy), **conditions}
+    with _ledger(space, objectives, conditions, rest) as ledger:
         run = _Search(space, task, objectives, priced, chosen, ledger, seed, rest, begin)
         try:
             run.run(trials, fallback)
@@ -327,6 +350,23 @@ def search(
             total = run.spend()
     spent = bill(total["cpu_s"], total["gpu_s"], rest.gpu, rest.region)
     return Study(space, objectives, tuple(run.trials), spent, len(priced), chosen.name, _name_of(chip), found)
+
+
+def require_instances(**given: object) -> None:
+    """Refuses classes in place of objects, and what is of quite another kind, among a search's first arguments.
+
+    Raises:
+        ArgumentError: with what to give instead.
+    """
+    kinds = {"space": SearchSpace, "strategy": str | Strategy, "options": Options | None}
+    for name, value in given.items():
+        if isinstance(value, type):
+            msg = f"{name} must be an object, got the class {value.__name__}; give {value.__name__}(...)"
+            raise ArgumentError(msg)
+        fits = isinstance(value, kinds[name]) if name in kinds else all(hasattr(value, part) for part in _TASK)
+        if not fits:
+            msg = f"{name} must be {_KINDS[name]}, got {value!r:.60}"
+            raise ArgumentError(msg)
 
 
 def _name_of(chip: str | Chip | None) -> str:
@@ -389,10 +429,11 @@ def _conditions(
     objectives: Objectives, strategy: str, chip: str | Chip | None, seed: int, options: Options
 ) -> dict[str, str]:
     """By name what makes the same trials again; not how many there are, since a search may go on to more."""
-    estimator, dtype = options.estimator, options.dtype or "bf16"
+    estimator, dtype, numbers = options.estimator, options.dtype or "bf16", {}
     if options.cost is None and chip is not None:
         sheet = chip if isinstance(chip, Chip) else load(chip)
         estimator, dtype = estimator or estimator_of(sheet), options.dtype or sheet.usual_dtype()
+        numbers = {"numbers of the chip": digest_of(sheet)}
     wanted = [f"{row.goal} {row.name} ^ {row.weight:g} / {row.reference:g}" for row in objectives.wanted]
     return {
         "objectives": ", ".join(wanted),
@@ -403,8 +444,16 @@ def _conditions(
         "dtype": dtype,
         "estimator": "" if estimator is None else type(estimator).__name__,
         "stopping": "" if options.stopping is None else type(options.stopping).__name__,
+        **numbers,
+        **_settings(estimator=options.estimator, stopping=options.stopping),
         **options.conditions,
     }
+
+
+def _settings(**things: object) -> dict[str, str]:
+    """The settings of what was given, by name; of what has none, nothing."""
+    told = {name: settings_of(thing) for name, thing in things.items() if thing is not None}
+    return {f"settings of the {name}": settings for name, settings in told.items() if settings}
 
 
 @contextmanager
@@ -418,6 +467,30 @@ def _ledger(
     name = options.name or space.name
     with used(options.storage), alone(options.storage, name):
         yield OptunaLedger(options.storage, name, space, names, conditions)
+
+
+def _broken(trial: Trial) -> bool:
+    """Whether its training or its judgement went wrong; one that came to its end beyond the limits is sound."""
+    return trial.state == "failed" and not trial.note.startswith(_MEASURED)
+
+
+def _numbers(found: object) -> dict[str, float]:
+    """What a task measured, as plain numbers.
+
+    Raises:
+        ArgumentError: it is no mapping, or a value is no number.
+    """
+    if not isinstance(found, Mapping):
+        msg = f"evaluate must give numbers by name, such as {{'accuracy': 0.9}}, got {found!r}"
+        raise ArgumentError(msg)
+    numbers: dict[str, float] = {}
+    for name, value in found.items():
+        try:
+            numbers[str(name)] = float(value)
+        except (TypeError, ValueError) as error:
+            msg = f"evaluate must give numbers by name, and gave {value!r} as {name}"
+            raise ArgumentError(msg) from error
+    return numbers
 
 
 def _finite(value: float | None) -> bool:

@@ -42,7 +42,11 @@ class Task(Protocol):
         ...
 
     def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
-        """Trains a candidate and judges it on validation data: the metric, and what else was measured."""
+        """Trains a candidate and judges it on validation data: the metric, and what else was measured, by name.
+
+        What bears the name of a cost, such as a latency_s measured on a board, takes the place of the estimate. Where
+        it is beyond a limit the trial fails as it ends; it counts as one of those wanted, since it was trained.
+        """
         ...
 
 
@@ -54,11 +58,11 @@ class Trial:
         number: in the order of the study, from 0.
         candidate: what was trained.
         measures: the metric, what else the task measured, and the parts of the cost by name.
-        state: "complete"; "stopped" by its learning curve; "failed" with an error.
+        state: "complete"; "stopped" by its learning curve; "failed" with an error, or beyond the limits.
         origin: the strategy that proposed it, or "enqueued" by a person.
         curve: (step, metric) pairs as it trained.
         seconds: from start to end.
-        note: the error of a failed one.
+        note: why a failed one failed.
     """
 
     number: int
