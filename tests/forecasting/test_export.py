@@ -44,7 +44,7 @@ def test_the_file_forecasts_what_torch_does_for_any_batch(
     with torch.inference_mode():
         expected = model.inference()[0](*seen.values()).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    # Demand is in whole units here, and so is the forecast, once it leaves the network. Look-alikes stand outside of it.
+    # Demand is in whole units here, and so is the forecast once it leaves the network. Look-alikes stand outside.
     assert model.learned is not None
     model.learned = replace(model.learned, alike=None)
     np.testing.assert_array_equal(model.predict(panel).values, np.floor(np.maximum.accumulate(expected, 2) + 0.5))

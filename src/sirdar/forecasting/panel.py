@@ -244,6 +244,8 @@ class Panel:
     def floors(self, *, counts: bool) -> float | Float32[np.ndarray, " series"]:
         """The least that each series' demand can be: 0 where none observed is negative, else minus infinity.
 
+        One number where it is the same for all.
+
         Args:
             counts: whether no demand learned from is negative; then it is 0 for all. What holds for all holds for a
                 series of which nothing was observed.
@@ -252,7 +254,10 @@ class Panel:
             return 0.0
         negative = self.observed & (self.target < 0)
         falls = np.bincount(self.step_series[negative], minlength=len(self)) > 0
-        return np.where(falls | (self.observations() == 0), -np.inf, 0).astype(np.float32)
+        free = falls | (self.observations() == 0)
+        if free.all() or not free.any():
+            return -np.inf if free.all() else 0.0
+        return np.where(free, -np.inf, 0).astype(np.float32)
 
     def unseen(self) -> Int64[np.ndarray, " series"]:
         """Steps of history before the first observed one of each series; all of it where none was."""

@@ -22,6 +22,7 @@ from sirdar.numerics.adamw import AdamW
 Precision = Literal["fp32", "bf16", "bf16-sr", "bf16-nearest"]
 _LITTLE = 400_000  # observations: 400 steps see each of them about twice
 CHECKS = 20  # of the validation loss, and checkpoints, over a whole training
+_MOST = 10.0  # times the weight of the median origin
 _WARM_UP = 0.2
 _WEIGHT_DECAY = 1e-2
 _CLIP = 1.0
@@ -79,15 +80,20 @@ def quantile_loss(
 
     Quantiles are in units of `scale`. Losses count in units of the geometric mean of one unit of demand and `error`,
     what a simple forecast errs by, or `scale` when None: in units of demand a few best sellers would drown the rest, in
-    units of the error products that sell nothing would. Steps that were not observed (NaN) and origins before a series
-    begins count for nothing.
+    units of the error products that sell nothing would. No origin counts for more than ten of the batch's median one:
+    two series a million times larger than the others, such as totals beside products, would else be all that is
+    learned. Steps that were not observed (NaN) and origins before a series begins count for nothing.
     """
     known = torch.isfinite(targets) & begun[..., None]
     demand = torch.nan_to_num(targets) / scale[..., None]
     level = torch.tensor(levels, dtype=quantiles.dtype, device=quantiles.device)
     gap = demand[..., None] - quantiles
     loss = 2 * torch.maximum(level * gap, (level - 1) * gap).mean(dim=-1)
-    weight = known * (scale / torch.sqrt(scale if error is None else error))[..., None]
+    weight = scale / torch.sqrt(scale if error is None else error)
+    counted = weight[known.any(dim=-1)]
+    if len(counted):
+        weight = weight.clamp(max=_MOST * counted.median().item())
+    weight = known * weight[..., None]
     return (loss * weight).sum() / weight.sum().clamp(min=1e-6)
 
 

@@ -145,13 +145,20 @@ def write_forecast(forecast: Forecast, path: Path) -> None:
     """A long table (unique_id, ds, one column per level), with the calendar in the file's metadata."""
     facts = {
         "frequency": dataclasses.asdict(forecast.frequency),
-        "floor": np.where(np.isinf(forecast.floor), None, forecast.floor).tolist(),  # infinity is no JSON
+        "floor": _without_infinity(np.asarray(forecast.floor).tolist()),
         "correlation": forecast.correlation,
     }
     frame = pl.DataFrame(dataclasses.replace(forecast, native=None).to_frame())
     if not forecast.frequency.intraday:
         frame = frame.with_columns(pl.col("ds").cast(pl.Date))
     write_table(frame, path, {_METADATA: json.dumps(facts)})
+
+
+def _without_infinity(floor: float | list[float]) -> float | list[float | None] | None:
+    """The floors of a forecast as JSON can hold them: None for minus infinity."""
+    if isinstance(floor, list):
+        return [None if math.isinf(part) else part for part in floor]
+    return None if math.isinf(floor) else floor
 
 
 def read_forecast(path: Path) -> Forecast:

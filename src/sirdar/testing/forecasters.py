@@ -259,7 +259,8 @@ class ForecasterChecks(ABC):
         for shown in (panel, panel.cut(2)):
             first, second = forecaster.predict(shown), loaded.predict(shown)
             assert np.array_equal(first.values, second.values), "loaded again it must forecast the same, bit for bit"
-            assert (first.levels, first.floor) == (second.levels, second.floor)
+            assert first.levels == second.levels
+            assert np.array_equal(first.floor, second.floor)
         assert [path.name for path in tmp_path.iterdir()] == ["moved"], "save must write into the folder given alone"
 
 

@@ -16,7 +16,7 @@ from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.training import Training
-from sirdar.predictive import scores
+from sirdar.predictive import DECILES, scores
 from sirdar.testing.forecasters import ForecasterChecks, example_panel, panel_of
 
 
@@ -101,6 +101,21 @@ def test_negative_demand_is_forecast_below_zero() -> None:
     forecast = small(steps=100).fit(panel).predict(panel)
     assert forecast.floor == -np.inf
     assert forecast.median().max() < 0
+
+
+def test_two_totals_a_million_times_larger_do_not_drown_the_products_beside_them() -> None:
+    rng = np.random.default_rng(3)
+    season = 1 + 0.5 * np.sin(2 * np.pi * np.arange(96) / 12 + rng.uniform(0, 6.28, (20, 1)))
+    demand = (season + rng.normal(0, 0.1, season.shape)) * rng.uniform(20, 200, (20, 1))
+    totals = 1e8 * np.exp(rng.normal(0, 0.5, (2, 96)))
+    scale = scores.seasonal_scale(demand[:, :90], 12)
+    losses = []
+    for rows in (demand, np.concatenate([demand, totals])):
+        panel = panel_of(list(rows[:, :90]), unit="M")
+        values = small(6, steps=300).fit(panel).predict(panel).values[:20]
+        losses.append(scores.sql(demand[:, 90:], values, DECILES, scale))
+    assert losses[0] < 0.8
+    assert losses[1] < 1.3 * losses[0]
 
 
 def test_mostly_zeros_have_a_median_of_zero() -> None:
