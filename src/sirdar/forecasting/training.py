@@ -22,7 +22,7 @@ from sirdar.numerics.adamw import AdamW
 Precision = Literal["fp32", "bf16", "bf16-sr", "bf16-nearest"]
 _LITTLE = 400_000  # observations: 400 steps see each of them about twice
 CHECKS = 20  # of the validation loss, and checkpoints, over a whole training
-_MOST = 10.0  # times the weight of the median origin
+_MOST = 5.0  # times the weight of the median origin
 _WARM_UP = 0.2
 _WEIGHT_DECAY = 1e-2
 _CLIP = 1.0
@@ -80,7 +80,7 @@ def quantile_loss(
 
     Quantiles are in units of `scale`. Losses count in units of the geometric mean of one unit of demand and `error`,
     what a simple forecast errs by, or `scale` when None: in units of demand a few best sellers would drown the rest, in
-    units of the error products that sell nothing would. No origin counts for more than ten of the batch's median one:
+    units of the error products that sell nothing would. No origin counts for more than five of the batch's median one:
     two series a million times larger than the others, such as totals beside products, would else be all that is
     learned. Steps that were not observed (NaN) and origins before a series begins count for nothing.
     """
