@@ -51,14 +51,14 @@ def int8_outputs(file: bytes, images: Tensor, batch: int) -> list[tuple[Tensor, 
 
 
 def compiled(product: Product, candidate: Candidate, file: bytes) -> dict[str, float]:
-    """Vela's estimates for a trained int8 file, the bytes of parameters as it codes them, and their number."""
+    """Vela's estimates for a trained int8 file, the bytes of parameters as it stores them, and their number."""
     report = compile_tflite(file, product.chip)
     return {
         "latency_s": report.latency_s,
-        "peak_bytes": float(report.sram_bytes),
+        "peak_bytes": float(report.peak_bytes),
         "parameters": float(parameter_count(product.network(candidate))),
-        "parameter_bytes": float(report.weight_bytes),
-        "memory_bytes": float(report.sram_bytes + report.weight_bytes),
+        "parameter_bytes": float(report.parameter_bytes),
+        "memory_bytes": float(report.peak_bytes + report.parameter_bytes),
         "macs": float(report.macs),
         "host_operators": float(report.host_operators),
     }

@@ -119,7 +119,8 @@ def search(  # noqa: PLR0913 - one argument per option
 
     Candidates beyond a limit are never trained. A limit that none can keep ends with the nearest that can be had.
     With --out the winner is trained once more and leaves as files: the forecaster on all history, the others' int8
-    file judged by running it. Where that training was killed, the same command goes on with it.
+    file judged by running it, and compiled.json with how each file is fed and read. Where that training was killed,
+    the same command goes on with it.
 
     Examples:
         sirdar search forecaster demand.parquet --chip trainium1 --limit latency_s=1e-3 --out searched
