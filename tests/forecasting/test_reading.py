@@ -135,6 +135,16 @@ def test_the_answer_is_a_frame_of_the_callers_kind(shop: pl.DataFrame, kind: str
     assert len(answer) == 6
 
 
+@pytest.mark.parametrize("role", ["promotion", "future"])
+def test_a_flag_that_the_plan_leaves_open_is_off_and_a_number_is_not(role: Any) -> None:  # noqa: ANN401
+    rows = [("a", day(1), 1.0, 0.0, 2.5), ("a", day(2), 3.0, None, 2.5), ("a", day(3), 3.0, 1.0, 2.0)]
+    plan = [("a", day(4), None, None, None), ("a", day(5), None, 1.0, 3.0)]
+    panel = Panel.read(frame_of(rows + plan, "flag", "index"), **{role: "flag" if role == "promotion" else ["flag"]})
+    assert panel.future["flag"][3:].tolist() == [0, 1]
+    other = Panel.read(frame_of(rows + plan, "flag", "index"), future=["index"])
+    assert np.isnan(other.future["index"][3])
+
+
 def test_what_is_planned_is_known_ahead_and_what_was_sold_is_not() -> None:
     rows = [("a", day(n), float(n) if n < 5 else None, 10.0 + n, n % 2 == 0, float(n)) for n in range(1, 8)]
     frame = frame_of(rows, "price", "promotion", "holiday")

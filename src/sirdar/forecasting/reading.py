@@ -348,6 +348,14 @@ def _assign_roles(fields: dict[str, Any], roles: Roles, texts: dict[str, tuple[s
     def columns(role: str) -> list[str]:
         return [part for name in _named(roles, role) for part in texts.get(name, (name,))]
 
+    offset = np.arange(len(fields["target"])) - np.repeat(fields["indptr"][:-1], np.diff(fields["indptr"]))
+    ahead = offset >= np.repeat(fields["history"], np.diff(fields["indptr"]))
+    for name in (*columns("promotion"), *columns("future")):
+        known = numeric[name][np.isfinite(numeric[name])]
+        if (
+            len(known) and ((known == 0) | (known == 1)).all()
+        ):  # a flag that a plan leaves open is off, as where no row tells of it
+            numeric[name] = np.where(ahead & np.isnan(numeric[name]), np.float32(0), numeric[name])
     fields["future"] = {name: numeric[name] for name in columns("future")}
     fields["past"] = {name: numeric[name] for name in columns("past")}
     planned = planned and bool((np.diff(fields["indptr"]) > fields["history"]).any())
