@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sirdar.errors import ArgumentError
-from sirdar.forecasting.covariates import Encoding, calendar_features, unknown_ahead
+from sirdar.forecasting.covariates import Encoding, calendar_features, is_flag, unknown_ahead
 from sirdar.forecasting.features import Features
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.windows import Windows
@@ -130,7 +130,7 @@ def test_past_covariates_of_the_future_are_not_learned_from() -> None:
 def test_a_flag_is_off_where_no_row_tells_of_it_and_a_price_holds() -> None:
     """Two series of three steps end with the flag on and the price at 7; of the first, one step is planned."""
     panel = panel_of([[1, 2, 3, 4], [5, 6, 7]], history=[3, 3])
-    flag, price = np.array([0, 1, 1, 1, 0, np.nan, 1], np.float32), np.array([9, 9, 7, 7, 9, 9, 7], np.float32)
+    flag, price = np.array([0, 0, 1, 1, 0, np.nan, 1], np.float32), np.array([9, 9, 7, 7, 9, 9, 7], np.float32)
     panel = replace(panel, future={"flag": flag, "price": price, "rival": price / 10}, price="price")
     features = Features.fit(panel)
     encoding = features.encoding
@@ -150,12 +150,19 @@ def test_a_flag_is_off_where_no_row_tells_of_it_and_a_price_holds() -> None:
         np.testing.assert_allclose(seen[..., 0], [[on, off, off], [off, off, off]], rtol=1e-5)
         np.testing.assert_allclose(seen[..., 1], np.full((2, 3), cheap), rtol=1e-5)
     for seen in ahead(panel.cut(2)):  # within the table, a step that is not told is as the last one
-        np.testing.assert_allclose(seen[..., 0], [[on, on, on], [off, on, off]], rtol=1e-5)
+        np.testing.assert_allclose(seen[..., 0], [[off, on, on], [off, on, off]], rtol=1e-5)
+
+
+def test_what_is_on_most_of_the_time_is_no_flag() -> None:
+    assert is_flag(np.array([0, 1, np.nan, 0]))
+    assert not is_flag(np.array([1, 1, np.nan, 0]))  # open or closed: a shop stays open
+    assert not is_flag(np.array([0, 0.5, 0]))
+    assert not is_flag(np.array([np.nan]))
 
 
 def test_a_note_says_of_which_series_a_flag_is_not_known_ahead() -> None:
     panel = panel_of([[1, 2, 3, 4], [5, 6, 7]], history=[3, 3])
-    flag, same, price = np.array([0, 1, 1, 1, 0, 0, 1]), np.zeros(7), np.array([9, 9, 7, 7, 9, 9, 7])
+    flag, same, price = np.array([0, 0, 1, 1, 0, 0, 1]), np.zeros(7), np.array([9, 9, 7, 7, 9, 9, 7])
     columns = {"promo": flag, "never": same, "price": price, "event=fair": flag, "event=sale": 1 - flag}
     panel = replace(panel, future={k: v.astype(np.float32) for k, v in columns.items()}, texts=("event",))
     note = "covariate {!r} is not known for the whole horizon of {} of 2 series; taken as off where it is not"

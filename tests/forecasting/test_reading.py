@@ -138,9 +138,9 @@ def test_the_answer_is_a_frame_of_the_callers_kind(shop: pl.DataFrame, kind: str
 @pytest.mark.parametrize("role", ["promotion", "future"])
 def test_a_flag_that_the_plan_leaves_open_is_off_and_a_number_is_not(role: Any) -> None:  # noqa: ANN401
     rows = [("a", day(1), 1.0, 0.0, 2.5), ("a", day(2), 3.0, None, 2.5), ("a", day(3), 3.0, 1.0, 2.0)]
-    plan = [("a", day(4), None, None, None), ("a", day(5), None, 1.0, 3.0)]
+    plan = [("a", day(4), None, None, None), ("a", day(5), None, 0.0, 3.0)]
     panel = Panel.read(frame_of(rows + plan, "flag", "index"), **{role: "flag" if role == "promotion" else ["flag"]})
-    assert panel.future["flag"][3:].tolist() == [0, 1]
+    assert panel.future["flag"][2:].tolist() == [1, 0, 0]
     other = Panel.read(frame_of(rows + plan, "flag", "index"), future=["index"])
     assert np.isnan(other.future["index"][3])
 

@@ -152,6 +152,7 @@ def test_every_name_has_a_row_and_plain_elements() -> None:
         ((16, 8, 7, 130), (2 - 2.0**-7) * 2.0**124, "'own' has values from 1.14794e-41 to 4.23691e.37, and fp32"),
         ((16, 8, 7, 100), 2.0**127, "'own' has values from 1.23.*e-32 to 1.70.*e.38, and fp32"),
         ((40, 8, 31, 127), 2.0**126, "'own' has 31 mantissa bits, more than fp32"),
+        ((24, 0, 23, 0), 2.0**23 - 1, "'own' has 23 mantissa bits, more than fp32"),
         ((5, 4, 0, 8), 2.0**7, "'own' has no mantissa, so its bias must be odd as that of fp32, got 8"),
     ],
 )

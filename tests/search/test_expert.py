@@ -260,6 +260,20 @@ def test_what_all_positions_show_is_a_rule_for_all(count: int) -> None:
     assert ("prefer", "*.kind", "fused") in found
 
 
+def test_a_rule_that_no_position_shows_is_none() -> None:
+    """What tells is whether there is a second position at all; the option that it then has is no cause."""
+    kinds = ("p", "q")
+    choices = (Choice("deep", ("no", "yes")), Choice("a.kind", kinds), Choice("b.kind", kinds, "deep", ("yes",)))
+    space = SearchSpace("s", choices)
+    winners = [{"deep": "yes", "a.kind": kinds[n % 2], "b.kind": "q"} for n in range(100)]
+    others = [{"deep": "no", "a.kind": kinds[n % 2]} for n in range(300)]
+    trials = [
+        Trial(n, space.candidate(values), {"score": float(n < 100) + 1e-4 * n})
+        for n, values in enumerate([*winners, *others])
+    ]
+    assert "*.kind" not in {rule.where for rule in find_rules([(space, WANTED, trials)])}
+
+
 def test_equal_scores_are_no_evidence() -> None:
     """Early trials are random and late ones alike, as evolution has them; all score the same."""
     rng = np.random.default_rng(0)

@@ -27,6 +27,7 @@ _STEPS = 64  # of the midpoint rule
 _PAIRS = 3  # orders drawn, each with its reverse
 _ALONE = 8  # latest steps of demand, each with a share of its own; older ones share by blocks that double
 _DEMAND = "demand"
+_ROUNDING = 1e-12  # of a forecast: what is less is no share
 BASELINE = "baseline"
 
 
@@ -148,7 +149,9 @@ def sampled(forecaster: Forecaster, panel: Panel, series: str, *, level: float) 
     reached = forecasts(inputs, np.concatenate(list(seen))).sum(axis=1, dtype=np.float64).reshape(seen.shape[:2])
     shares = np.take_along_axis(np.diff(reached, axis=1), turns, axis=1).mean(axis=0)
     parts = [
-        (_called(part), part.period, float(share)) for part, share in zip(inputs, shares, strict=True) if share != 0
+        (_called(part), part.period, float(share))
+        for part, share in zip(inputs, shares, strict=True)
+        if abs(share) > _ROUNDING * abs(reached).max()
     ]
     return Attribution(series, level, float(reached[0, -1]), float(reached[0, 0]), parts)
 

@@ -187,13 +187,14 @@ def _told(panel: Panel, name: str, column: np.ndarray) -> bool:
 
 
 def _flags(panel: Panel) -> tuple[str, ...]:
-    """Covariates known ahead that are always 0 or 1; no price is one."""
-    flags = []
-    for name, column in panel.future.items():
-        known = column[np.isfinite(column)]
-        if name != panel.price and bool(((known == 0) | (known == 1)).all()):
-            flags.append(name)
-    return tuple(flags)
+    """Covariates known ahead that mark single steps; no price is one."""
+    return tuple(name for name, column in panel.future.items() if name != panel.price and is_flag(column))
+
+
+def is_flag(column: np.ndarray) -> bool:
+    """Whether it is always 0 or 1, and 1 less often than not: what is on most of the time holds as numbers do."""
+    known = column[np.isfinite(column)]
+    return len(known) > 0 and bool(((known == 0) | (known == 1)).all() and known.mean() <= 0.5)
 
 
 def _skewed(column: np.ndarray) -> bool:

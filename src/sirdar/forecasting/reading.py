@@ -9,6 +9,7 @@ import polars as pl
 from jaxtyping import Int64
 
 from sirdar.errors import ArgumentError, DataError, nearest
+from sirdar.forecasting.covariates import is_flag
 from sirdar.forecasting.dating import covariate, in_order, infer_frequency, repeats, require_freq
 from sirdar.forecasting.gathering import gathered
 from sirdar.forecasting.panel import Roles
@@ -351,10 +352,7 @@ def _assign_roles(fields: dict[str, Any], roles: Roles, texts: dict[str, tuple[s
     offset = np.arange(len(fields["target"])) - np.repeat(fields["indptr"][:-1], np.diff(fields["indptr"]))
     ahead = offset >= np.repeat(fields["history"], np.diff(fields["indptr"]))
     for name in (*columns("promotion"), *columns("future")):
-        known = numeric[name][np.isfinite(numeric[name])]
-        if (
-            len(known) and ((known == 0) | (known == 1)).all()
-        ):  # a flag that a plan leaves open is off, as where no row tells of it
+        if is_flag(numeric[name]):  # what a plan leaves open is off, as where no row tells of it
             numeric[name] = np.where(ahead & np.isnan(numeric[name]), np.float32(0), numeric[name])
     fields["future"] = {name: numeric[name] for name in columns("future")}
     fields["past"] = {name: numeric[name] for name in columns("past")}

@@ -30,7 +30,7 @@ _TIME_FORMATS = (
 _CLOCK_OFFSET = r"(:\d\d(?:\.\d+)?) ?(?:UTC|[+-]\d\d(?::?\d\d)?)$"  # behind a time of day
 _PERIODS = (  # their form, and the date of their first day, with its format
     (r"^(\d{4})-?W(\d\d)$", "$1-W$2-1", "%G-W%V-%u"),  # a week of ISO 8601, which begins on a Monday
-    (r"^(\d{4}-\d\d-\d\d)/\d{4}-\d\d-\d\d$", "$1", "%Y-%m-%d"),  # a week of pandas
+    (r"^\d{4}-\d\d-\d\d/(\d{4}-\d\d-\d\d)$", "$1", "%Y-%m-%d"),  # a week of pandas, dated by its last day
     *((rf"^(\d{{4}})[- ]?[Qq]{place + 1}$", f"${{1}}-{3 * place + 1:02}-01", "%Y-%m-%d") for place in range(4)),
 )
 _COMPACT = {8: "", 6: "01", 4: "0101"}  # digits of a day, a month or a year, and what makes them a day
@@ -91,9 +91,9 @@ def read_tables(source: Any) -> tuple[list[Table], str, Any]:  # noqa: ANN401 - 
 
 
 def _plain_pandas(frame: Any) -> Any:  # noqa: ANN401 - pandas may be absent
-    """The frame with the named levels of its index as columns, and with periods as the timestamps at which they begin.
+    """The frame with the named levels of its index as columns, and with timestamps for periods.
 
-    It shares the values of the caller's.
+    They are those at which a period begins, of a week that of its last day. It shares the values of the caller's.
     """
     names = list(frame.index.names)
     levels = [name for name in names if name is not None and name not in frame.columns and names.count(name) == 1]
@@ -102,7 +102,8 @@ def _plain_pandas(frame: Any) -> Any:  # noqa: ANN401 - pandas may be absent
         plain[name] = frame.index.get_level_values(name)
     for name, kind in list(plain.dtypes.items()):
         if str(kind).startswith("period["):
-            plain[name] = plain[name].dt.to_timestamp()
+            side = "end" if str(kind).startswith("period[W") else "start"
+            plain[name] = plain[name].dt.to_timestamp(how=side).dt.floor("s" if side == "start" else "D")
     return plain
 
 

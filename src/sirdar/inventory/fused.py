@@ -67,7 +67,7 @@ def serve_plainly(shelf: Shelf, arriving: Units, wanted: Units, order: Units, we
 def add_up(parts: Sequence[Units], into: Units) -> None:
     """Write the sum of parts, one after the other, over the values of a tensor; its graph is left as it is."""
     if into.device.type != "cpu" or not into.is_contiguous() or not has_numba():
-        into.detach().copy_(reduce(torch.add, [part.detach() for part in parts]))
+        into.data.copy_(reduce(torch.add, [part.detach() for part in parts]))
         return
     whole = [part.detach().contiguous() for part in parts]
     addresses = torch.tensor([part.data_ptr() for part in whole])

@@ -50,7 +50,7 @@ class Format:
     overflow: Overflow
 
     def __post_init__(self) -> None:
-        if self.mantissa > 23 + (not self.floating):
+        if self.mantissa > 23 - (not self.floating):  # half a unit of an integer must be told as well
             msg = f"format {self.name!r} has {self.mantissa} mantissa bits, more than fp32, in which rounding is done"
             raise ArgumentError(msg)
         if self.exponent == 8 and self.bias == 127:  # fp32's own, whose subnormals need no reciprocal

@@ -291,6 +291,8 @@ def _throughout(rule: Rule, best: Sequence[Candidate], others: Sequence[Candidat
     shown = [one for one in alone if _more(one) == _more(rule)]
     if any(one.chance < _SHOWN for one in alone if one not in shown):
         return False
+    if not shown:  # of conditional choices: it is whether a position is there at all that tells
+        return False
     strongest = min(shown, key=lambda one: one.chance).where
     rest = _compared(rule, best, others, without=strongest)
     return rest.chance < _SHOWN and _more(rest) == _more(rule)

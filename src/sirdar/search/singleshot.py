@@ -180,9 +180,8 @@ class SingleShot:
                     if not math.isfinite(loss):
                         msg = f"the shared weights diverged in step {step}"
                         raise _DivergedError(msg)
-                    term = self._term(candidate)
                     # The first losses tell how new the weights are, and nothing else.
-                    if step >= self.supernet.steps // 4 and term is not None:
+                    if step >= self.supernet.steps // 4 and (term := self._term(candidate)) is not None:
                         policy.learn(candidate, -loss - term)
                 done = step / self.supernet.steps
                 bank.step(rate * min(1.0, 10 * done + 0.1) * 0.5 * (1 + np.cos(np.pi * done)))
