@@ -76,8 +76,8 @@ class Encoding:
         static: likewise for numeric statics.
         categories: the values of each text static that more than one series shares.
         logged: names that are taken as logarithms, being positive and skewed.
-        flags: names of covariates known ahead that are always 0 or 1, such as a promotion: a price holds until it is
-            changed, but an event that is not planned is none.
+        flags: names of covariates known ahead that mark single steps (`is_flag`), such as a promotion: a price holds
+            until it is changed, but an event that is not planned is none.
         country: whose holidays the calendar includes; empty for none.
         holidays: those that fell into some periods of the history.
     """

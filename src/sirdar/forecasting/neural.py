@@ -167,9 +167,7 @@ class NeuralForecaster(ABC):
         values = np.maximum.accumulate(values, axis=2)  # tanh and sinh are monotone only up to rounding
         if learned.setting.whole:
             values = np.floor(values + np.float32(0.5))
-        floor = panel.floors(counts=learned.setting.counts)
-        values = np.maximum(values, np.asarray(floor, np.float32).reshape(-1, 1, 1))
-        return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
+        return panel.forecast(self.levels, values, panel.floors(counts=learned.setting.counts))
 
     def explain(self, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
         """What moved one series' forecast: integrated gradients, see `attribution.explain`.

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from sirdar.errors import ArgumentError, nearest
 from sirdar.forecasting.holidays import require_country
-from sirdar.predictive import Frequency
+from sirdar.predictive import Forecast, Frequency
 
 
 class Roles(TypedDict, total=False):
@@ -258,6 +258,17 @@ class Panel:
         if free.all() or not free.any():
             return -np.inf if free.all() else 0.0
         return np.where(free, -np.inf, 0).astype(np.float32)
+
+    def forecast(
+        self,
+        levels: Sequence[float],
+        values: Float32[np.ndarray, "series horizon level"],
+        floor: float | Float32[np.ndarray, " series"],
+    ) -> Forecast:
+        """Quantiles of what follows each series' history, raised to the floor of all or of each."""
+        least = np.asarray(floor, np.float32).reshape(-1, 1, 1)
+        raised = np.maximum(values, least)
+        return Forecast(self.ids, self.end, self.frequency, tuple(levels), raised, floor, native=self.native)
 
     def unseen(self) -> Int64[np.ndarray, " series"]:
         """Steps of history before the first observed one of each series; all of it where none was."""

@@ -28,7 +28,7 @@ _TIME_FORMATS = (
     "%d %b %Y",
 )
 _CLOCK_OFFSET = r"(:\d\d(?:\.\d+)?) ?(?:UTC|[+-]\d\d(?::?\d\d)?)$"  # behind a time of day
-_PERIODS = (  # their form, and the date of their first day, with its format
+_PERIODS = (  # their form, and a day of theirs, with its format: the first where nothing else is said
     (r"^(\d{4})-?W(\d\d)$", "$1-W$2-1", "%G-W%V-%u"),  # a week of ISO 8601, which begins on a Monday
     (r"^\d{4}-\d\d-\d\d/(\d{4}-\d\d-\d\d)$", "$1", "%Y-%m-%d"),  # a week of pandas, dated by its last day
     *((rf"^(\d{{4}})[- ]?[Qq]{place + 1}$", f"${{1}}-{3 * place + 1:02}-01", "%Y-%m-%d") for place in range(4)),

@@ -168,8 +168,7 @@ class AddOns(Explained):
             # Of whole numbers quantiles are whole; an error added to a forecast is not. A bound that holds for them
             # holds when rounded: y <= q and y <= floor(q) are then one.
             values = np.round(values)
-        values = np.maximum(values, np.asarray(floor, np.float32).reshape(-1, 1, 1))
-        return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
+        return panel.forecast(self.levels, values, floor)
 
     def save(self, path: str | Path) -> None:
         """Writes everything learned into the folder `path`, and the point forecaster into the folder `around` in it.

@@ -209,9 +209,7 @@ class FeedForward:
         values = np.maximum.accumulate(values, axis=2)  # tanh and sinh are monotone only up to rounding
         if learned.whole:
             values = np.floor(values + np.float32(0.5))
-        floor = panel.floors(counts=learned.counts)
-        values = np.maximum(values, np.asarray(floor, np.float32).reshape(-1, 1, 1))
-        return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
+        return panel.forecast(self.levels, values, panel.floors(counts=learned.counts))
 
     def inference(self, batch: int = 1) -> tuple[nn.Module, tuple[Tensor, ...]]:
         """The network as it runs every night, from features, and an example of its input: for tracing and timing."""

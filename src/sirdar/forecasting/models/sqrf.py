@@ -101,9 +101,7 @@ class SparseQuantileForest(Explained):
             values[series] = quantiles.reshape(len(series), self.horizon, len(self.levels))
         if self.whole:
             values = np.floor(values + np.float32(0.5))
-        floor = panel.floors(counts=self.counts)
-        values = np.maximum(values, np.asarray(floor, np.float32).reshape(-1, 1, 1))
-        return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
+        return panel.forecast(self.levels, values, panel.floors(counts=self.counts))
 
     def save(self, path: str | Path) -> None:
         """Writes config.json and weights.safetensors into the folder `path`."""

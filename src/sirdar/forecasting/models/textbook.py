@@ -120,10 +120,8 @@ class Textbook(Explained):
         if new.any() and not new.all():
             alike = LookAlikes(self.horizon, self.levels).fit(panel)
             values[new] = alike.quantiles(panel.select(new))
-        floor = panel.floors(counts=shared.counts)
-        values = np.maximum(values, np.asarray(floor, np.float32).reshape(-1, 1, 1))
         values = np.maximum.accumulate(values, axis=2)
-        return Forecast(panel.ids, panel.end, panel.frequency, self.levels, values, floor, native=panel.native)
+        return panel.forecast(self.levels, values, panel.floors(counts=shared.counts))
 
     def save(self, path: str | Path) -> None:
         """Writes config.json into the folder `path`; there are no weights."""
