@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Claim: a search under a byte budget halves a classifier's memory on Ethos-U55-256 within half a point of top-1.
 
-The budget is 268 KiB for peak SRAM and weights as Arm's compiler codes them; the baseline, a small MobileNetV2 for
-thumbnails, breaks it. Searched on 40,000 CIFAR-10 training images, judged on 10,000 others of them, with trainings as
-long as the final ones; the best is trained again on all 50,000 with five seeds and judged on the 10,000 test images.
-The expert's rules - no depthwise convolution, wide early stages, even channels in multiples of the parallelism, weights
-of 15 values - are applied to the baseline without any search and trained alike. Trainings are short (1.3 passes over
-the images): what is compared are networks at equal, small effort.
+The budget is 298 KiB, 53 % of what the baseline takes, a small MobileNetV2 for thumbnails: peak SRAM, weights as Arm's
+compiler codes them, biases and scales. Searched on 40,000 CIFAR-10 training images, judged on 10,000 others of them,
+with trainings as long as the final ones; the best is trained again on all 50,000 with five seeds and judged on the
+10,000 test images. The expert's rules - no depthwise convolution, wide early stages, even channels in multiples of the
+parallelism, weights of 15 values - are applied to the baseline without any search and trained alike. Trainings are
+short (1.3 passes over the images): what is compared are networks at equal, small effort.
 
-This is the fifth search whose result was scored. The first, under 256 KiB, of 10 trainings of 150 steps of 128 images,
+This is the sixth search whose result was scored. The first, under 256 KiB, of 10 trainings of 150 steps of 128 images,
 lost 3.2 points of test top-1; the second, of 24 trainings of 200 steps under 276 KiB with four candidates of an
 engineer, 1.9; the third, with "fused-first" stages and a play-off of trainings of 500 steps, 1.2 (five seeds, in bf16);
-the fourth, with weights of 15 values, which the compiler packs, 1.2 with half the bytes. What is new: all networks
-train on batches of 32 without a hidden square, which the baseline's validation score chose, and the first two stages
-may be twice as wide. The search begins with an engineer's candidates and the rules' network, and goes on by evolution.
-Their families, and the rules, were chosen by single trainings of a dozen networks, judged on half of the same
-validation images; the hours of those are not among the hours below.
+the fourth, with weights of 15 values, which the compiler packs, 1.2 with half the bytes; the fifth, under 268 KiB
+without biases and scales, gained 0.4: all networks train on batches of 32 without a hidden square, which the baseline's
+validation score chose, and the first two stages may be twice as wide. The sixth is the fifth with all bytes counted.
+The search begins with an engineer's candidates and the rules' network, and goes on by evolution. Their families, and
+the rules, were chosen by single trainings of a dozen networks, judged on half of the same validation images; the hours
+of those are not among the hours below.
 
     python benchmarks/search_classification.py --data DIR --runs RUNS   (goes on where it was killed)
 """
@@ -42,7 +43,7 @@ from sirdar.vision.training import Schedule
 FINAL = Schedule(steps=2000, batch=32, learning_rate=0.05, optimiser="sgd", weight_decay=5e-4, average=0.9975)
 PRODUCT = replace(classification.PRODUCT, schedule=FINAL)
 BATCH = 100
-BUDGET_BYTES = 268 * 1024
+BUDGET_BYTES = 298 * 1024
 DISTANCE = 0.01  # between the rules' accuracy and the search's
 TRIALS = 8
 SEEDS = 5
