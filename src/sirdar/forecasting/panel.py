@@ -47,7 +47,7 @@ class Panel:
         texts: covariates that were text; each of their values is a covariate of 0 and 1, "event=Easter".
         holidays: country whose public holidays are a part of the calendar, such as "US" or "DE-BY"; None for none.
         notes: what reading did to the table, as sentences.
-        native: narwhals backend of the caller's frame.
+        native: what the caller's frame was like, a `predictive.native.Native`; None for files.
     """
 
     ids: list[str]

@@ -59,7 +59,7 @@ def read_panel(
         raise ArgumentError(msg)
     require_freq(freq)
     columns = _columns(names, roles)
-    tables, where, native = read_tables(source)
+    tables, where, native = read_tables(source, columns.key, columns.time)
     for table in tables:
         require_columns(table, [*names, *columns.averaged, *columns.summed, *columns.static])
     words = [name for role in ("promotion", "past", "future") for name in _named(roles, role)]

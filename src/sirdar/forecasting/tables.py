@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from sirdar.errors import DataError, nearest
+from sirdar.predictive.native import Native, native_of
 
 _SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".txt": "csv"}
 _MAGIC = b"PAR1"
@@ -66,8 +67,11 @@ class Table(NamedTuple):
     text: bool  # a CSV file, whose columns are all text
 
 
-def read_tables(source: Any) -> tuple[list[Table], str, Any]:  # noqa: ANN401 - any frame
-    """The parts of a table, the words that name the whole in errors, and the narwhals backend to answer in."""
+def read_tables(source: Any, key: str, time: str) -> tuple[list[Table], str, Native | None]:  # noqa: ANN401 - any frame
+    """The parts of a table, the words that name the whole in errors, and how to answer a caller who gave a frame.
+
+    Columns `key` and `time` name the series and date the steps.
+    """
     if isinstance(source, str | Path):
         path = Path(source)
         return _files(path), f"{path}: ", None
@@ -84,7 +88,7 @@ def read_tables(source: Any) -> tuple[list[Table], str, Any]:  # noqa: ANN401 - 
     try:
         wrapped = nw.from_native(_plain_pandas(source)) if nw.dependencies.is_pandas_dataframe(source) else wrapped
         eager = wrapped.collect() if isinstance(wrapped, nw.LazyFrame) else wrapped
-        return [Table(eager.to_polars(), "", text=False)], "", eager.implementation
+        return [Table(eager.to_polars(), "", text=False)], "", native_of(eager, key, time)
     except _UNREADABLE as error:
         msg = f"the frame cannot be read as columns of plain values: {_first_line(error)}"
         raise DataError(msg) from error

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from sirdar.errors import ArgumentError, require_positive_integer, require_seed
 from sirdar.predictive.frequency import Frequency
+from sirdar.predictive.native import answered
 
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -55,7 +56,7 @@ class Forecast:
     values: Float[np.ndarray, "series horizon level"]
     floor: float | np.ndarray = -np.inf
     correlation: float = 0.0
-    native: Any = field(default=None, repr=False, compare=False)  # narwhals backend in which frames are answered
+    native: Any = field(default=None, repr=False, compare=False)  # a `Native`, or a narwhals backend
 
     def __post_init__(self) -> None:
         require_levels(self.levels)
@@ -159,9 +160,10 @@ class Forecast:
         )
 
     def to_frame(self) -> Any:  # noqa: ANN401 - the caller's own frame type
-        """A long frame of the caller's own type: unique_id, ds and one column per level ("q0.1", ...)."""
-        import narwhals as nw  # here, not above: decisions need no frames
+        """A long frame of the caller's own type: unique_id, ds and one column per level ("q0.1", ...).
 
+        Ids and times have the types of the table that the panel was read from, where that was a frame.
+        """
         times = self.times().astype("datetime64[us]")
         columns: dict[str, Any] = {
             "unique_id": np.repeat(np.asarray(self.ids, dtype=object), self.horizon).tolist(),
@@ -169,7 +171,7 @@ class Forecast:
         }
         for index, level in enumerate(self.levels):
             columns[f"q{level!r}"] = np.ascontiguousarray(self.values[:, :, index].reshape(-1))
-        return nw.from_dict(columns, backend=self.native or "polars").to_native()
+        return answered(columns, self.native, "unique_id", "ds")
 
     def _at(self, u: np.ndarray) -> np.ndarray:
         """Quantiles at levels u [series, horizon, k], by interpolation and exponential tails."""

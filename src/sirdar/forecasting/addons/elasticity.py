@@ -20,6 +20,7 @@ from sirdar.errors import ArgumentError, DataError
 from sirdar.forecasting.addons.history import History, as_text, codes, held, known_column, periods
 from sirdar.forecasting.addons.pooling import Pooled, fit_pooled
 from sirdar.forecasting.panel import Panel
+from sirdar.predictive.native import answered
 
 _FAR = 1.5  # log price relative to the usual one beyond which nothing is extrapolated
 _MOST_KNOTS = 8
@@ -129,8 +130,6 @@ class PriceElasticity:
         Returns:
             Columns name, category, variable, elasticity, standard_error; for series also price_changes.
         """
-        import narwhals as nw
-
         learned, pooled = self._require(), self._require().pooled
         table = {
             "series": (learned.ids, pooled.own, pooled.own_error, [learned.categories[g] for g in learned.group]),
@@ -151,7 +150,7 @@ class PriceElasticity:
         }
         if level == "series":
             columns["price_changes"] = np.repeat(learned.changes, count)
-        return nw.from_dict(columns, backend=native or "polars").to_native()
+        return answered(columns, native if level == "series" else getattr(native, "backend", native), "name")
 
     def state(self) -> dict[str, Any]:
         """Arguments and everything learned, for `from_state`."""
