@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sirdar.errors import ArgumentError
-from sirdar.forecasting.covariates import Encoding, calendar_features, is_flag, unknown_ahead
+from sirdar.forecasting.covariates import Encoding, against_usual, calendar_features, is_flag, unknown_ahead
 from sirdar.forecasting.features import Features
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.windows import Windows
@@ -169,3 +169,31 @@ def test_a_note_says_of_which_series_a_flag_is_not_known_ahead() -> None:
     assert unknown_ahead(panel, 1) == (note.format("promo", 1), note.format("event", 1))
     assert unknown_ahead(panel, 2) == (note.format("promo", 2), note.format("event", 2))
     assert unknown_ahead(panel.cut(1), 1) == ()
+
+
+def priced(prices: list[list[float]], role: str) -> Panel:
+    panel = panel_of([[1, 2, 3, 4]] * len(prices), history=[3] * len(prices))
+    return replace(panel, price="price", **{role: {"price": np.array(prices, dtype=np.float32).reshape(-1)}})
+
+
+@pytest.mark.parametrize("role", ["past", "future"])
+def test_a_price_is_told_against_the_usual_one(role: str) -> None:
+    """A fifth off is the same for a dear product, and later prices tell nothing of earlier steps."""
+    panel = priced([[1, 0.8, 1, 0.8], [100, 80, 100, 80], [7, np.nan, 0, 7]], role)
+    cut = np.log(0.8)
+    found = against_usual(panel, "price").reshape(3, 4)
+    np.testing.assert_allclose(found[0], [0, cut / 2, -cut / 3, cut / 2], atol=1e-6)
+    np.testing.assert_allclose(found[1], found[0], atol=1e-6)
+    np.testing.assert_array_equal(found[2], [0, np.nan, np.nan, 0])
+    encoding = Encoding.fit(panel, usual=True)
+    ((name, spread),) = encoding.usual
+    inputs = Windows(panel, encoding, 3, 1).inputs(np.arange(3))
+    channel = (inputs.past if role == "past" else inputs.known)[..., -1].numpy()
+    ahead = 0 if role == "past" else 1
+    np.testing.assert_allclose(channel[0], found[0, : 3 + ahead] / spread, rtol=1e-4)
+    assert name == "price"
+    assert (channel[2] == 0).all()  # what is not known holds
+
+
+def test_a_price_that_never_moves_is_told_once() -> None:
+    assert Encoding.fit(priced([[1, 1, 1, 1], [9, 9, 9, 9]], "future"), usual=True).usual == ()

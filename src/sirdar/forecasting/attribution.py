@@ -262,14 +262,17 @@ def _named(
     encoding, length = windows.encoding, windows.length
     end = int(panel.end[panel.ids.index(series)])
     labels = panel.frequency.labels(np.arange(end - length, end + windows.horizon)).astype("datetime64[s]").astype(str)
-    waves = shares["known"].shape[1] - len(encoding.holidays) - len(encoding.known)
+    past, known = (
+        [named(name) for name, *_ in own] + [f"{name} against usual" for name, _ in encoding.usual if name in role]
+        for own, role in ((encoding.past, panel.past), (encoding.known, panel.future))
+    )
+    waves = shares["known"].shape[1] - len(encoding.holidays) - len(known)
     parts: list[tuple[str, str | None, float]] = [
         (_DEMAND, label, float(x)) for label, x in zip(labels, shares["demand"], strict=False)
     ]
-    for column, (name, *_) in enumerate(encoding.past):
-        parts += [(named(name), label, float(x)) for label, x in zip(labels, shares["past"][:, column], strict=False)]
-    known = ["calendar"] * waves + [*encoding.holidays, *(named(name) for name, *_ in encoding.known)]
-    for column, name in enumerate(known):
+    for column, name in enumerate(past):
+        parts += [(name, label, float(x)) for label, x in zip(labels, shares["past"][:, column], strict=False)]
+    for column, name in enumerate(["calendar"] * waves + [*encoding.holidays, *known]):
         parts += [(name, label, float(x)) for label, x in zip(labels, shares["known"][:, column], strict=True)]
     statics = [name for name, *_ in encoding.static] + [name for name, values in encoding.categories for _ in values]
     statics = [named(name) for name in statics]

@@ -14,7 +14,7 @@ from sirdar.predictive import Frequency
 # A yearly pattern cannot be told from a trend before it was seen twice: on one year of history a network given the
 # calendar extrapolates nonsense into dates that it never saw.
 SEASONS_BEFORE_CALENDAR = 2.0
-_CLIP = 5.0
+FARTHEST = 5.0
 
 
 def calendar_features(frequency: Frequency, periods: np.ndarray, *, yearly: bool) -> Float32[np.ndarray, "... channel"]:
@@ -72,7 +72,7 @@ class Encoding:
         yearly: whether the calendar includes the year.
         past: (name, centre, spread) of each past covariate, after log1p where `logged`. One that never varied in
             history has the spread 0 and tells nothing, whatever it becomes later: no weight has learned of it.
-        known: likewise for covariates known ahead; prices as logarithms.
+        known: likewise for covariates known ahead.
         static: likewise for numeric statics.
         categories: the values of each text static that more than one series shares.
         logged: names that are taken as logarithms, being positive and skewed.
@@ -80,6 +80,8 @@ class Encoding:
             until it is changed, but an event that is not planned is none.
         country: whose holidays the calendar includes; empty for none.
         holidays: those that fell into some periods of the history.
+        usual: (name, spread) of the price, if it is also told as `against_usual`: a tenth off is then the same for
+            every product.
     """
 
     yearly: bool
@@ -91,10 +93,11 @@ class Encoding:
     flags: tuple[str, ...] = ()
     country: str = ""
     holidays: tuple[str, ...] = ()
+    usual: tuple[tuple[str, float], ...] = ()
 
     @classmethod
-    def fit(cls, panel: Panel) -> "Encoding":
-        """Centres and spreads over the panel's history."""
+    def fit(cls, panel: Panel, *, usual: bool = False) -> "Encoding":
+        """Centres and spreads over the panel's history, and with `usual` of the price against the usual one."""
         # Of a panel that was cut, past covariates after the cut are not known yet.
         past = {name: np.where(panel.in_history, column, np.float32(np.nan)) for name, column in panel.past.items()}
         past, future = ({name: c for name, c in role.items() if _told(panel, name, c)} for role in (past, panel.future))
@@ -118,6 +121,7 @@ class Encoding:
             flags=_flags(panel),
             country=panel.holidays or "",
             holidays=holiday_names(panel.frequency, *span, panel.holidays) if panel.holidays else (),
+            usual=_usual(panel) if usual else (),
         )
 
     def calendar(self, frequency: Frequency, periods: np.ndarray) -> Float32[np.ndarray, "... channel"]:
@@ -151,7 +155,7 @@ class Encoding:
         if not spread:
             return np.zeros(values.shape)
         values = np.log1p(np.maximum(values, 0)) if name in self.logged else values
-        return np.clip(np.nan_to_num((values - centre) / spread), -_CLIP, _CLIP)
+        return np.clip(np.nan_to_num((values - centre) / spread), -FARTHEST, FARTHEST)
 
     def static_channels(self, panel: Panel) -> Float32[np.ndarray, "series channel"]:
         """Numeric statics, and one-hot categories; a value never seen is all zeros."""
@@ -195,6 +199,26 @@ def is_flag(column: np.ndarray) -> bool:
     """Whether it is always 0 or 1, and 1 less often than not: what is on most of the time holds as numbers do."""
     known = column[np.isfinite(column)]
     return len(known) > 0 and bool(((known == 0) | (known == 1)).all() and known.mean() <= 0.5)
+
+
+def against_usual(panel: Panel, name: str) -> Float32[np.ndarray, " steps"]:
+    """Logarithm of each step's price, less its series' mean up to there; NaN where there is no price above zero."""
+    price = panel.covariate(name)
+    known = price > 0  # NaN is not
+    logs = np.log(np.where(known, price, 1.0).astype(np.float64))
+    total, count = (np.concatenate([[0.0], np.cumsum(part)]) for part in (logs, known))
+    begin = np.repeat(panel.indptr[:-1], np.diff(panel.indptr))
+    mean = (total[1:] - total[begin]) / np.maximum(count[1:] - count[begin], 1)
+    # Rounding takes away what is left of long sums: a price that never moved is at its usual one.
+    return np.where(known, np.round(logs - mean, 6), np.nan).astype(np.float32)
+
+
+def _usual(panel: Panel) -> tuple[tuple[str, float], ...]:
+    """The price and how far it strays from the usual one; none where it never does."""
+    if panel.price is None:
+        return ()
+    name, _, spread = _moments(panel.price, against_usual(panel, panel.price)[panel.in_history], logged=False)
+    return ((name, spread),) if spread else ()
 
 
 def _skewed(column: np.ndarray) -> bool:

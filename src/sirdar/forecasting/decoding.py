@@ -12,9 +12,9 @@ from torch.nn import functional
 from sirdar.forecasting.experts import EXPERTS, Experts, LongRun
 from sirdar.forecasting.scaling import Scaled
 
-# Bound on the link's argument. sinh(3.5) is 17 times the recent spread: without a bound a product that takes off would
-# explode.
-_STEEPEST = 3.5
+# How far quantiles may lie from the recent level: without a bound a product that takes off would explode. In spreads
+# alone it would cut off what covariates tell of a steady product: a promotion of five times its level or so.
+_SPREADS, _LEVELS = math.sinh(3.5), 10.0
 _DEVIATIONS = math.sqrt(math.pi / 2)  # mean absolute deviations in a standard deviation
 
 
@@ -63,7 +63,9 @@ def monotone(
     below = raw.shape[-1] // 2
     falls = torch.cumsum(rises[..., :below], dim=-1).flip(-1)
     quantiles = torch.cat([middle - falls, middle, middle + torch.cumsum(rises[..., below:], dim=-1)], dim=-1)
-    quantiles = torch.sinh(_STEEPEST * torch.tanh(quantiles / _STEEPEST)) + level[..., None, None]
+    level = level[..., None, None]
+    steepest = torch.asinh((_LEVELS * level.abs()).clamp(min=_SPREADS))
+    quantiles = torch.sinh(steepest * torch.tanh(quantiles / steepest)) + level
     if not counts:
         return quantiles
     return functional.leaky_relu(quantiles, 0.01) if training else functional.relu(quantiles)

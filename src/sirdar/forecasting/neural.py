@@ -120,7 +120,7 @@ class NeuralForecaster(ABC):
     def fit(self: Rung, panel: Panel) -> Rung:
         """Trains on every step of every series at once; raises ArgumentError when nothing was observed."""
         panel.require_observed()
-        encoding = Encoding.fit(panel)
+        encoding = Encoding.fit(panel, usual=True)
         length = int(min(panel.history.max(), _LONGEST_WINDOW))
         channels = Windows(panel, encoding, length, self.horizon).channels()
         setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel), panel.whole)

@@ -126,4 +126,5 @@ def as_encoding(stored: dict[str, Any]) -> Encoding:
         flags=tuple(map(str, stored.get("flags", ()))),  # neither these nor those below in folders of earlier versions
         country=str(stored.get("country", "")),
         holidays=tuple(map(str, stored.get("holidays", ()))),
+        usual=tuple((str(name), float(spread)) for name, spread in stored.get("usual", ())),
     )

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sirdar.forecasting.covariates import Encoding, carried
+from sirdar.forecasting.covariates import FARTHEST, Encoding, against_usual, carried, held
 from sirdar.forecasting.panel import Panel
 
 _FEWEST = 8  # launches below which the beginnings of all series are learned from
@@ -39,6 +39,7 @@ class Windows:
         self.panel, self.encoding, self.length, self.horizon = panel, encoding, length, horizon
         self._demand = np.where(panel.observed, panel.target, np.float32(np.nan)).astype(np.float32)
         self._static = encoding.static_channels(panel)
+        self._usual = {name: against_usual(panel, name) for name, _ in encoding.usual}
         self._late = panel.start > panel.start.min(initial=np.iinfo(np.int64).max)
         # Statics tell new products apart: where hardly any was launched, the beginnings of all are all that there is.
         self.begin_together = bool(panel.static and self._late.sum() < _FEWEST)
@@ -96,6 +97,7 @@ class Windows:
             self.encoding.scaled(name, self._gather(self.panel.covariate(name), rows, back, 0), centre, spread)
             for name, centre, spread in self.encoding.past
         ]
+        channels += self._against_usual(self.panel.past, rows, back, 0)
         return _stack(channels, (len(rows), self.length))
 
     def _known(self, rows: np.ndarray, back: np.ndarray | int) -> np.ndarray:
@@ -109,7 +111,17 @@ class Windows:
             column = self._gather(self.panel.covariate(name), rows, back, self.horizon)
             column = self.encoding.ended(name, column, beyond)
             channels.append(self.encoding.scaled(name, carried(self.panel, name, column), centre, spread))
+        channels += self._against_usual(self.panel.future, rows, back, self.horizon)
         return np.concatenate([calendar, _stack(channels, shape)], axis=-1)
+
+    def _against_usual(
+        self, role: dict[str, np.ndarray], rows: np.ndarray, back: np.ndarray | int, ahead: int
+    ) -> list[np.ndarray]:
+        """The price of one role, past or future, against the usual one."""
+        shares = [
+            (self._gather(self._usual[name], rows, back, ahead), s) for name, s in self.encoding.usual if name in role
+        ]
+        return [np.clip(np.nan_to_num(held(share) / spread), -FARTHEST, FARTHEST) for share, spread in shares]
 
 
 def _stack(channels: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
