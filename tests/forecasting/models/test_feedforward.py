@@ -118,6 +118,18 @@ def test_two_totals_a_million_times_larger_do_not_drown_the_products_beside_them
     assert losses[1] < 1.3 * losses[0]
 
 
+def test_a_smooth_series_shows_its_small_movements() -> None:
+    """A season of a twentieth of the level and noise of a hundredth: the naive forecast's error is a twentieth."""
+    rng = np.random.default_rng(0)
+    season = np.resize([1, 2, 3, 2, 1, 0, 0.0], 140)
+    rows = rng.uniform(1e3, 1e5, (30, 1)) * (1 + 0.05 * season + rng.normal(0, 0.01, (30, 140)))
+    panel = panel_of(list(rows[:, :133]), unit="D")
+    forecast = small(7, steps=300).fit(panel).predict(panel)
+    level = rows.mean(axis=1, keepdims=True)
+    assert np.abs(forecast.median() / level - rows[:, 133:] / level).mean() < 0.02
+    assert ((forecast.values[..., -1] - forecast.values[..., 0]) / level).mean() < 0.06  # 2.6 deviations are .026
+
+
 def test_mostly_zeros_have_a_median_of_zero() -> None:
     rng = np.random.default_rng(0)
     panel = panel_of([rng.binomial(1, 0.2, 80) * 3.0 for _ in range(20)])
@@ -244,7 +256,7 @@ def test_what_runs_at_night_gives_units_of_demand() -> None:
     module, example = small().fit(example_panel()).inference(batch=2)
     one = module(*example)
     assert one.shape == (2, 3, 9)
-    assert torch.allclose(module(example[0], example[1], 2 * example[2]), 2 * one)
+    assert torch.allclose(module(*example[:2], 2 * example[2], 2 * example[3]), 2 * one)
 
 
 def test_what_is_stored_is_text_and_numbers(tmp_path: Path) -> None:

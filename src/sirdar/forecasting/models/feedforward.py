@@ -4,9 +4,10 @@
 A network without memory sees what `features.Features` tells of a series at an origin, and of each step ahead of it, and
 gives quantiles of all these steps at once, trained on the sum of their quantile losses (the loss of Wen et al. 2017,
 section 3.2, arXiv:1711.11053, before its encoders). Where the forest splits, it interpolates: a trend, a price or a
-level between those that were seen moves its answer. As in the forest, demand is in units of the series' own recent
-level, so that products that differ by 10^6 share the weights. Its quantiles are a running sum of positive increments
-under a hyperbolic-sine link, as those of the other networks: they cannot cross.
+level between those that were seen moves its answer. Demand is told about the series' own recent level and in units of
+its recent spread, so that products that differ by 10^6 share the weights and a smooth series shows its small movements
+(`scaling.py` does so for the other networks). Its quantiles are a running sum of positive increments under a
+hyperbolic-sine link, as theirs are: they cannot cross.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -35,12 +36,73 @@ if TYPE_CHECKING:
     from sirdar.forecasting.attribution import Attribution
 
 _STEPS = 1000  # of a training on little data
-_FEW, _LEAST = 10_000, 200  # observations of which fewer are trained on in fewer steps, and how few steps
+_FEW, _LEAST = 40_000, 200  # observations of which fewer are trained on in fewer steps, and how few steps
 _CHUNK = 1024  # series forecast at a time: bounds memory
 _TRIED = 4096  # pairs that say how far each feature spreads
 _FRESH = 0.03  # of all pairs: a series that is about to begin
 _PATH = 64  # points from average features to those of a series
 _CLIP = 4.0  # spreads of a feature from its mean
+_LEAST_SPREAD, _FLATTEST = 0.02, 0.5  # of the level: the spread at least, and what one observation more would add to it
+
+
+class Places(NamedTuple):
+    """Which columns of `Pairs` tell of demand, in units of the level.
+
+    Args:
+        mean: of the last `steps`, shared; the deviation likewise.
+        deviation: standard deviation.
+        age: the logarithm of one and the steps seen.
+        steps: over which both are taken.
+        shared: all of demand itself.
+        own: likewise of each step ahead.
+    """
+
+    mean: int
+    deviation: int
+    age: int
+    steps: int
+    shared: tuple[int, ...]
+    own: tuple[int, ...]
+
+    @classmethod
+    def of(cls, features: Features) -> "Places":
+        """Found by the columns' names."""
+        names, own = features.pair_names
+        windows = features.shape[1]
+        steps = windows[len(windows) // 2]
+        demand = tuple(i for i, name in enumerate(names) if name.startswith(("lag ", "mean of ", "quantile ")))
+        cycles = tuple(i for i, name in enumerate(own) if name.startswith(("last of ", "mean of ")))
+        mean, deviation, age = (names.index(name) for name in (f"mean of {steps}", f"deviation of {steps}", "age"))
+        return cls(mean, deviation, age, steps, demand, cycles)
+
+
+class Seen(NamedTuple):
+    """What the network is given."""
+
+    shared: Float[Tensor, "batch shared"]  # may be not-a-number
+    ahead: Float[Tensor, "batch horizon own"]  # likewise
+    location: Float[Tensor, " batch"]  # units of demand: the recent level
+    spread: Float[Tensor, " batch"]  # units of demand: the recent standard deviation
+
+
+def about_level(pairs: Pairs, places: Places) -> Seen:
+    """Demand among the features about the recent level, in units of the recent spread; both as logarithms before.
+
+    A deviation of few observations is drawn to half the level, as one observation more would; a series without any is
+    measured from zero, in units of a typical level.
+    """
+    mean, deviation = pairs.shared[:, places.mean], pairs.shared[:, places.deviation]
+    known = np.isfinite(mean)
+    count = np.minimum(np.expm1(pairs.shared[:, places.age]), places.steps)
+    location, size = np.where(known, mean, 0), np.where(known, np.abs(mean), 1)
+    square = (count * np.where(known, deviation, 0) ** 2 + (_FLATTEST * size) ** 2) / (count + 1)
+    spread = np.where(known, np.maximum(np.sqrt(square), _LEAST_SPREAD), 1).astype(np.float32)
+    shared, ahead = pairs.shared.copy(), pairs.ahead.copy()
+    shared[:, places.shared] = (shared[:, places.shared] - location[:, None]) / spread[:, None]
+    ahead[..., places.own] = (ahead[..., places.own] - location[:, None, None]) / spread[:, None, None]
+    shared[:, places.mean] = np.log(spread)
+    units = [torch.from_numpy((part * pairs.scale).astype(np.float32)) for part in (location, spread)]
+    return Seen(torch.from_numpy(shared), torch.from_numpy(ahead), *units)
 
 
 class FeedForwardNetwork(nn.Module):
@@ -78,9 +140,9 @@ class FeedForwardNetwork(nn.Module):
         for layer in (self.straight, self.straight_step):
             nn.init.zeros_(layer.weight)
 
-    def measure(self, pairs: Pairs) -> None:
+    def measure(self, seen: Seen) -> None:
         """Takes the means and spreads of the features from examples."""
-        for name, values in (("shared", pairs.shared), ("own", pairs.ahead)):
+        for name, values in (("shared", seen.shared.numpy()), ("own", seen.ahead.numpy())):
             flat = np.arcsinh(values.reshape(-1, values.shape[-1]).astype(np.float64))
             known = np.isfinite(flat)
             count = np.maximum(known.sum(axis=0), 1)
@@ -95,9 +157,9 @@ class FeedForwardNetwork(nn.Module):
         self,
         shared: Float[Tensor, "batch shared"],
         ahead: Float[Tensor, "batch horizon own"],
-        scale: Float[Tensor, " batch"],
+        level: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch horizon level"]:
-        """Quantiles in units of the scale; features may be not-a-number."""
+        """Quantiles in units of the spread, of which the recent level has `level`; features may be not-a-number."""
         shared = _standard(shared, self.shared_mean, self.shared_spread)
         ahead = _standard(ahead, self.own_mean, self.own_spread)
         wide = self.enter(shared)
@@ -106,8 +168,7 @@ class FeedForwardNetwork(nn.Module):
         raw = self.quantiles(functional.gelu(step + self.steps(step)))
         middle = raw[..., :1] + self.straight(shared)[:, None] + self.straight_step(ahead)
         raw = torch.cat([middle, raw[..., 1:]], dim=-1)[:, None]
-        level = torch.zeros_like(scale)[:, None]  # its quantiles are about zero
-        return monotone(raw, level, counts=self.counts, training=self.training)[:, 0]
+        return monotone(raw, level[:, None], counts=self.counts, training=self.training)[:, 0]
 
 
 def _standard(values: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
@@ -122,6 +183,7 @@ class _Learned:
 
     network: FeedForwardNetwork
     features: Features
+    places: Places
     counts: bool
     whole: bool
 
@@ -166,8 +228,8 @@ class FeedForward:
         source = features.on(panel)
         examples = self._drawn(source, _usable(panel), _TRIED, np.random.default_rng(self.seed))
         network = self._network(examples.shared.shape[-1], examples.ahead.shape[-1], counts=panel.counts)
-        network.measure(examples)
-        self.learned = _Learned(network, features, panel.counts, panel.whole)
+        network.measure(about_level(examples, places := Places.of(features)))
+        self.learned = _Learned(network, features, places, panel.counts, panel.whole)
         self._train(panel, training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST))
         return self
 
@@ -204,8 +266,7 @@ class FeedForward:
         with torch.inference_mode():
             for begin in range(0, len(panel), _CHUNK):
                 series = np.arange(begin, min(begin + _CHUNK, len(panel)))
-                pairs = self._latest(source, series)
-                values[series] = network(*_tensors(pairs)).numpy()
+                values[series] = network(*self._seen(self._latest(source, series))).numpy()
         values = np.maximum.accumulate(values, axis=2)  # tanh and sinh are monotone only up to rounding
         if learned.whole:
             values = np.floor(values + np.float32(0.5))
@@ -216,14 +277,14 @@ class FeedForward:
         network = self._fitted().network
         sizes = network.shared_mean.shape[0], network.own_mean.shape[0]
         generator = torch.Generator().manual_seed(0)
-        shapes = [(batch, sizes[0]), (batch, self.horizon, sizes[1]), (batch,)]
+        shapes = [(batch, sizes[0]), (batch, self.horizon, sizes[1]), (batch,), (batch,)]
         return Inference(network).eval(), tuple(torch.rand(*shape, generator=generator) for shape in shapes)
 
     def export_onnx(self, path: str | Path) -> None:
         """Writes `inference()` as an ONNX file that takes any batch, see `export.write_onnx`."""
         from sirdar.forecasting.export import write_onnx  # onnx is an optional dependency
 
-        write_onnx(*self.inference(batch=2), Path(path), names=("shared", "ahead", "scale"))
+        write_onnx(*self.inference(batch=2), Path(path), names=Seen._fields)
 
     def explain(self, panel: Panel, series: str, *, level: float = 0.5) -> "Attribution":
         """What moved one series' forecast: integrated gradients from average features to those that it has.
@@ -244,7 +305,7 @@ class FeedForward:
 
         learned = self._fitted()
         row, at = row_of(panel, series), place_of(level, self.levels)
-        seen = _tensors(self._latest(learned.features.on(panel), np.array([row])))
+        seen = self._seen(self._latest(learned.features.on(panel), np.array([row])))
         network = Inference(learned.network.eval())
         total, blank, shares = _gradients(lambda *inputs: network(*inputs)[..., at].sum(dim=1), seen, learned.network)
         begin = int(panel.end[row])
@@ -264,6 +325,7 @@ class FeedForward:
             "training": asdict(replace(self.training, checkpoint=None)),
             "features": asdict(learned.features),
             "sizes": [learned.network.shared_mean.shape[0], learned.network.own_mean.shape[0]],
+            "demand": "about the level",  # not so in folders of earlier versions, whose weights differ
             "counts": learned.counts,
             "whole": learned.whole,
         }
@@ -277,7 +339,10 @@ class FeedForward:
             features = as_features(config["features"], storage.as_encoding(config["features"]["encoding"]))
             network = forecaster._network(*config["sizes"], counts=config["counts"])
             storage.fill(network, weights, Path(path))
-            forecaster.learned = _Learned(network.eval(), features, config["counts"], config["whole"])
+            assert config["demand"]
+            forecaster.learned = _Learned(
+                network.eval(), features, Places.of(features), config["counts"], config["whole"]
+            )
             return forecaster
 
     def _arguments(self) -> dict[str, Any]:
@@ -330,10 +395,15 @@ class FeedForward:
         return pairs
 
     def _loss(self, pairs: Pairs) -> Tensor:
-        quantiles = self._fitted().network(*_tensors(pairs))[:, None]
-        scale, target = torch.from_numpy(pairs.scale)[:, None], torch.from_numpy(pairs.target)[:, None]
+        seen, target = self._seen(pairs), torch.from_numpy(pairs.target)[:, None]
+        scale, spread = torch.from_numpy(pairs.scale)[:, None], seen.spread[:, None]
+        quantiles = self._fitted().network(seen.shared, seen.ahead, seen.location / seen.spread)[:, None]
+        quantiles = quantiles * (spread / scale)[..., None, None]
         begun = torch.ones(target.shape[:2], dtype=torch.bool)
-        return training.quantile_loss(quantiles, scale, target, begun, self.levels)
+        return training.quantile_loss(quantiles, scale, target, begun, self.levels, spread)
+
+    def _seen(self, pairs: Pairs) -> Seen:
+        return about_level(pairs, self._fitted().places)
 
     def _held_out(self, seen: Panel) -> Callable[[], float]:
         """The quantile loss of the steps that `seen` was cut by, weighed as in training."""
@@ -371,14 +441,15 @@ class Inference(nn.Module):
         self,
         shared: Float[Tensor, "batch shared"],
         ahead: Float[Tensor, "batch horizon own"],
-        scale: Float[Tensor, " batch"],
+        location: Float[Tensor, " batch"],
+        spread: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch horizon level"]:
         """Quantiles."""
-        return self.network(shared, ahead, scale) * scale[:, None, None]
+        return self.network(shared, ahead, location / spread) * spread[:, None, None]
 
 
 def _gradients(
-    total: Callable[..., Tensor], seen: tuple[Tensor, Tensor, Tensor], network: FeedForwardNetwork
+    total: Callable[..., Tensor], seen: Seen, network: FeedForwardNetwork
 ) -> tuple[float, float, tuple[np.ndarray, np.ndarray]]:
     """The total, that of average features, and the shares of each (Sundararajan et al. 2017, arXiv:1703.01365)."""
     means = torch.sinh(network.shared_mean)[None], torch.sinh(network.own_mean)[None, None].expand(seen[1].shape)
@@ -388,14 +459,10 @@ def _gradients(
         (mean + along.view(-1, *[1] * (mean.ndim - 1)) * (end - mean)).requires_grad_()
         for end, mean in zip(ends, means, strict=True)
     ]
-    gradients = torch.autograd.grad(total(*path, seen[2].expand(_PATH)).sum(), path)
+    gradients = torch.autograd.grad(total(*path, *(part.expand(_PATH) for part in seen[2:])).sum(), path)
     shares = [((end - mean) * g.mean(0))[0].numpy() for end, mean, g in zip(ends, means, gradients, strict=True)]
     with torch.no_grad():
-        return total(*seen).item(), total(*means, seen[2]).item(), (shares[0], shares[1])
-
-
-def _tensors(pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.from_numpy(pairs.shared), torch.from_numpy(pairs.ahead), torch.from_numpy(pairs.scale)
+        return total(*seen).item(), total(*means, *seen[2:]).item(), (shares[0], shares[1])
 
 
 def _usable(panel: Panel) -> np.ndarray:
