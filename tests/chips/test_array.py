@@ -40,6 +40,14 @@ def test_waves_of_a_gpu() -> None:
     assert array.cycles(Product(12 * 128, 512, 9 * 128 + 1)) == 2 * full
 
 
+def test_a_gpu_at_a_small_batch() -> None:
+    """One row has a tile of 16 rows; its 32 tiles of columns share out the depth among 108 multiprocessors, 3 each."""
+    array = Array(128, 128, 1e9, count=108, stationary="output", macs_per_cycle=1024.0)
+    assert array.cycles(Product(1, 4096, 4096)) == 16 * 128 * 1366 / 1024
+    assert array.cycles(Product(17, 4096, 4096)) == 32 * 128 * 1366 / 1024
+    assert array.cycles(Product(1, 100, 128)) == 16 * 128 * 100 / 1024  # no piece is smaller than a tile
+
+
 KINDS = st.sampled_from(["weight", "output"])
 
 
