@@ -34,6 +34,7 @@ def test_an_encoding_survives_json(tmp_path: Path) -> None:
         categories=(("c", ("x", "ü")),),
         logged=("p",),
         flags=("k",),
+        usual=(("k", 0.25),),
     )
     storage.write(tmp_path / "m", {"model": "m", "encoding": encoding}, {})
     assert storage.as_encoding(storage.read(tmp_path / "m", model="m")[0]["encoding"]) == encoding
@@ -47,6 +48,26 @@ def test_a_saved_forecaster_is_replaced_whole(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     storage.write(tmp_path / "empty", {"model": "m"}, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "m"]
+
+
+def test_what_fails_within_leaves_the_whole_forecaster_that_stood_there(tmp_path: Path) -> None:
+    """As a ladder keeps its rungs: none of the new one's may stand beside the old one's, nor may these be gone."""
+
+    def member(path: Path, version: int = 1) -> None:
+        storage.write(path, {"model": "member", "version": version}, {})
+
+    def full(path: Path) -> None:
+        member(path, 2)
+        msg = f"{path}: No space left on device"
+        raise OutputError(msg)
+
+    storage.write(tmp_path / "m", {"model": "m", "version": 1}, {}, {"a": member, "b": member})
+    with pytest.raises(OutputError, match="No space"):
+        storage.write(tmp_path / "m", {"model": "m", "version": 2}, {}, {"a": member, "b": full})
+    assert storage.read(tmp_path / "m", model="m")[0]["version"] == 1
+    for name in ("a", "b"):
+        assert storage.read(tmp_path / "m" / name, model="member")[0]["version"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:

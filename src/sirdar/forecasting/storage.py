@@ -3,7 +3,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -19,10 +19,21 @@ from sirdar.errors import DataError, OutputError, SirdarError
 from sirdar.forecasting.covariates import Encoding
 
 
-def write(path: Path, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+def write(
+    path: Path,
+    config: dict[str, Any],
+    weights: dict[str, torch.Tensor],
+    within: Mapping[str, Callable[[Path], None]] | None = None,
+) -> None:
     """Writes the folder under a temporary name, then renames it: it is whole or absent.
 
-    A forecaster that stands at `path` is replaced; anything else there is left alone.
+    A forecaster that stands at `path` is replaced once the new one is whole; anything else there is left alone.
+
+    Args:
+        path: of the folder.
+        config: what JSON can hold.
+        weights: by name.
+        within: folders in it by name, each with what writes it to a path.
 
     Raises:
         OutputError: `path` holds something else, or cannot be written.
@@ -31,15 +42,20 @@ def write(path: Path, config: dict[str, Any], weights: dict[str, torch.Tensor]) 
     if path.exists() and not _replaceable(path):
         msg = f"{path}: exists and is no saved forecaster; choose another path"
         raise OutputError(msg)
-    part = path.with_name(path.name + ".part")
+    part, old = path.with_name(path.name + ".part"), path.with_name(path.name + ".old")
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         (part / "config.json").write_text(json.dumps(config, default=_plain, indent=1) + "\n")
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, part / "weights.safetensors")
         (part / "weights.safetensors").chmod((part / "config.json").stat().st_mode)  # not private
-        shutil.rmtree(path, ignore_errors=True)
+        for name, save in (within or {}).items():
+            save(part / name)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
         part.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         msg = f"{path}: cannot be written ({getattr(error, 'strerror', None) or error})"
         raise OutputError(msg) from error

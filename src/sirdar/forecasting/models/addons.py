@@ -205,8 +205,7 @@ class AddOns(Explained):
             "most": self._most,
             "learned": pack(learned, tensors, "learned"),
         }
-        storage.write(Path(path), config, tensors)
-        self.around.save(Path(path) / "around")
+        storage.write(Path(path), config, tensors, {"around": self.around.save})
 
     @classmethod
     def load(cls, path: str | Path) -> "AddOns":

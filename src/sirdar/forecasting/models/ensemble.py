@@ -102,9 +102,8 @@ class Ensemble(Explained):
             UnsupportedError: a member is of a kind that `load` could not build.
         """
         kinds = [[name, _kind(name, member)] for name, member in self.members.items()]
-        storage.write(Path(path), {"model": "ensemble", "members": kinds, "weights": self.weights}, {})
-        for number, member in enumerate(self.members.values()):
-            member.save(Path(path) / f"member-{number}")
+        within = {f"member-{number}": member.save for number, member in enumerate(self.members.values())}
+        storage.write(Path(path), {"model": "ensemble", "members": kinds, "weights": self.weights}, {}, within)
 
     @classmethod
     def load(cls, path: str | Path) -> "Ensemble":

@@ -119,8 +119,7 @@ class Ladder(Explained):
         names = ("horizon", "rungs", "levels", "windows", "seed")
         arguments = {name: getattr(self, name) for name in names}
         config = {"model": "ladder", "arguments": arguments, "weights": self.weights, "reasons": self.reasons}
-        storage.write(Path(path), config, {})
-        ensemble.save(Path(path) / "ensemble")
+        storage.write(Path(path), config, {}, {"ensemble": ensemble.save})
 
     @classmethod
     def load(cls, path: str | Path) -> "Ladder":
