@@ -94,7 +94,7 @@ def test_forecast_then_order(
     run([*order, "--order-cost", "1e6", "--json"], monkeypatch, capsys)
     dear = pl.read_parquet(tmp_path / "orders" / "orders.parquet")
     assert (dear["quantity"] == 0).all()  # nothing that could be lost is worth a million
-    assert "2 products have no row there" in totals["stock"]
+    assert "2 products ('002', ...) have no row there" in totals["stock"]
     stock.write_text("unique_id,on_hand,case_pack\n000,1000,1\n001,0,1000\n")
     assert "Stock was read from stock.csv" in (said := run(order, monkeypatch, capsys))
     assert "case_pack are those of each product" in said

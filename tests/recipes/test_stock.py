@@ -28,7 +28,7 @@ def test_stock_is_read_in_the_order_of_the_forecast(tmp_path: Path) -> None:
     assert stock.on_hand.tolist() == [1.5, 3, 0]
     assert stock.pipeline.tolist() == [[0, 4], [0, 0], [0, 0]]
     assert note == (
-        "Stock was read from stock.csv; 1 products have no row there and count as empty, and 1 of its rows are "
+        "Stock was read from stock.csv; 1 products ('c') have no row there and count as empty, and 1 of its rows are "
         "products without a forecast."
     )
 
@@ -55,7 +55,7 @@ def test_stock_is_read_in_the_order_of_the_forecast(tmp_path: Path) -> None:
         ("unique_id,on_hand\n7,1\n", r"none of its products \('7', ...\) is among those forecast \('007', ...\)"),
         (
             "unique_id,on_hand\nb,1\n7,1\nC,1\n",
-            "2 of its 3 products \\('7', ...\\) have no forecast, and .* write both alike, zeros in front too",
+            "product '7' has no forecast, and '007', .* no row, as 2 of 3 products in it; write both alike, zeros in",
         ),
         ("", "stock.csv: the file is empty"),
     ],
@@ -93,11 +93,27 @@ def test_a_product_may_have_its_own_costs_and_times(tmp_path: Path) -> None:
         ("lead_time", "0", "column 'lead_time' is 0 in row 1; it must be a whole"),
         ("minimum", "-2", "column 'minimum' is -2 in row 1; it must not be negative"),
         ("unit_cost", "2", "column 'unit_cost' needs a price, in a column 'price'"),
+        ("holding_cost", "0", "column 'holding_cost' is 0 for 'b'; both costs must be above 0"),
     ],
 )
 def test_terms_that_cannot_be_are_refused(tmp_path: Path, name: str, value: str, sentence: str) -> None:
     with pytest.raises(DataError, match=f"stock.csv: {sentence}"):
         own_terms(stock_file(tmp_path, f"unique_id,on_hand,{name}\nb,1,{value}\n"), IDS, PROBLEM)
+
+
+def test_one_product_whose_zeros_a_spreadsheet_took_is_enough(tmp_path: Path) -> None:
+    """Its stock would count as none, and be ordered once more."""
+    ids = ["00123", *[f"3-{number}" for number in range(1, 8)]]
+    path = stock_file(tmp_path, "unique_id,on_hand\n123,100\n" + "".join(f"{one},100\n" for one in ids[1:]))
+    with pytest.raises(DataError, match="product '123' has no forecast, and '00123', .* as 1 of 8 products in it"):
+        read_stock(path, ids, PROBLEM)
+
+
+def test_what_arrives_too_late_is_refused_by_product(tmp_path: Path) -> None:
+    path = stock_file(tmp_path, "unique_id,on_hand,lead_time,arriving_2\nb,3,1,5\n007,1,3,\n")
+    sentence = "column 'arriving_2' is 5 for 'b', but an order placed now .* of step 2 .lead time 1."
+    with pytest.raises(DataError, match=sentence):
+        read_stock(path, IDS, own_terms(path, IDS, PROBLEM))
 
 
 def test_the_assumed_stock_lasts_for_the_lead_time() -> None:

@@ -19,7 +19,7 @@ from sirdar.forecasting.tables import (
     plain_text,
     require_columns,
 )
-from sirdar.inventory import InventoryProblem, Stock
+from sirdar.inventory import InventoryProblem, RandomLeadTime, Stock
 from sirdar.predictive import Forecast
 
 # What a stock table may give for each product, and the part of the problem that it is in.
@@ -67,8 +67,10 @@ def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[S
     rows = np.array([row_of.get(key, -1) for key in ids])
     _refuse_strangers(keys, ids, rows < 0, where)
     table = np.vstack([table, np.zeros(len(columns))])[rows]
+    _refuse_late(table[:, 1:], ids, problem, where)
     missing, strangers = int((rows < 0).sum()), len(keys) - int((rows >= 0).sum())
-    note = f"Stock was read from {path.name}; {missing} products have no row there and count as empty"
+    without = f" ({ids[int((rows < 0).argmax())]!r}{', ...' if missing > 1 else ''})" if missing else ""
+    note = f"Stock was read from {path.name}; {missing} products{without} have no row there and count as empty"
     note += f", and {strangers} of its rows are products without a forecast." if strangers else "."
     return Stock(table[:, 0], table[:, 1:]), note + _on_others(frame.select(others), problem)
 
@@ -79,6 +81,20 @@ def _refuse_under_way(others: list[str], lead: int, where: str) -> None:
     if late:
         known = f"arriving_1 to arriving_{lead} (lead time {lead})"
         msg = f"{where}column {late[0]!r} is none of {known}, by step of arrival; rename or remove it"
+        raise DataError(msg)
+
+
+def _refuse_late(pipeline: np.ndarray, ids: list[str], problem: InventoryProblem, where: str) -> None:
+    """Units under way that would arrive after an order that is placed now."""
+    lead = np.reshape(problem.lead_time, (-1, 1)) if not isinstance(problem.lead_time, RandomLeadTime) else np.inf
+    late = np.argwhere((pipeline > 0) & (np.arange(pipeline.shape[1]) >= lead))
+    if len(late):
+        row, step = late[0]
+        own = int(np.broadcast_to(lead, (len(ids), 1))[row, 0])
+        msg = (
+            f"{where}column 'arriving_{step + 1}' is {pipeline[row, step]:g} for {ids[row]!r}, but an order placed now "
+            f"arrives ahead of the demand of step {own + 1} (lead time {own})"
+        )
         raise DataError(msg)
 
 
@@ -110,8 +126,18 @@ def own_terms(path: Path, ids: list[str], problem: InventoryProblem) -> Inventor
             f"{where}column 'unit_cost' needs a price, in a column 'price': without income, buying nothing is cheapest"
         )
         raise DataError(msg)
+    _refuse_free(own[""], ids, where)
     trade, rules = replace(problem.trade, **own["trade"]), replace(problem.rules, **own["rules"])
     return replace(problem, **own[""], trade=trade, rules=rules)
+
+
+def _refuse_free(own: dict[str, np.ndarray], ids: list[str], where: str) -> None:
+    """Costs of which one is nothing: there is no balance between them to order by."""
+    for name in ("holding_cost", "lost_sale_cost"):
+        nothing = np.flatnonzero(own.get(name, np.ones(1)) == 0)
+        if len(nothing):
+            msg = f"{where}column {name!r} is 0 for {ids[nothing[0]]!r}; both costs must be above 0"
+            raise DataError(msg)
 
 
 def _term(frame: pl.DataFrame, name: str, where: str) -> np.ndarray:
@@ -146,12 +172,13 @@ def _refuse_strangers(keys: list[str], ids: list[str], missing: np.ndarray, wher
         msg = f"{where}none of its products ({keys[0]!r}, ...) is among those forecast ({ids[0]!r}, ...)"
         raise DataError(msg)
     strangers = sorted(set(keys) - set(ids))
-    alike = len({_bare(key) for key in keys} & {_bare(one) for one in ids})
-    if alike > 2 * (~missing).sum():
+    bare = {_bare(one): one for one in np.array(ids, dtype=object)[missing]}
+    alike = [(key, bare[_bare(key)]) for key in strangers if _bare(key) in bare]
+    if alike:
+        key, one = alike[0]
         msg = (
-            f"{where}{len(strangers)} of its {len(keys)} products ({strangers[0]!r}, ...) have no forecast, and "
-            f"{missing.sum()} of {len(ids)} forecast ({ids[int(missing.argmax())]!r}, ...) have no row; write both "
-            "alike, zeros in front too"
+            f"{where}product {key!r} has no forecast, and {one!r}, which is forecast, has no row, as {len(alike)} of "
+            f"{len(keys)} products in it; write both alike, zeros in front too"
         )
         raise DataError(msg)
 
