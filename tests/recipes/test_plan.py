@@ -203,6 +203,27 @@ def test_stock_from_a_file_is_used(table: Path, tmp_path: Path) -> None:
     assert "stock.csv" in done.orders.note
 
 
+def test_products_may_have_their_own_terms(table: Path, tmp_path: Path) -> None:
+    """As `sirdar order` reads them: packs of 24 for all, and one product that nobody minds to lose."""
+    stock = tmp_path / "stock.csv"
+    rows = "".join(f"p{i:02},0,24,{'0.001' if i == 3 else '2'},{i % 2 + 1}\n" for i in range(PRODUCTS))
+    stock.write_text("unique_id,on_hand,case_pack,lost_sale_cost,lead_time\n" + rows)
+    done = plan(settings_of(table, inventory=stock), quiet)
+    quantity = dict(zip(done.forecast.ids, done.orders.plan.quantity, strict=True))
+    assert all(units % 24 == 0 for units in quantity.values())
+    assert quantity["p03"] == 0 < quantity["p05"]
+    told = " ".join(report_of(done).order_assumptions)
+    assert "case_pack, lost_sale_cost, lead_time are those of each product." in told
+    assert "a unit of demand without stock 0.001 to 2: the critical ratio is" in told
+    assert "Orders take 1 to 2 weeks" in told
+    assert "Orders are multiples of 24." in told
+    stock.write_text("unique_id,on_hand,lead_time\np00,1,9\n")
+    with pytest.raises(
+        DataError, match="stock.csv: lead time . review period of 'p00' is 10 steps, but forecasts reach"
+    ):
+        plan(settings_of(table, inventory=stock), quiet)
+
+
 def test_a_bad_stock_file_is_refused_before_the_backtest(table: Path, tmp_path: Path) -> None:
     (tmp_path / "stock.csv").write_text("unique_id,on_hand\nelsewhere,5\n")
     steps: list[str] = []

@@ -54,7 +54,11 @@ Minimum = Annotated[float, typer.Option(help="Least quantity that may be ordered
 CasePack = Annotated[float, typer.Option(help="Orders are multiples of it; 0 for any quantity.")]
 Inventory = Annotated[
     Path | None,
-    typer.Option(help="Table with unique_id, on_hand and optionally arriving_1, arriving_2, ...; assumed if omitted."),
+    typer.Option(
+        help="Table with unique_id, on_hand and optionally arriving_1, arriving_2, ...; assumed if omitted. Columns "
+        "holding_cost, lost_sale_cost, lead_time, order_cost, minimum, case_pack, price (income per unit sold) and "
+        "unit_cost stand for the options, product by product."
+    ),
 ]
 Freq = Annotated[
     str | None,

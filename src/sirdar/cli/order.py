@@ -20,14 +20,7 @@ def order(  # noqa: PLR0913 - one argument per option
     order_cost: Annotated[float, typer.Option(help="Paid per order of any size.")] = 0.0,
     minimum: options.Minimum = 0.0,
     case_pack: options.CasePack = 1.0,
-    inventory: Annotated[
-        Path | None,
-        typer.Option(
-            help="Table with unique_id, on_hand and optionally arriving_1, arriving_2, ...; assumed if omitted. Its "
-            "columns holding_cost, lost_sale_cost, lead_time, order_cost, minimum, case_pack, price (income per unit "
-            "sold) and unit_cost stand for the options, product by product."
-        ),
-    ] = None,
+    inventory: options.Inventory = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
@@ -39,13 +32,10 @@ def order(  # noqa: PLR0913 - one argument per option
     """
     from sirdar.recipes import files
     from sirdar.recipes.plan import Settings, place_orders
-    from sirdar.recipes.stock import own_terms
 
     problem = options.problem(holding_cost, lost_sale_cost, lead_time, review_period)
     problem = options.traded(problem, (0.0, 0.0, order_cost), (minimum, case_pack))
     made = files.read_forecast(source)
-    if inventory is not None:
-        problem = own_terms(inventory, list(made.ids), problem)
     settings = Settings(horizon=made.horizon, problem=problem, inventory=inventory, seed=seed)
     with files.output_folder(out) as scratch:
         orders = place_orders(settings, made)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sirdar.chips import Ranking, advise, load
-from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.errors import ArgumentError, DataError, require_positive_integer
 from sirdar.forecasting import ladder
 from sirdar.forecasting.backtest import Backtest, backtest
 from sirdar.forecasting.covariates import unknown_ahead
@@ -24,7 +24,7 @@ from sirdar.predictive import DECILES, Forecast
 from sirdar.predictive.forecast import require_levels
 from sirdar.recipes.demand import Demand
 from sirdar.recipes.saved import BATCH, Network, network_in, saved_network
-from sirdar.recipes.stock import assumed_stock, read_stock
+from sirdar.recipes.stock import assumed_stock, own_terms, read_stock
 from sirdar.workload.trace import trace
 
 Progress = Callable[[str, float], None]
@@ -145,10 +145,12 @@ def train(settings: Settings, winner: str, panel: Panel, progress: Progress) -> 
 def place_orders(settings: Settings, forecast: Forecast) -> Orders:
     """Orders by the projected-inventory policy, from the stock given or assumed.
 
+    Costs, times and packs of single products stand in the stock's table, see `own_terms`.
+
     Nothing is ordered for products whose history ended a horizon, and eight steps, before the panel's: the latest end
     but for a tenth of the products, whose dates may be wrong.
     """
-    problem = settings.problem
+    problem = _own(settings, list(forecast.ids))
     present = np.quantile(forecast.start, 0.9, method="lower") if len(forecast.ids) else 0
     late = present - forecast.start
     ended = late >= max(forecast.horizon, _ENDED)
@@ -162,6 +164,21 @@ def place_orders(settings: Settings, forecast: Forecast) -> Orders:
     note += _told(forecast, behind, "have no rows in the last steps: their orders rest on forecasts from their last.")
     plan = ProjectedInventory(forecast, seed=settings.seed).plan(problem, stock)
     return Orders(plan, stock, problem, note)
+
+
+def _own(settings: Settings, ids: list[str]) -> InventoryProblem:
+    """The problem with what the stock's table says of single products."""
+    if settings.inventory is None:
+        return settings.problem
+    problem = own_terms(settings.inventory, ids, settings.problem)
+    if isinstance(problem.lead_time, np.ndarray) and problem.cover > settings.horizon:
+        row = int(problem.lead_time.argmax())
+        msg = (
+            f"{settings.inventory}: lead time + review period of {ids[row]!r} is {problem.cover} steps, but forecasts "
+            f"reach {settings.horizon}"
+        )
+        raise DataError(msg)
+    return problem
 
 
 def _told(forecast: Forecast, which: np.ndarray, what: str) -> str:
@@ -207,7 +224,7 @@ def plan(settings: Settings, progress: Progress) -> Plan:
     with timed("read"):
         panel = read_ahead(settings)
         if settings.inventory is not None:  # a bad file is refused before the long work
-            read_stock(settings.inventory, panel.ids, settings.problem)
+            read_stock(settings.inventory, panel.ids, _own(settings, panel.ids))
     with timed("backtest"):
         evaluation = evaluate(settings, panel, within("backtest"))
     with timed("forecast"):

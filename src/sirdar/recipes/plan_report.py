@@ -211,19 +211,26 @@ def _order_assumptions(plan: Plan, period: str) -> list[str]:
     problem = plan.orders.problem
     return [
         plan.orders.note,
-        f"A unit left costs {problem.holding_cost:g} per {period}, a unit of demand without stock "
-        f"{problem.lost_sale_cost:g}: the critical ratio is {problem.critical_ratio:.3f}.",
-        f"Orders take {problem.lead_time} {period}s, and one may order every {problem.review_period}.",
+        f"A unit left costs {_span(problem.holding_cost)} per {period}, a unit of demand without stock "
+        f"{_span(problem.lost_sale_cost)}: the critical ratio is {_span(problem.critical_ratio)}.",
+        f"Orders take {_span(problem.lead_time)} {period}s, and one may order every {problem.review_period}.",
         "Costs are per unit, in the currency of the two costs given; demand that finds no stock is lost.",
         _lots(problem.rules),
         f"The {_MOST_ORDERS} products with the greatest expected cost are shown; orders.parquet has them all.",
     ]
 
 
+def _span(values: object) -> str:
+    """One number, or the least and the greatest of those of each product."""
+    known = np.asarray(values, dtype=np.float64)
+    low, high = (f"{round(float(part), 3):g}" for part in (known.min(), known.max()))
+    return low if low == high else f"{low} to {high}"
+
+
 def _lots(rules: OrderRules) -> str:
-    pack, least = float(np.max(rules.case_pack)), float(np.max(rules.least))
-    sizes = f"multiples of {pack:g}" if pack > 0 else "of any quantity"
-    return f"Orders are {sizes}{f', of {least:g} at least' if least > pack else ''}."
+    sizes = f"multiples of {_span(rules.case_pack)}" if np.max(rules.case_pack) > 0 else "of any quantity"
+    more = bool(np.any(np.greater(rules.least, rules.case_pack)))
+    return f"Orders are {sizes}{f', of {_span(rules.least)} at least' if more else ''}."
 
 
 def _chip(option: Option, plan: Plan) -> ChipRow:
