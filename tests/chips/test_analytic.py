@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sirdar.chips import Chip, Estimator, NullEstimator, Number, Roofline, SlowRoofline, Tiled, estimate, load, names
-from sirdar.chips.analytic import fits, stored_bytes, traffic
+from sirdar.chips.analytic import fits, stored_bytes, traffic, weights_read
 from sirdar.testing.chips import EstimatorChecks, example_graph
 from sirdar.units import Cost
 from sirdar.workload.graph import Graph, Operator, TensorSpec
@@ -176,6 +176,17 @@ def test_a_table_smaller_than_what_is_taken_is_read_once(estimator: Estimator) -
     look_up, shift = estimator.breakdown(looked_up(8), plain_chip(), "fp32")
     assert look_up.memory_s == pytest.approx((256 + 512 + 4096) * 1e-10)
     assert shift.memory_s == pytest.approx((4096 + 512 + 4096) * 1e-10)
+
+
+def test_a_lookup_that_sums_its_rows_reads_them_all() -> None:
+    """An embedding bag of 80 places, 20 of them to a sum, 64 wide: it makes 256 values of 5,120."""
+    places, table, sums = (
+        TensorSpec((80,), "int32", "p"),
+        TensorSpec((9999, 64), "fp32", "t"),
+        TensorSpec((4, 64), "fp32", "s"),
+    )
+    operator = Operator("bag", "gather", (places,), (sums,), (table,), attributes={"values_read": 5120})
+    assert weights_read(operator, "fp32") == 4 * 5120
 
 
 def test_views_and_constants_are_free() -> None:

@@ -298,3 +298,9 @@ class Doubles(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * 2
+
+
+def test_an_embedding_bag_is_a_lookup_and_its_sums() -> None:
+    graph = trace(nn.EmbeddingBag(1000, 64, mode="sum"), (torch.zeros(4, 20, dtype=torch.int64),))
+    bag = graph.operators[-1]
+    assert (bag.kind, bag.flops, bag.attributes["values_read"]) == ("gather", 5120, 5120)

@@ -146,12 +146,13 @@ def weights_read(operator: Operator, dtype: str) -> int:
     """Bytes of its weights that an operator reads: of those it takes values out of, no more values than it makes.
 
     A lookup takes rows of a table, and an elementwise operator a slice of a weight; the graph names the whole weight.
+    A lookup that sums its rows says how many values it reads.
 
     Args:
         operator: the operator.
         dtype: any number format.
     """
-    made = sum(spec.elements for spec in operator.outputs)
+    made = int(operator.attributes.get("values_read", sum(spec.elements for spec in operator.outputs)))
     if operator.kind not in ("gather", "elementwise"):
         return stored_bytes(operator.weight_bytes, dtype)
     sized = ((stored_bytes(spec.bytes, dtype), spec.elements) for spec in operator.weights)

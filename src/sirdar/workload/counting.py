@@ -29,7 +29,8 @@ _KINDS = {
     "log10 log1p log2 logical_and logical_not logical_or logical_xor lt masked_fill maximum minimum mish "
     "mul ne neg pow _prelu_kernel prelu reciprocal relu relu6 remainder round rsqrt rsub sigmoid sign "
     "silu sin sinh softplus softshrink sqrt square sub tan tanh threshold trunc where",
-    "gather": "embedding gather index index_select take_along_dim upsample_nearest1d upsample_nearest2d",
+    "gather": "embedding _embedding_bag _embedding_bag_forward_only gather index index_select take_along_dim "
+    "upsample_nearest1d upsample_nearest2d",
     "matmul": "addbmm addmm addmv baddbmm bmm dot linear matmul mm mv",
     "norm": "native_layer_norm native_group_norm _native_batch_norm_legit_no_training _native_batch_norm_legit "
     "native_batch_norm _fused_rms_norm",
@@ -91,8 +92,11 @@ def attributes_of(node: fx.Node, kind: str) -> dict[str, Any]:
     """What shapes of inputs and outputs do not say.
 
     Strides, padding, dilation and groups of a convolution, and the shape of its weight, which may be computed and so
-    stand among the inputs; rows, columns and depth of a matrix multiplication; the three factors of attention.
+    stand among the inputs; rows, columns and depth of a matrix multiplication; the three factors of attention; how many
+    values a lookup reads that sums what it reads.
     """
+    if _sums_rows(node):
+        return {"values_read": math.prod(_shape(node.args[1])) * _shape(node.args[0])[-1]}
     if kind == "attention":
         roles = zip(("query", "key", "value"), node.args[:3], strict=True)
         return {role: list(_shape(argument)) for role, argument in roles}
@@ -157,7 +161,14 @@ def _per_value(node: fx.Node, kind: str) -> int:
         return math.ceil(5 * _shape(node.args[1])[-2] / _outputs(node)[0][-1])
     if kind in ("conv", "matmul"):
         return int(_has_bias(node))
+    if _sums_rows(node):
+        return math.ceil(math.prod(_shape(node.args[1])) / max(1, _outputs(node)[0][0]))
     return {"softmax": 5, "elementwise": 1}.get(kind, 0)
+
+
+def _sums_rows(node: fx.Node) -> bool:
+    """Whether it looks rows up and sums them by bag, as recommenders do."""
+    return _name(node).startswith("_embedding_bag")
 
 
 def _stored_statistics(node: fx.Node) -> bool:
