@@ -54,7 +54,7 @@ def test_the_network_on_features_is_exported_too(tmp_path: Path) -> None:
     model = FeedForward(3, steps=4, width=8).fit(example_panel())
     model.export_onnx(tmp_path / "network.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
-    assert [part.name for part in session.get_inputs()] == ["shared", "ahead", "scale"]
+    assert [part.name for part in session.get_inputs()] == ["shared", "ahead", "location", "spread"]
 
 
 class Drifting(nn.Module):

@@ -117,6 +117,12 @@ def test_quality_says_what_a_planner_asks() -> None:
     }
 
 
+def test_a_first_period_that_is_not_whole_counts_nowhere() -> None:
+    days = pl.date_range(pl.date(2024, 1, 5), pl.date(2024, 2, 4), eager=True)  # Friday to Sunday, four weeks later
+    quality = Panel.read(pl.DataFrame({"unique_id": "a", "ds": days, "y": 1.0}), freq="W").quality()
+    assert (quality["periods"], quality["median history"], quality["first period"]) == (4, 4.0, "2024-01-14")
+
+
 def test_demand_that_is_never_negative_is_counted() -> None:
     assert panel_of([[0.0, 1.0]]).counts
     assert not panel_of([[0.0, -1.0]]).counts

@@ -243,3 +243,40 @@ def test_a_date_that_is_far_from_all_others_is_noted() -> None:
     (note,) = [note for note in Panel.read(frame).notes if "check its dates" in note]
     assert "series 'c' has 41 rows over 11728 periods" in note
     assert not any("check its dates" in note for note in Panel.read(frame[:-1]).notes)
+
+
+def test_rows_of_sums_and_ids_with_blanks_are_noted() -> None:
+    names = ["3-1", "3-1 ", "Grand-Total", "Summe:", "total recall"]
+    frame = frame_of([(name, day(place), 1.0) for name in names for place in (1, 2)])
+    assert Panel.read(frame).notes == (
+        "series 'Grand-Total' may be a sum of others, and counts as one more; if so, remove its rows",
+        "series 'Summe:' may be a sum of others, and counts as one more; if so, remove its rows",
+        "2 of 5 series ('3-1' and '3-1 ', ...) differ by blanks alone, and count as different ones; write them alike",
+    )
+    assert Panel.read(frame.filter(pl.col("unique_id") == "Grand-Total")).notes == ()
+
+
+def test_lines_of_a_till_at_one_time_are_summed_when_a_period_is_given() -> None:
+    times = [dt.datetime(2024, 1, number, 9, 30) for number in range(1, 15)]
+    rows = [("a", time, 1.0, 2.0) for time in times] + [("a", time, 3.0, 6.0) for time in times]
+    frame = frame_of(rows, "price")
+    panel = Panel.read(frame, freq="D", price="price")
+    assert panel.target.tolist() == [4.0] * 14
+    assert panel.past["price"].tolist() == [5.0] * 14  # by units
+    assert panel.notes == (
+        "rows were summed into daily periods",
+        "28 rows share their series and time with others, and are summed with them",
+    )
+    assert np.nanmax(Panel.read(frame, freq="h", gaps="zero").target) == 4
+    days = frame.with_columns(pl.col("ds").dt.truncate("1d"))
+    for table, freq in ((frame, None), (frame, "30min"), (days, "D"), (days, "W")):
+        with pytest.raises(DataError, match="series 'a' has 2 rows for 2024-01-01"):
+            Panel.read(table, freq=freq)
+
+
+def test_in_stock_may_be_yes_or_no(shop: pl.DataFrame) -> None:
+    words = ["yes", "no", " Yes", "", "NO", "1", "true", "yes"]
+    panel = Panel.read(shop.with_columns(shelf=pl.Series(words)), in_stock="shelf")
+    assert panel.observed.tolist() == [True, False, False, True, True, False, True, True, True]
+    with pytest.raises(DataError, match="column 'shelf', row 1: 'Perhaps' is not a number"):
+        Panel.read(shop.with_columns(shelf=pl.lit("Perhaps")), in_stock="shelf")

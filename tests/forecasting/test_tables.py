@@ -2,6 +2,7 @@
 """What is wrong with a file or a column is said in one sentence: the file, the column, the row and the value."""
 
 import datetime as dt
+import gzip
 from pathlib import Path
 
 import pandas as pd
@@ -56,6 +57,14 @@ def written(path: Path, content: str | bytes) -> Path:
         (GOOD + "a,2024-01-03,220\na,2024-01-04,12.125\n", None),
         (GOOD + "a,2024-01-03,995.0\na,2024-01-04,1.008\n", None),
         (GOOD + "a,2024-01-03,9950\na,2024-01-04,1.008\n", None),
+        (GOOD + "a,2024-01-03,1.008\na,2024-01-04,1.250\n", "row 3: '1.008' may have a point that groups thousands"),
+        ((GOOD + "a,2024-01-03,1.008\n").replace(",", ";"), "row 3: '1.008' may have a point that groups thousands"),
+        ((GOOD + "a,2024-01-03,1.25\n").replace(",", ";"), None),
+        (GOOD.replace(",1\n", ",1.250\n").replace(",2\n", ",2.008\n"), None),
+        (GOOD + "a,45292,3\n", "row 3: '45292' is not a date; write dates as YYYY-MM-DD, not as Excel's count of days"),
+        (GOOD.replace("1\n", "#N/A\n"), None),
+        (GOOD.replace("unique_id,ds,y", " unique_id, ds, y"), None),
+        ("unique_id, ds,y, y\na,2024-01-01,1,2\n", "no column 'ds'"),
         ("unique_id,ds,y\n\xe9,2024-01-01,1\n".encode("latin-1"), "table.csv: not a readable csv file|not UTF-8"),
         ("\xe9,ds,y\na,2024-01-01,1\n".encode("latin-1"), "table.csv: the text is not UTF-8; save the table as UTF-8"),
         ("unique_id,ds,y,y\na,2024-01-01,1,2\n", "table.csv: column 'y' comes 2 times; rename or remove all but one"),
@@ -90,6 +99,22 @@ def test_files_in_disguise_are_refused(tmp_path: Path) -> None:
         Panel.read(tmp_path / "nothing.csv")
     with pytest.raises(DataError, match="cannot be read \\(File name too long\\)"):
         Panel.read(tmp_path / ("x" * 300 + ".csv"))
+
+
+def test_text_may_be_packed(tmp_path: Path) -> None:
+    packed = gzip.compress(GOOD.replace(",", ";").encode())
+    written(tmp_path / "table.csv.gz", packed)
+    for source in (tmp_path, tmp_path / "table.csv.gz"):
+        assert Panel.read(source).target.tolist() == [1, 2]
+    with pytest.raises(DataError, match=r"table.csv: holds gzip, not text; rename it to table.csv.gz"):
+        Panel.read(written(tmp_path / "table.csv", packed))
+    with pytest.raises(DataError, match=r"plain.csv.gz: holds text, not gzip; rename it to plain.csv"):
+        Panel.read(written(tmp_path / "plain.csv.gz", GOOD))
+    for damaged in (packed[:20], packed[:14] + b"\xff" * 20):
+        with pytest.raises(DataError, match=r"half.csv.gz: (not a readable csv file|the text is not)"):
+            Panel.read(written(tmp_path / "half.csv.gz", damaged))
+    with pytest.raises(DataError, match=r"table.parquet.gz: expected a .parquet or .csv file"):
+        Panel.read(written(tmp_path / "table.parquet.gz", packed))
 
 
 def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
@@ -157,6 +182,9 @@ def test_a_message_stays_one_line_and_short() -> None:
         ("ds", ["2022-W52", "2022-W53"], pl.String, "column 'ds', row 2: '2022-W53' is not a date"),
         ("ds", ["1-Jan-2024", "2-Jan-24"], pl.String, "column 'ds', row 2: '2-Jan-24' is not a date"),
         ("ds", ["2024-01-01 00:00+02:00", "2024-13-01 00:00+02:00"], pl.String, r"'2024-13-01 00:00\+02:00' is not a"),
+        ("ds", ["Jan-05", "Jan-12"], pl.String, "column 'ds', row 1: 'Jan-05' is not a date"),  # of which year?
+        ("ds", ["24.01.31", "24.02.29"], pl.String, "column 'ds', row 1: '24.01.31' is not a date"),
+        ("ds", ["24/01/07", "24/01/08"], pl.String, "column 'ds', row 1: '24/01/07' is not a date"),
         ("ds", [None, None], pl.Null, "column 'ds' has no value in row 1"),
         ("ds", [2**30, 0], pl.Date, "column 'ds', row 1: 2941775-04-07 lies outside"),
         ("y", [b"1", b"2"], pl.Binary, "column 'y' holds Binary, not numbers"),
@@ -191,6 +219,12 @@ def test_columns_of_the_wrong_kind_are_refused(column: str, values: list, dtype:
         (["2023-12-24/2023-12-30", "2023-12-31/2024-01-06"], ["2023-12-30", "2024-01-06"]),
         (["2019Q4", "2020-Q1"], ["2019-10-01", "2020-01-01"]),
         (["31-Jan-2024", "1 feb 2024"], ["2024-01-31", "2024-02-01"]),
+        (["2024/01/07", "2024/1/8"], ["2024-01-07", "2024-01-08"]),
+        (["2024/01/07 08:30", "2024/01/07T09:00:00Z"], ["2024-01-07", "2024-01-07"]),
+        (["Dec-21", "Jan-22"], ["2021-12-01", "2022-01-01"]),
+        (["Dec 2021", "Jan-2022"], ["2021-12-01", "2022-01-01"]),
+        (["31.12.12", "1.1.13"], ["2012-12-31", "2013-01-01"]),
+        (["31-Dec-12", "1-Jan-13"], ["2012-12-31", "2013-01-01"]),
     ],
 )
 def test_dates_as_other_programs_write_them(values: list, dates: list[str]) -> None:

@@ -67,6 +67,14 @@ def require_freq(freq: str | None) -> None:
         raise ArgumentError(msg)
 
 
+def are_lines(times: pl.Series, freq: str | None) -> bool:
+    """Whether most rows stand within the periods asked for, at a time of day, as a till's lines: several share one."""
+    if freq is None:
+        return False
+    minutes = Frequency(freq).minutes if freq in _INTRADAY else _DAY
+    return bool((times.to_physical() % (minutes * 60_000_000) != 0).sum() > 0.5 * len(times))
+
+
 def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regular: bool) -> Calendar:
     """The table's frequency, and the coarser one if asked for.
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sirdar.errors import ArgumentError, require_positive_integer
+from sirdar.errors import ArgumentError, DataError, require_positive_integer
 from sirdar.forecasting import storage, training
 from sirdar.forecasting.addons.lookalike import LookAlikes
 from sirdar.forecasting.addons.state import pack, unpack
@@ -221,11 +221,12 @@ class NeuralForecaster(ABC):
         with storage.opened(Path(path), model=cls.MODEL) as (config, weights):
             options = Training(**config["training"])
             forecaster = cls(**config["arguments"], training=options)  # pyright: ignore[reportCallIssue] - every rung's
+            encoding, frequency = storage.as_encoding(config["encoding"]), Frequency(**config["frequency"])
             setting = Setting(**config["setting"] | {"channels": tuple(config["setting"]["channels"])})
+            _require_fitting(setting, encoding, frequency, Path(path))
             network = forecaster._network(setting)
             packed = {name: weights.pop(name) for name in list(weights) if name.split(".")[0] == _ALIKE}
             storage.fill(network, weights, Path(path))
-            encoding, frequency = storage.as_encoding(config["encoding"]), Frequency(**config["frequency"])
             alike = config.get("alike")  # not in folders of earlier versions
             known = None if alike is None else LookAlikes.from_state(unpack(alike, packed))
             forecaster.learned = Learned(
@@ -329,6 +330,25 @@ class Inference(nn.Module):
         """Quantiles [batch, horizon, level]."""
         quantiles, scale = self.network(demand, observed, past, known, static, range(self.length - 1, self.length))
         return quantiles[:, 0] * scale.spread[:, 0, None, None]
+
+
+def _require_fitting(setting: Setting, encoding: Encoding, frequency: Frequency, path: Path) -> None:
+    """Raises DataError where the setting stored at `path` is none of a network that sees what the encoding tells."""
+    roles = [{name for name, *_ in role} for role in (encoding.past, encoding.known)]
+    past, known = (len(role) + sum(name in role for name, _ in encoding.usual) for role in roles)
+    calendar = encoding.calendar(frequency, np.zeros(1, dtype=np.int64)).shape[-1]
+    static = len(encoding.static) + sum(len(values) for _, values in encoding.categories)
+    told = past, calendar + known, static
+    if setting.channels != told:
+        msg = f"{path}: its network sees {setting.channels} channels, but its covariates are {told}; train it again"
+        raise DataError(msg)
+    require_positive_integer(setting.season, "season")
+    if require_positive_integer(setting.length, "length") > _LONGEST_WINDOW:
+        msg = f"{path}: its windows are of at most {_LONGEST_WINDOW} steps, got {setting.length}; train it again"
+        raise DataError(msg)
+    if not 0 < setting.typical < math.inf:
+        msg = f"{path}: its typical demand must be a number above zero, got {setting.typical}; train it again"
+        raise DataError(msg)
 
 
 def _typical(panel: Panel) -> float:

@@ -10,7 +10,7 @@ from jaxtyping import Int64
 
 from sirdar.errors import ArgumentError, DataError, nearest
 from sirdar.forecasting.covariates import is_flag
-from sirdar.forecasting.dating import covariate, in_order, infer_frequency, repeats, require_freq
+from sirdar.forecasting.dating import are_lines, covariate, in_order, infer_frequency, repeats, require_freq
 from sirdar.forecasting.gathering import gathered
 from sirdar.forecasting.panel import Roles
 from sirdar.forecasting.tables import (
@@ -22,13 +22,18 @@ from sirdar.forecasting.tables import (
     plain_times,
     read_tables,
     require_columns,
+    stripped,
 )
 from sirdar.forecasting.tables import load_table as load_table
-from sirdar.forecasting.texts import by_value
+from sirdar.forecasting.texts import by_value, yes_or_no
 from sirdar.predictive import Frequency
 
 _NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"  # "007" is a code
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+# Ids of rows that sum the others, as reports and pivot tables have them.
+_TOTALS = ("total", "totals", "grand total", "subtotal", "sub total", "overall total", "total general", "total général")
+_TOTALS += ("sum", "summe", "gesamt", "gesamtsumme", "gesamtergebnis", "zwischensumme", "insgesamt")
+_TOTALS += ("somme", "suma", "totale", "totaal")
 _FAR = 20  # times as long as others
 _WEEKS = 4  # in which a shop that never opens at some time has shown that it is closed then
 
@@ -60,8 +65,7 @@ def read_panel(
     require_freq(freq)
     columns = _columns(names, roles)
     tables, where, native = read_tables(source, columns.key, columns.time)
-    for table in tables:
-        require_columns(table, [*names, *columns.averaged, *columns.summed, *columns.static])
+    tables = [_prepared(table, columns, roles) for table in tables]
     words = [name for role in ("promotion", "past", "future") for name in _named(roles, role)]
     tables, texts, rare = by_value(tables, words, where)
     averaged, summed = (
@@ -69,7 +73,8 @@ def read_panel(
         for given in (columns.averaged, columns.summed)
     )
     columns = columns._replace(averaged=averaged, summed=summed)
-    frame = _checked(tables, columns, where, {part for parts in texts.values() for part in parts})
+    frame = _checked(tables, columns, where, {part for parts in texts.values() for part in parts}, freq)
+    shared = _shared(frame)
     # Covariates are known ahead when the table goes on after the last demand.
     planned = frame["time"].max() != frame.filter(pl.col("target").is_not_null())["time"].max()
     regular = gaps == "missing"
@@ -86,8 +91,10 @@ def read_panel(
     fields = _arrays(frame, columns, zeros=None if regular else np.union1d(told, closed), where=where)
     fields["static"] = _static(frame, columns, where, text=all(table.text for table in tables))
     notes += [
+        *shared,
         *rare,
         *fields.pop("notes"),
+        *_odd_ids(fields["ids"]),
         *_ended(fields, calendar.wanted),
         *([] if holidays is None else _weeks(calendar.own)),
         *(_shut(closed, calendar.wanted) if regular else []),
@@ -97,6 +104,16 @@ def read_panel(
         msg = f"{where}column {roles.get('in_stock')!r} says that nothing was ever in stock; 1 or true means in stock"
         raise DataError(msg)
     return fields | {"frequency": calendar.wanted, "texts": tuple(texts), "notes": tuple(notes), "native": native}
+
+
+def _prepared(table: Table, columns: Columns, roles: Roles) -> Table:
+    """The table with the columns asked for, under their names; refused if it lacks one."""
+    key, time, target, *covariates = columns
+    asked = [key, time, target, *(name for names in covariates for name in names)]
+    table = stripped(table, asked)
+    require_columns(table, asked)
+    stock = roles.get("in_stock")
+    return table if stock is None else yes_or_no(table, stock)
 
 
 def _columns(names: tuple[Any, Any, Any], roles: Roles) -> Columns:
@@ -131,10 +148,11 @@ def _named(roles: Roles, role: str, *, single: bool = False) -> tuple[str, ...]:
     return tuple(several)
 
 
-def _checked(tables: list[Table], columns: Columns, where: str, words: set[str]) -> pl.DataFrame:
+def _checked(tables: list[Table], columns: Columns, where: str, words: set[str], freq: str | None) -> pl.DataFrame:
     """One table with columns id (Enum), time (Datetime), target and covariates (Float64), checked row by row, in order.
 
-    Those of `words`, the values of texts, stay Boolean: there may be many.
+    Those of `words`, the values of texts, stay Boolean: there may be many. A series has several rows at one time only
+    where they are lines of a till, to be summed into the periods of `freq`.
 
     From here on covariates go by marked names, so that one called "id" or "period" does no harm.
     """
@@ -147,19 +165,19 @@ def _checked(tables: list[Table], columns: Columns, where: str, words: set[str])
             [
                 plain_ids(frame[columns.key], at).alias("id"),
                 plain_times(frame[columns.time], at).alias("time"),
-                plain_numbers(frame[columns.target], at).alias("target"),
+                plain_numbers(frame[columns.target], at, semicolons=semicolons).alias("target"),
                 *[
                     (
                         frame[name]
                         if name in words and frame[name].dtype == pl.Boolean
-                        else plain_numbers(frame[name], at)
+                        else plain_numbers(frame[name], at, semicolons=semicolons)
                     ).alias(covariate(name))
                     for name in numbers
                 ],
                 *[_plain_static(frame[name], at).alias(covariate(name)) for name in columns.static],
             ]
         )
-        for frame, at, _ in tables
+        for frame, at, _, semicolons in tables
     ]
     for name in columns.static:
         if len({part[covariate(name)].dtype for part in parts}) > 1:
@@ -172,7 +190,7 @@ def _checked(tables: list[Table], columns: Columns, where: str, words: set[str])
         msg = f"{where}column {columns.target!r} holds no value at all"
         raise DataError(msg)
     ordered = in_order(checked)
-    if repeats(ordered, "time"):
+    if repeats(ordered, "time") and not are_lines(ordered["time"], freq):
         _refuse_repeats(checked, tables, where)
     return ordered
 
@@ -263,6 +281,33 @@ def _arrays(
         "numeric": numeric,
         "notes": _far([str(key) for key in ids], lengths, count),
     }
+
+
+def _shared(frame: pl.DataFrame) -> list[str]:
+    """A note on lines of a till at the same time: they may as well have been stored twice."""
+    if not repeats(frame, "time"):
+        return []
+    count = int(frame.select("id", "time").is_duplicated().sum())
+    return [f"{count} rows share their series and time with others, and are summed with them"]
+
+
+def _odd_ids(ids: list[str]) -> list[str]:
+    """Notes on a series that may be the sum of the others, and on series that a blank alone makes two."""
+    names = pl.Series("id", ids, dtype=pl.String)
+    words = names.str.to_lowercase().str.replace_all("-", " ", literal=True).str.strip_chars(" :")
+    total = names.filter(words.is_in(_TOTALS)) if len(ids) > 1 else []
+    notes = [
+        f"series {name!r} may be a sum of others, and counts as one more; if so, remove its rows" for name in total
+    ]
+    plain = names.str.strip_chars().str.replace_all(r"\s+", " ")
+    twins = names.filter(plain.is_duplicated())
+    if len(twins):
+        same = names.filter(plain == plain.filter(plain.is_duplicated())[0])
+        notes.append(
+            f"{len(twins)} of {len(ids)} series ({same[0]!r} and {same[1]!r}, ...) differ by blanks alone, and count "
+            "as different ones; write them alike"
+        )
+    return notes
 
 
 def _ended(fields: dict[str, Any], frequency: Frequency) -> list[str]:

@@ -4,7 +4,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sirdar.errors import DataError, OutputError, SirdarError
+from sirdar.errors import DataError, OutputError
 from sirdar.forecasting.covariates import Encoding
+from sirdar.forecasting.holidays import require_country
 
 
 def write(
@@ -27,7 +28,8 @@ def write(
 ) -> None:
     """Writes the folder under a temporary name, then renames it: it is whole or absent.
 
-    A forecaster that stands at `path` is replaced once the new one is whole; anything else there is left alone.
+    A forecaster that stands at `path` is replaced once the new one is whole; anything else there is left alone. Killed
+    at any moment this leaves the old one or the new one where `standing` finds it.
 
     Args:
         path: of the folder.
@@ -42,7 +44,7 @@ def write(
     if path.exists() and not _replaceable(path):
         msg = f"{path}: exists and is no saved forecaster; choose another path"
         raise OutputError(msg)
-    part, old = path.with_name(path.name + ".part"), path.with_name(path.name + ".old")
+    part, old = path.with_name(path.name + ".part"), _aside(path)
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -61,6 +63,18 @@ def write(
         raise OutputError(msg) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not path.exists():
+            with suppress(OSError):
+                old.rename(path)  # what could not be replaced
+
+
+def standing(path: Path) -> Path:
+    """The folder, or the one that was moved aside for it by a `write` that was killed before the new one stood."""
+    return _aside(path) if _aside(path).exists() and not path.exists() else path
+
+
+def _aside(path: Path) -> Path:
+    return path.parent / f"{path.name}.old"
 
 
 def _replaceable(path: Path) -> bool:
@@ -72,9 +86,10 @@ def _replaceable(path: Path) -> bool:
 
 def read(path: Path, *, model: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Config and weights of a folder that `write` made for this kind of model."""
+    folder = standing(path)
     try:
-        config = json.loads((path / "config.json").read_text())
-        weights = load_file(path / "weights.safetensors")
+        config = json.loads((folder / "config.json").read_text())
+        weights = load_file(folder / "weights.safetensors")
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         msg = f"{path}: not a saved forecaster ({reason})"
@@ -88,14 +103,13 @@ def read(path: Path, *, model: str) -> tuple[dict[str, Any], dict[str, torch.Ten
 
 @contextmanager
 def opened(path: Path, *, model: str) -> Iterator[tuple[dict[str, Any], dict[str, torch.Tensor]]]:
-    """What `read` answers; within the block, whatever a config was edited to lack is refused in a sentence."""
+    """What `read` answers; within the block, whatever a config was edited to lack or to be is refused in a sentence."""
     config, weights = read(path, model=model)
     try:
         yield config, weights
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, SirdarError):
-            raise
-        what = f"it lacks {error}" if isinstance(error, KeyError) else error
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        told = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        what = f"it lacks {told}" if isinstance(error, KeyError) else told
         msg = f"{path}: not as this version saves a forecaster ({what}); train it again"
         raise DataError(msg) from error
 
@@ -103,13 +117,17 @@ def opened(path: Path, *, model: str) -> Iterator[tuple[dict[str, Any], dict[str
 def model_of(path: Path) -> object:
     """What kind of model a folder says it holds; None where it says nothing."""
     try:
-        return json.loads((path / "config.json").read_text(encoding="utf-8")).get("model")
+        return json.loads((standing(path) / "config.json").read_text(encoding="utf-8")).get("model")
     except (OSError, ValueError, AttributeError):
         return None
 
 
 def fill(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
     """Puts the weights that `read` found at `path` into the network that its config asks for."""
+    for name, weight in weights.items():
+        if not bool(torch.isfinite(weight).all()):
+            msg = f"{path}: its weights {name!r} are not all finite; train it again"
+            raise DataError(msg)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
@@ -127,7 +145,14 @@ def _plain(value: object) -> object:
 
 
 def as_encoding(stored: dict[str, Any]) -> Encoding:
-    """An `Encoding` from its JSON, lists back to tuples."""
+    """An `Encoding` from its JSON, lists back to tuples.
+
+    Raises:
+        ArgumentError: it has holidays, but not of a country.
+    """
+    country = str(stored.get("country", ""))  # neither this nor those below with `get` in folders of earlier versions
+    if stored.get("holidays"):
+        require_country(country)
 
     def moments(rows: list[list[Any]]) -> tuple[tuple[str, float, float], ...]:
         return tuple((str(name), float(centre), float(spread)) for name, centre, spread in rows)
@@ -139,8 +164,8 @@ def as_encoding(stored: dict[str, Any]) -> Encoding:
         static=moments(stored["static"]),
         categories=tuple((str(name), tuple(map(str, values))) for name, values in stored["categories"]),
         logged=tuple(map(str, stored["logged"])),
-        flags=tuple(map(str, stored.get("flags", ()))),  # neither these nor those below in folders of earlier versions
-        country=str(stored.get("country", "")),
+        flags=tuple(map(str, stored.get("flags", ()))),
+        country=country,
         holidays=tuple(map(str, stored.get("holidays", ()))),
         usual=tuple((str(name), float(spread)) for name, spread in stored.get("usual", ())),
     )

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A stranger's files and frames as polars tables, and their columns as ids, times and numbers."""
 
+import gzip
 import re
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +15,7 @@ from sirdar.errors import DataError, nearest
 from sirdar.predictive.native import Native, native_of
 
 _SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".txt": "csv"}
-_MAGIC = b"PAR1"
+_MAGIC, _GZIP = b"PAR1", b"\x1f\x8b"
 _TIME_FORMATS = (
     "%Y-%m-%d",
     "%Y-%m-%d %H:%M:%S%.f",
@@ -28,6 +30,7 @@ _TIME_FORMATS = (
     "%d-%b-%Y",
     "%d %b %Y",
 )
+_SLASHED = r"^(\d{4})/(\d\d?)/(\d\d?)"  # with the year first, no country writes the day before the month
 _CLOCK_OFFSET = r"(:\d\d(?:\.\d+)?) ?(?:UTC|[+-]\d\d(?::?\d\d)?)$"  # behind a time of day
 _PERIODS = (  # their form, and a day of theirs, with its format: the first where nothing else is said
     (r"^(\d{4})-?W(\d\d)$", "$1-W$2-1", "%G-W%V-%u"),  # a week of ISO 8601, which begins on a Monday
@@ -37,6 +40,14 @@ _PERIODS = (  # their form, and a day of theirs, with its format: the first wher
 _COMPACT = {8: "", 6: "01", 4: "0101"}  # digits of a day, a month or a year, and what makes them a day
 _COMPACT_YEARS = (1900, 2100)  # others are more likely to be numbers than dates
 _LONG_YEAR = r"[. -]\d{4}(\s|$)"
+_SHORT_YEARS = (  # their form, and the format of a day of theirs, which is put before a month
+    (r"^\d{1,2}\.\d{1,2}\.\d\d$", "", "%d.%m.%y"),
+    (r"^\d{1,2}[- ][A-Za-z]{3}[- ]\d\d$", "", "%d %b %y"),
+    (r"^[A-Za-z]{3}[- ]\d\d$", "1 ", "%d %b %y"),
+    (r"^[A-Za-z]{3}[- ]\d{4}$", "1 ", "%d %b %Y"),
+)
+_MOST_YEARS = 25  # in a table that writes two digits of them
+_SERIAL = r"^[34]\d{4}(\.\d+)?$"  # days from 1900 on, of 1982 to 2036
 _WITH_COMMA, _LIKE_THOUSANDS = r"^-?\d+,\d+$", r"^-?\d{1,3},\d{3}$"
 _YEARS = (1678, 2261)  # what every kind of frame can hold
 _SECONDS = np.array([f"{_YEARS[0]}-01-01", f"{_YEARS[1] + 1}-01-01"], dtype="datetime64[s]").astype(np.int64)
@@ -51,11 +62,13 @@ _UNREADABLE = (
     pl.exceptions.PolarsError,
     pl.exceptions.PanicException,
     ArithmeticError,
+    EOFError,
     LookupError,
     NotImplementedError,
     OSError,
     TypeError,
     ValueError,
+    zlib.error,
 )
 
 
@@ -65,6 +78,7 @@ class Table(NamedTuple):
     frame: pl.DataFrame
     where: str  # the words that name it in errors
     text: bool  # a CSV file, whose columns are all text
+    semicolons: bool = False  # such as programs write where a comma is decimal and a point groups thousands
 
 
 def read_tables(source: Any, key: str, time: str) -> tuple[list[Table], str, Native | None]:  # noqa: ANN401 - any frame
@@ -127,7 +141,7 @@ def _files(path: Path) -> list[Table]:
                 msg = f"{path}: no such file or folder"
                 raise DataError(msg)
             return [_load_file(path)]
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
+        files = sorted(file for file in path.iterdir() if _kind(file) and file.is_file())
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror})"
         raise DataError(msg) from error
@@ -144,8 +158,15 @@ def _files(path: Path) -> list[Table]:
     return [table._replace(frame=table.frame.select(first)) for table in tables]
 
 
+def _kind(path: Path) -> str | None:
+    """Parquet or csv by the suffix, which of text may end in .gz; None for others."""
+    packed = path.suffix.lower() == ".gz"
+    kind = _SUFFIXES.get((path.with_suffix("") if packed else path).suffix.lower())
+    return None if packed and kind == "parquet" else kind
+
+
 def _load_file(path: Path) -> Table:
-    kind = _SUFFIXES.get(path.suffix.lower())
+    kind, separator = _kind(path), ""
     if kind is None:
         msg = f"{path}: expected a .parquet or .csv file or a folder of them, got {path.suffix or 'no suffix'!r}"
         raise DataError(msg)
@@ -172,7 +193,7 @@ def _load_file(path: Path) -> Table:
         if "found more fields" in str(error):
             msg = f"{path}: a row has more fields than the header; remove titles above it, quote texts with separators"
         raise DataError(msg) from error
-    return Table(frame, f"{path}: ", text=kind == "csv")
+    return Table(frame, f"{path}: ", text=kind == "csv", semicolons=separator == ";")
 
 
 def _refuse_disguise(path: Path, kind: str, head: bytes) -> None:
@@ -182,6 +203,11 @@ def _refuse_disguise(path: Path, kind: str, head: bytes) -> None:
         raise DataError(msg)
     if kind == "csv" and head == _MAGIC:
         msg = f"{path}: holds Parquet, not text; rename it to {path.with_suffix('.parquet').name}"
+        raise DataError(msg)
+    packed = path.suffix.lower() == ".gz"
+    if kind == "csv" and head.startswith(_GZIP) != packed:
+        what, name = ("text, not gzip", path.stem) if packed else ("gzip, not text", f"{path.name}.gz")
+        msg = f"{path}: holds {what}; rename it to {name}"
         raise DataError(msg)
     if kind == "parquet" and head != _MAGIC:
         msg = (
@@ -204,7 +230,8 @@ def _separator(path: Path) -> str:
     Raises:
         DataError: it is no text of lines in UTF-8.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
         header = next((line for line in file if line.strip("\r\n")), "")
     if "\0" in header:
         msg = f"{path}: the text is not UTF-8; save the table as UTF-8 CSV or Parquet"
@@ -218,6 +245,15 @@ def _separator(path: Path) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:200]
+
+
+def stripped(table: Table, names: Iterable[str]) -> Table:
+    """The table with its columns called without blanks around, where some of `names` is none of them as they are."""
+    columns = table.frame.columns
+    plain = [column.strip() for column in columns]
+    if set(names) <= set(columns) or len(set(plain)) < len(plain):
+        return table
+    return table._replace(frame=table.frame.rename(dict(zip(columns, plain, strict=True))))
 
 
 def require_columns(table: Table, names: Iterable[str]) -> None:
@@ -289,13 +325,17 @@ def _parsed(column: pl.Series, where: str) -> pl.Series:
         parsed = text.replace_strict(distinct, _dates(distinct), return_dtype=pl.Datetime("us"))
     if parsed.null_count():
         row = first_row(parsed.is_null())
-        msg = f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} is not a date; write dates as YYYY-MM-DD"
+        serial = re.match(_SERIAL, text[row - 1]) and ", not as Excel's count of days"
+        advice = f"write dates as YYYY-MM-DD{serial or ''}"
+        msg = f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} is not a date; {advice}"
         raise DataError(msg)
     return parsed
 
 
 def _dates(text: pl.Series) -> pl.Series:
     """Texts as dates, null where one is none; of times with an offset, what the clocks showed, as in `_wall_clock`."""
+    if text.head(1).str.contains(_SLASHED).any():
+        text = text.str.replace(_SLASHED, "$1-$2-$3")
     if text.head(1).str.ends_with("Z").any():
         text = text.str.strip_suffix("Z")
     elif text.head(1).str.contains(_CLOCK_OFFSET).any():
@@ -309,7 +349,25 @@ def _dates(text: pl.Series) -> pl.Series:
     for form, day, pattern in _PERIODS if parsed.null_count() else ():
         known = text.set(~text.str.contains(form), None).str.replace(form, day)
         parsed = parsed.fill_null(known.str.to_datetime(pattern, time_unit="us", strict=False))
+    if parsed.null_count() == len(text):
+        parsed = _short_years(text)
     return parsed.fill_null(_compact(text)) if parsed.null_count() else parsed
+
+
+def _short_years(text: pl.Series) -> pl.Series:
+    """31.01.24, 31-Jan-24, Jan-24 and Jan 2024 as dates, where all are written alike.
+
+    Null where the last two digits may be days: taken as years, these lie far apart, or are many.
+    """
+    for form, day, pattern in _SHORT_YEARS:
+        if text.str.contains(form).all():
+            plain = day + text.str.replace_all("-", " ", literal=True)
+            parsed = plain.str.to_datetime(pattern, time_unit="us", strict=False)
+            months = (parsed.dt.year().cast(pl.Int64) * 12 + parsed.dt.month()).drop_nulls().unique().sort().to_list()
+            span = months[-1] - months[0] if months else 0
+            days = pattern.endswith("%y") and (span >= 2 * len(months) or span > 12 * _MOST_YEARS)
+            return parsed.clear(len(text)) if days else parsed
+    return text.clear(len(text)).cast(pl.Datetime("us"))
 
 
 def _compact(text: pl.Series) -> pl.Series:
@@ -350,14 +408,15 @@ def _wall_clock(column: pl.Series, where: str) -> pl.Series:
     return local
 
 
-def plain_numbers(column: pl.Series, where: str) -> pl.Series:
-    """A column as finite numbers, null where there is none."""
+def plain_numbers(column: pl.Series, where: str, *, semicolons: bool = False) -> pl.Series:
+    """A column as finite numbers, null where there is none; `semicolons` as for a `Table`."""
     if column.dtype in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)
     if column.dtype.is_nested() or column.dtype in _NO_NUMBERS:
         msg = f"{where}column {column.name!r} holds {column.dtype}, not numbers"
         raise DataError(msg)
-    values = _parsed_numbers(column, where) if column.dtype == pl.String else column.cast(pl.Float64, strict=False)
+    text = column.dtype == pl.String
+    values = _parsed_numbers(column, where, semicolons=semicolons) if text else column.cast(pl.Float64, strict=False)
     too_large = (values.abs() > _LONGEST_FLOAT32).fill_null(value=False) & values.is_not_nan()
     if too_large.any():
         row = first_row(too_large)
@@ -380,7 +439,7 @@ def plain_text(column: pl.Series) -> pl.Series | None:
 
 def _numbers(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     """The texts of a column, null where there is none, and those that are numbers, null where it is none."""
-    text = column.str.strip_chars().replace(["", "NA", "NaN", "nan", "null"], None)
+    text = column.str.strip_chars().replace(["", "NA", "#N/A", "NaN", "nan", "null"], None)
     flags = text.str.to_lowercase().replace_strict({"true": 1.0, "false": 0.0}, default=None, return_dtype=pl.Float64)
     return text, _pointed(text).cast(pl.Float64, strict=False).fill_null(flags)
 
@@ -393,7 +452,7 @@ def _pointed(text: pl.Series) -> pl.Series:
     return text.str.replace(",", ".", literal=True) if not text.str.contains(".", literal=True).any() else text
 
 
-def _parsed_numbers(column: pl.Series, where: str) -> pl.Series:
+def _parsed_numbers(column: pl.Series, where: str, *, semicolons: bool) -> pl.Series:
     text, values = _numbers(column)
     bad = values.is_null() & text.is_not_null()
     if bad.any():
@@ -404,16 +463,7 @@ def _parsed_numbers(column: pl.Series, where: str) -> pl.Series:
         msg = f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} is not a number; {advice}"
         raise DataError(msg)
     points = text.str.contains(".", literal=True).fill_null(value=False)
-    most, grouped = values.filter(~points).abs().max(), text.filter(points)
-    # 982, 995, 1.008: whole up to a thousand, three digits behind every point, and no gap between without it and with.
-    least = grouped.str.replace_all(".", "", literal=True).cast(pl.Float64, strict=False).abs().min()
-    if (
-        grouped.str.contains(_WITH_POINTS).all()
-        and isinstance(most, float)
-        and isinstance(least, float)
-        and 100 <= most < 1000
-        and least <= 10 * most
-    ):
+    if _like_thousands(text.filter(points), values.filter(~points).abs().max(), semicolons=semicolons):
         row = first_row(points)
         msg = (
             f"{where}column {column.name!r}, row {row}: {text[row - 1]!r} may have a point that groups thousands, as "
@@ -421,6 +471,24 @@ def _parsed_numbers(column: pl.Series, where: str) -> pl.Series:
         )
         raise DataError(msg)
     return values
+
+
+def _like_thousands(pointed: pl.Series, most: object, *, semicolons: bool) -> bool:
+    """Whether points group thousands: whole numbers up to a thousand have none, others three digits behind every one.
+
+    More must speak for it: semicolons between the columns; a zero at the end, which decimals beside whole numbers do
+    not have; or no gap between the numbers without and with points: 982, 995, 1.008.
+
+    Args:
+        pointed: the numbers with a point.
+        most: the largest of those without, if any.
+        semicolons: as for a `Table`.
+    """
+    if not isinstance(most, float) or most >= 1000 or not pointed.len() or not pointed.str.contains(_WITH_POINTS).all():
+        return False
+    least = pointed.str.replace_all(".", "", literal=True).cast(pl.Float64, strict=False).abs().min()
+    near = isinstance(least, float) and most >= 100 and least <= 10 * most
+    return semicolons or near or bool(pointed.str.ends_with("0").any())
 
 
 def first_row(flags: pl.Series) -> int:

@@ -54,6 +54,17 @@ def by_value(
     return tables, found, notes
 
 
+def yes_or_no(table: Table, name: str) -> Table:
+    """The table with 1 and 0 for yes and no in a column that tells whether something was in stock."""
+    column = table.frame[name]
+    if column.dtype not in (pl.String, pl.Categorical, pl.Enum):
+        return table
+    text = column.cast(pl.String)
+    plain = text.str.strip_chars().str.to_lowercase()
+    flags = plain.replace_strict({"yes": "1", "no": "0"}, default=None, return_dtype=pl.String)
+    return table._replace(frame=table.frame.with_columns(flags.fill_null(text)))
+
+
 def _commonest(text: pl.Series, name: str) -> tuple[list[str], list[str]]:
     """The values told apart, in order, and what is said of the others."""
     counts = text.rename("value").value_counts().sort("count", "value", descending=[True, False])

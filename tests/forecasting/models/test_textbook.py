@@ -5,6 +5,7 @@ import tracemalloc
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 import polars as pl
@@ -80,10 +81,42 @@ def test_levels_beyond_what_was_observed_have_a_tail(method: str) -> None:
     assert (found[:, 4] / found[:, 2]).mean() == pytest.approx(np.log(1000) / np.log(2), rel=0.15)
 
 
-def test_a_short_series_has_the_spread_of_its_own_past() -> None:
+def test_a_short_series_alone_has_the_spread_of_its_own_past_and_some_more() -> None:
     short = [3.0, 0.0, np.nan, 8.0, 1.0, 2.0, 9.0, 4.0]  # seven observations
-    found = predicted(panel_of([short, DEMAND]), "auto-ets")[0]
-    np.testing.assert_allclose(found, np.tile(np.nanquantile(short, DECILES), (5, 1)), rtol=1e-6)
+    found = predicted(panel_of([short, DEMAND]), "auto-ets")
+    own = np.nanquantile(short, DECILES)
+    wider = own * np.exp(0.4 / 7 * np.array([NormalDist().inv_cdf(level) for level in DECILES]))
+    np.testing.assert_allclose(found[0], np.tile(wider, (5, 1)), rtol=1e-5)
+    assert predicted(panel_of([[150.0]]), "theta")[0, 0, [0, 8]].round().tolist() == [90, 250]
+    debts = predicted(panel_of([[-150.0], [-150.0, 90.0]]), "theta")[:, 0]
+    assert (np.diff(debts, axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("few", [1, 2, 7])
+def test_a_short_series_spreads_as_longer_ones_did_after_as_few(few: int, tmp_path) -> None:  # noqa: ANN001
+    """Half the products sell about 4 a step, half about 400, with one shape: 80 % of what follows is in between."""
+    rng = np.random.default_rng(few)
+    level = np.repeat([4.0, 400.0], 150)
+    demand = rng.negative_binomial(3, 3 / (3 + level[:, None]), (300, 60)).astype(np.float64)
+    new = rng.negative_binomial(3, 3 / (3 + level[:, None]), (300, few + 5)).astype(np.float64)
+    panel = panel_of([*demand, *new[:, :few]])
+    model = Textbook(5, "croston").fit(panel)
+    found = model.predict(panel.select(np.arange(300, 600))).values
+    for half in (slice(0, 150), slice(150, 300)):
+        within = (new[half, few:] >= found[half, :, 0]) & (new[half, few:] <= found[half, :, 8])
+        assert 0.7 < within.mean() < 0.92
+    model.save(tmp_path / "model")
+    one = Textbook.load(tmp_path / "model").predict(panel.select(np.array([599]))).values[0]
+    np.testing.assert_array_equal(one, found[299])
+
+
+def test_few_observations_of_nothing_are_followed_by_what_followed_them_elsewhere() -> None:
+    rare = np.tile([0.0, 0.0, 0.0, 5.0], (20, 10))
+    found = predicted(panel_of([*rare, [0.0], [0.0, 0.0]]), "tsb", (0.5, 0.99))
+    np.testing.assert_array_equal(found[20:, 0], [[0, 5 * 15 / 16], [0, 5 * 14 / 16]])
+    dead = predicted(panel_of([*np.zeros((20, 40)), [0.0], [3.0]]), "tsb")
+    assert (dead[20] == 0).all()
+    assert dead[21, 0, 0] < 3 < dead[21, 0, 8]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -263,3 +296,14 @@ def test_memory_follows_the_rows_not_the_longest_history() -> None:
     assert np.isfinite(model.predict(panel).values).all()
     assert tracemalloc.get_traced_memory()[1] < 60e6
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", ["croston", "tsb", "adida"])
+def test_returns_that_nearly_cancel_sales_blow_nothing_up(method: str) -> None:
+    """Sixty weeks of about ten and one large return: the mean of the last year is a tenth of a unit."""
+    sold = np.random.default_rng(0).poisson(10, 60).astype(np.float32)
+    sold[20] -= sold[-52:].sum() - 5
+    panel = panel_of([sold, np.random.default_rng(1).poisson(10, 60)])
+    values = Textbook(4, method=method).fit(panel).predict(panel).values[0]
+    assert values.max() < 60
+    assert values[:, 4].min() > -5

@@ -210,8 +210,9 @@ class AddOns(Explained):
     @classmethod
     def load(cls, path: str | Path) -> "AddOns":
         """Reads what `save` wrote."""
-        with storage.opened(Path(path), model="add-ons") as (config, tensors):
-            around = ladder.class_of(config["around"]).load(Path(path) / "around")
+        path = storage.standing(Path(path))
+        with storage.opened(path, model="add-ons") as (config, tensors):
+            around = ladder.class_of(config["around"]).load(path / "around")
             model = cls(**config["arguments"] | {"around": around})
             model._named = config["named"]
             learned = unpack(config["learned"], tensors)
@@ -225,7 +226,7 @@ class AddOns(Explained):
             model._lookalikes = LookAlikes.from_state(learned["lookalikes"])
             model._whole, model._counts = config["whole"], config.get("counts", True)
             model._unit = config["unit"]
-            model._most = config.get("most", 2**62)  # folders written before this was learned looked at all
+            model._most = int(config.get("most", 2**62))  # folders written before this was learned looked at all
             return model
 
     def _require_learned(self) -> None:

@@ -108,11 +108,12 @@ class Ensemble(Explained):
     @classmethod
     def load(cls, path: str | Path) -> "Ensemble":
         """Reads what `save` wrote."""
-        with storage.opened(Path(path), model="ensemble") as (config, _):
+        path = storage.standing(Path(path))
+        with storage.opened(path, model="ensemble") as (config, _):
             members = {}
             for number, (name, kind) in enumerate(config["members"]):
                 try:
-                    members[name] = ladder.class_of(kind).load(Path(path) / f"member-{number}")
+                    members[name] = ladder.class_of(kind).load(path / f"member-{number}")
                 except UnsupportedError as error:
                     msg = f"{path}: holds a member of unknown kind {kind!r}: {error}"
                     raise DataError(msg) from error

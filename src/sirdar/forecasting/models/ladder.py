@@ -124,10 +124,11 @@ class Ladder(Explained):
     @classmethod
     def load(cls, path: str | Path) -> "Ladder":
         """Reads what `save` wrote."""
-        with storage.opened(Path(path), model="ladder") as (config, _):
+        path = storage.standing(Path(path))
+        with storage.opened(path, model="ladder") as (config, _):
             forecaster = cls(**config["arguments"])
             forecaster.weights, forecaster.reasons = config["weights"], config["reasons"]
-            forecaster.ensemble = Ensemble.load(Path(path) / "ensemble")
+            forecaster.ensemble = Ensemble.load(path / "ensemble")
             return forecaster
 
     def _fitted(self) -> Ensemble:

@@ -21,6 +21,7 @@ from sirdar.errors import ArgumentError, nearest, require_positive_integer
 from sirdar.forecasting import gaps, storage
 from sirdar.forecasting.addons.lookalike import LookAlikes
 from sirdar.forecasting.forecaster import Explained
+from sirdar.forecasting.models.newcomers import SHORTEST, Sequel, sequels, spread
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.seasons import season_of
 from sirdar.predictive import DECILES, Forecast
@@ -38,7 +39,6 @@ METHODS = {
 }
 _INTERMITTENT = {"tsb", "croston", "adida"}
 _SALES_ONLY = {"tsb", "croston"}  # for demand that falls below zero they are ADIDA
-_SHORTEST = 8  # observations; below it the spread cannot be estimated and models of it explode
 _RECENT = 52
 _FARTHEST = 5.0  # ranges of a series' history beyond it: what lies farther is an explosion, not a forecast
 
@@ -49,12 +49,14 @@ class Learned(NamedTuple):
     unit: str  # of the calendar
     season: int
     counts: bool  # demand was never negative
+    sequels: Sequence[Sequel] = ()  # of few observations; older folders have none
 
     @classmethod
-    def of(cls, panel: Panel) -> "Learned":
+    def of(cls, panel: Panel, horizon: int, levels: Sequence[float]) -> "Learned":
         """That of a panel; the season is the one that histories long enough for a model can bear."""
-        modelled = panel.select(panel.observations() >= _SHORTEST)
-        return cls(panel.frequency.unit, season_of(modelled) if len(modelled) else 1, panel.counts)
+        modelled = panel.select(panel.observations() >= SHORTEST)
+        season = season_of(modelled) if len(modelled) else 1
+        return cls(panel.frequency.unit, season, panel.counts, sequels(panel, horizon, levels))
 
 
 class Textbook(Explained):
@@ -87,11 +89,11 @@ class Textbook(Explained):
         self.learned: Learned | None = None
 
     def fit(self, panel: Panel) -> "Textbook":
-        """Learns the season that the histories can bear, and whether demand falls below zero.
+        """Learns the season that the histories can bear, whether demand falls below zero, and what follows few of it.
 
         Each series is fitted when it is forecast.
         """
-        self.learned = Learned.of(panel)
+        self.learned = Learned.of(panel, self.horizon, self.levels)
         return self
 
     def update(self, panel: Panel) -> "Textbook":
@@ -101,17 +103,19 @@ class Textbook(Explained):
     def predict(self, panel: Panel) -> Forecast:
         """Quantiles after each series' history.
 
-        Series with fewer than eight observations get the spread of their own past around its mean; those with none what
-        their look-alikes in the panel sold at first, zero if there are none. Croston and TSB know sales alone: where
-        demand falls below zero ADIDA stands in for them. These models know no missing values: intermittent methods skip
-        gaps, which for the others are filled from both sides, the spread being widened by the root of the share that
-        was filled; from a gap at the end they forecast on.
+        Series with fewer than eight observations get what longer ones of the panel fitted went on to sell after as few
+        of about their mean, mixed with the spread of their own past; where there are not eight such, that spread,
+        widened. Those with none get what their look-alikes in the panel sold at first, zero if there are none. Croston
+        and TSB know sales alone: where demand falls below zero ADIDA stands in for them. These models know no missing
+        values: intermittent methods skip gaps, which for the others are filled from both sides, the spread being
+        widened by the root of the share that was filled; from a gap at the end they forecast on.
         """
         count, shared = panel.observations(), self._shared(panel)
         values = np.zeros((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
-        short = np.flatnonzero((count > 0) & (count < _SHORTEST))
-        values[short] = self._spread(panel.select(short))[:, None]
-        rows = np.flatnonzero(count >= _SHORTEST)
+        short = np.flatnonzero((count > 0) & (count < SHORTEST))
+        if len(short):
+            values[short] = spread(_recent(panel.select(short)), self.levels, shared.sequels)[:, None]
+        rows = np.flatnonzero(count >= SHORTEST)
         if len(rows):
             chosen = panel.select(rows)
             point, bounds = self._statsforecast(chosen, self.season or shared.season)
@@ -134,13 +138,18 @@ class Textbook(Explained):
         """Reads what `save` wrote."""
         with storage.opened(Path(path), model="textbook") as (config, _):
             forecaster, learned = cls(**config["arguments"]), config.get("learned")  # older folders have none
-            forecaster.learned = None if learned is None else Learned(*learned)
+            if learned is not None:
+                unit, season, counts, *more = learned
+                known = [Sequel(*sequel) for sequel in more[0]] if more else []
+                forecaster.learned = Learned(unit, season, counts, known)
             return forecaster
 
     def _shared(self, panel: Panel) -> Learned:
         """What was learned; the panel's own where nothing was, or of another calendar."""
         learned = self.learned
-        return learned if learned is not None and learned.unit == panel.frequency.unit else Learned.of(panel)
+        if learned is None or learned.unit != panel.frequency.unit:
+            return Learned.of(panel, self.horizon, self.levels)
+        return learned
 
     def _statsforecast(self, panel: Panel, season: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Point forecasts [series, horizon] and, where the model states intervals, quantiles."""
@@ -206,20 +215,15 @@ class Textbook(Explained):
         }
         return table[method]()
 
-    def _spread(self, panel: Panel) -> Float32[np.ndarray, "series level"]:
-        """Quantiles of each series' own recent demand."""
-        if not len(panel):
-            return np.zeros((0, len(self.levels)), dtype=np.float32)
-        return np.nanquantile(_recent(panel), self.levels, axis=1).T.astype(np.float32)
-
     def _around(self, panel: Panel, point: np.ndarray) -> np.ndarray:
         """Quantiles for a model that states only a mean: the shape of recent demand, moved to that mean."""
         recent = _recent(panel)
         mean = np.nanmean(recent, axis=1)[:, None]
         spread = _tailed(recent, self.levels)[:, None, :]
-        ratio = np.maximum(point / np.where(mean > 0, mean, 1), 0)
-        # A mean that is not positive cannot be scaled: there the shape is moved instead.
-        return np.where(mean[..., None] > 0, spread * ratio[..., None], spread + (point - mean)[..., None])
+        scaled = (mean > 0) & (np.nanmin(recent, axis=1) >= 0)[:, None]
+        ratio = np.maximum(point / np.where(scaled, mean, 1), 0)
+        # Where returns take sales away the mean says nothing of their size: there the shape is moved instead.
+        return np.where(scaled[..., None], spread * ratio[..., None], spread + (point - mean)[..., None])
 
 
 def _naive() -> object:
@@ -268,7 +272,7 @@ def _tailed(recent: Float32[np.ndarray, "series time"], levels: Sequence[float])
     """
     found = np.nanquantile(recent, [*levels, 0, 0.1, 0.9, 1], axis=1).T
     values, least, low, high, most = np.split(found, len(levels) + np.arange(4), axis=1)
-    shown = 0.5 / np.maximum(np.isfinite(recent).sum(axis=1), _SHORTEST)[:, None]
+    shown = 0.5 / np.maximum(np.isfinite(recent).sum(axis=1), SHORTEST)[:, None]
     below, above = np.asarray(levels), 1 - np.asarray(levels)
     scale = np.log(0.1 / shown)
     values = np.where(below < shown, least - (low - least) / scale * np.log(shown / below), values)
