@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sirdar.chips import Chip, Estimator, NullEstimator, Number, Roofline, SlowRoofline, Tiled, estimate, load, names
-from sirdar.chips.analytic import fits, stored_bytes, traffic, weights_read
+from sirdar.chips.analytic import fits, traffic, weights_read
 from sirdar.testing.chips import EstimatorChecks, example_graph
 from sirdar.units import Cost
 from sirdar.workload.graph import Graph, Operator, TensorSpec
@@ -189,6 +189,14 @@ def test_a_lookup_that_sums_its_rows_reads_them_all() -> None:
     assert weights_read(operator, "fp32") == 4 * 5120
 
 
+def test_a_slice_of_a_weight_is_read_as_what_it_holds() -> None:
+    x, y = TensorSpec((10, 512), name="x"), TensorSpec((10, 512), name="y")
+    weights = TensorSpec((1536, 512), name="w"), TensorSpec((1536,), name="b"), TensorSpec((7,), name="rest")
+    operator = Operator("q", "matmul", (x,), (y,), weights, attributes={"slices": {"w": 512 * 512, "b": 512}})
+    assert weights_read(operator, "fp16") == 2 * (512 * 512 + 512 + 7)
+    assert operator.weight_bytes("fp16") == 2 * (1536 * 512 + 1536 + 7)  # they must fit whole
+
+
 def test_views_and_constants_are_free() -> None:
     x, y, zero = (TensorSpec((1000,), "fp32", name) for name in ("x", "y", "zero"))
     operators = (Operator("look", "view", (x,), (y,)), Operator("full", "constant", (), (zero,)))
@@ -312,4 +320,3 @@ def test_scales_of_blocks_are_stored_and_read(estimator: Estimator) -> None:
     assert (cost.parameter_bytes, cost.peak_bytes) == (1024 * 1024 * 4.25 / 8, 2 * 1024 * 4.25 / 8)
     ((_, weights, activations),) = traffic(graph, replace(chip, sram_bytes=None), "mxfp4_e2m1")
     assert (weights, activations) == (1024 * 1024 * 4.25 / 8, 2 * 1024 * 4.25 / 8)
-    assert stored_bytes(TensorSpec((5, 7), "int64", "places").bytes, "mxfp4_e2m1") == 280

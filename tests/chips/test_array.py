@@ -48,6 +48,13 @@ def test_a_gpu_at_a_small_batch() -> None:
     assert array.cycles(Product(1, 100, 128)) == 16 * 128 * 100 / 1024  # no piece is smaller than a tile
 
 
+def test_a_gpu_has_narrow_tiles_for_few_columns() -> None:
+    """A channel of its own, as in a depthwise convolution, has 8 columns and not 128; 33 have 64."""
+    array = Array(128, 128, 1e9, count=108, stationary="output", macs_per_cycle=1024.0)
+    assert array.cycles(Product(128, 9, 1, 108)) == 128 * 8 * 9 / 1024
+    assert array.cycles(Product(128, 9, 33, 108)) == 128 * 64 * 9 / 1024
+
+
 KINDS = st.sampled_from(["weight", "output"])
 
 

@@ -33,6 +33,17 @@ def test_a_chip_without_an_array_is_a_roofline(name: str) -> None:
     assert tiled.latency_s == pytest.approx(roofline.latency_s)
 
 
+@pytest.mark.parametrize(("rows", "depth", "columns", "groups"), [(49, 4608, 512, 1), (196, 9, 1, 512)])
+def test_a_small_batch_is_no_slower_on_the_larger_gpu(rows: int, depth: int, columns: int, groups: int) -> None:
+    """A late convolution and a depthwise one of one example: without low and narrow tiles an A100 came behind a T4."""
+    x, y = TensorSpec((1, groups * depth // 9, rows), name="x"), TensorSpec((1, groups * columns, rows), name="y")
+    weight = TensorSpec((groups * columns, depth // 9, 3, 3), name="w")
+    macs = rows * depth * columns * groups
+    graph = Graph((Operator("conv", "conv", (x,), (y,), (weight,), macs, 0, {"groups": groups}),), (x,), ("y",))
+    large, small = (Tiled().estimate(graph, load(name), "fp16").latency_s for name in ("a100", "t4"))
+    assert large <= small
+
+
 def test_widths_beyond_a_multiple_of_the_array_cost_a_whole_tile() -> None:
     chip = load("trainium1")
     seconds = {width: ideal(example_graph(4096, width), chip, "bf16").array for width in (1024, 1025, 1152)}

@@ -53,6 +53,13 @@ def test_integers_keep_their_width_in_another_format() -> None:
     assert spec("scalar").bytes() == 4
 
 
+def test_block_formats_store_a_scale_for_every_block() -> None:
+    # docs/formats.md: of 33 values two scales of a byte, and 8 or 4 bits for each; integers have neither
+    assert [spec("x", 33).bytes(name) for name in ("mxfp8_e4m3", "mxint8", "mxfp4_e2m1")] == [35, 35, 18]
+    assert spec("ids", 5, 7, dtype="int64").bytes("mxfp4_e2m1") == 280
+    assert chain().parameter_bytes("mxfp8_e4m3") == 4 * 8 + 1
+
+
 def test_unknown_operators_are_named() -> None:
     x, y = spec("x", 4), spec("y", 4)
     graph = Graph((Operator("sort", "unknown", (x,), (y,), attributes={"target": "aten.sort"}),), (x,), ("y",))

@@ -304,3 +304,21 @@ def test_an_embedding_bag_is_a_lookup_and_its_sums() -> None:
     graph = trace(nn.EmbeddingBag(1000, 64, mode="sum"), (torch.zeros(4, 20, dtype=torch.int64),))
     bag = graph.operators[-1]
     assert (bag.kind, bag.flops, bag.attributes["values_read"]) == ("gather", 5120, 5120)
+
+
+class Cross(nn.Module):
+    """Queries from one sequence, keys and values from another: three slices of one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self.attention(x, y, y, need_weights=False)[0]
+
+
+def test_slices_of_a_weight_say_what_they_hold() -> None:
+    graph = trace(Cross(), (torch.zeros(1, 3, 16), torch.zeros(1, 5, 16)))
+    slices = [operator.attributes.get("slices") for operator in graph.operators if operator.weights]
+    weight, bias = "attention.in_proj_weight", "attention.in_proj_bias"
+    assert slices == [{bias: 16, weight: 256}, {bias: 32, weight: 512}, None]

@@ -11,6 +11,7 @@ all that is alive while the operator runs fits on chip; what the caller passes i
 block formats are stored and move with their values.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -18,7 +19,6 @@ from typing import Literal, Protocol, runtime_checkable
 
 from sirdar.chips.chip import Chip
 from sirdar.chips.energy import energy
-from sirdar.numerics.formats import BlockFormat, element_named, row_named
 from sirdar.units import Cost
 from sirdar.workload.graph import Graph, Operator
 
@@ -76,7 +76,7 @@ class Roofline:
         """The same by operator, in order."""
         used = chip.usable_dtype(dtype)
         moved = traffic(graph, chip, used)
-        rows = zip(moved, live_bytes(graph, used), strict=True)
+        rows = zip(moved, graph.live_bytes(used), strict=True)
         return tuple(_operator_cost(row, chip, used, passed + read, alive) for (row, read, passed), alive in rows)
 
 
@@ -88,9 +88,9 @@ def traffic(graph: Graph, chip: Chip, dtype: str) -> Iterator[tuple[Operator, in
         chip: whose on-chip memory keeps what fits in it.
         dtype: a number format that the chip computes in.
     """
-    live = live_bytes(graph, dtype)
+    live = graph.live_bytes(dtype)
     sram = 0.0 if chip.sram_bytes is None else chip.sram_bytes.value
-    weights_stay = stored_bytes(graph.parameter_bytes, dtype) + max(live, default=0) <= sram
+    weights_stay = graph.parameter_bytes(dtype) + max(live, default=0) <= sram
     size = sizes(graph, dtype)
     owner = graph.storage()  # what the caller passes in or gets back is outside under the name of any view of it, too
     outside = {owner[name] for name in (*(spec.name for spec in graph.inputs), *graph.outputs) if name in owner}
@@ -108,26 +108,17 @@ def stored_bytes(count: Callable[[str], int], dtype: str) -> int:
         count: their bytes in a format of single values, such as `graph.parameter_bytes`.
         dtype: any number format.
     """
-    row = row_named(dtype)
-    if not isinstance(row, BlockFormat):
-        return count(dtype)
-    values = (count("fp32") - count("fp16")) // 2  # of floating-point tensors: no others are converted
-    return count(element_named(dtype).name) - (-values // row.block)
+    return count(dtype)
 
 
 def live_bytes(graph: Graph, dtype: str) -> tuple[int, ...]:
     """`graph.live_bytes` in any number format, with the scales of block formats."""
-    if not isinstance(row_named(dtype), BlockFormat):
-        return graph.live_bytes(dtype)
-    profiles = {name: graph.live_bytes(name) for name in (element_named(dtype).name, "fp32", "fp16")}
-    steps = range(len(graph.operators))
-    return tuple(stored_bytes(lambda name, step=step: profiles[name][step], dtype) for step in steps)
+    return graph.live_bytes(dtype)
 
 
 def peak_bytes(graph: Graph, dtype: str) -> int:
     """`graph.peak_bytes` in any number format, with the scales of block formats."""
-    passed = sum(stored_bytes(spec.bytes, dtype) for spec in graph.inputs)  # there before the first operator runs
-    return max((passed, *live_bytes(graph, dtype)))
+    return graph.peak_bytes(dtype)
 
 
 def sizes(graph: Graph, dtype: str) -> dict[str, int]:
@@ -138,25 +129,29 @@ def sizes(graph: Graph, dtype: str) -> dict[str, int]:
         dtype: any number format.
     """
     made = (spec for operator in graph.operators for spec in operator.outputs)
-    size = {spec.name: stored_bytes(spec.bytes, dtype) for spec in chain(graph.inputs, made)}
+    size = {spec.name: spec.bytes(dtype) for spec in chain(graph.inputs, made)}
     return {name: min(size[name], size[owner]) for name, owner in graph.storage().items()}
 
 
 def weights_read(operator: Operator, dtype: str) -> int:
-    """Bytes of its weights that an operator reads: of those it takes values out of, no more values than it makes.
+    """Bytes of its weights that an operator reads: of a slice what it holds, of a table the rows that are looked up.
 
-    A lookup takes rows of a table, and an elementwise operator a slice of a weight; the graph names the whole weight.
-    A lookup that sums its rows says how many values it reads.
+    The graph names the whole weight. A lookup and an elementwise operator read no more values of it than they make,
+    a lookup that sums its rows as many as it says.
 
     Args:
         operator: the operator.
         dtype: any number format.
     """
-    made = int(operator.attributes.get("values_read", sum(spec.elements for spec in operator.outputs)))
-    if operator.kind not in ("gather", "elementwise"):
-        return stored_bytes(operator.weight_bytes, dtype)
-    sized = ((stored_bytes(spec.bytes, dtype), spec.elements) for spec in operator.weights)
-    return sum(size * min(elements, made) // max(1, elements) for size, elements in sized)
+    slices = operator.attributes.get("slices", {})
+    taken = math.inf
+    if operator.kind in ("gather", "elementwise"):
+        taken = int(operator.attributes.get("values_read", sum(spec.elements for spec in operator.outputs)))
+    read = 0
+    for spec in operator.weights:
+        values = int(min(spec.elements, taken, slices.get(spec.name, spec.elements)))
+        read += spec.bytes(dtype) * values // max(1, spec.elements)
+    return read
 
 
 class SlowRoofline:
@@ -174,7 +169,7 @@ class SlowRoofline:
         for step, operator in enumerate(graph.operators):
             edges = (*operator.inputs, *operator.outputs)
             traffic = sum(sizes(graph, used)[spec.name] for spec in edges) + weights_read(operator, used)
-            rows.append(_operator_cost(operator, chip, used, traffic, live_bytes(graph, used)[step]))
+            rows.append(_operator_cost(operator, chip, used, traffic, graph.live_bytes(used)[step]))
         return tuple(rows)
 
 
@@ -236,7 +231,7 @@ def _operator_cost(operator: Operator, chip: Chip, dtype: str, traffic: int, ali
         latency_s=latency_s,
         energy_j=energy(chip, latency_s).mid_j,
         peak_bytes=float(alive),
-        parameter_bytes=float(stored_bytes(operator.weight_bytes, dtype)),
+        parameter_bytes=float(operator.weight_bytes(dtype)),
         macs=float(operator.macs),
     )
     bound = bound_by(compute_s, memory_s, overhead_s)
@@ -257,7 +252,7 @@ def whole(graph: Graph, dtype: str, costs: Iterable[Cost]) -> Cost:
     """The sum over operators; weights that several of them share are counted once."""
     return replace(
         sum(costs, Cost()),
-        peak_bytes=float(peak_bytes(graph, dtype)),
-        parameter_bytes=float(stored_bytes(graph.parameter_bytes, dtype)),
+        peak_bytes=float(graph.peak_bytes(dtype)),
+        parameter_bytes=float(graph.parameter_bytes(dtype)),
         macs=float(graph.macs),
     )

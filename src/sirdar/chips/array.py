@@ -9,8 +9,8 @@ and time against width is a staircase. Two ways to lay a product out are modelle
   hidden, a tile of R x C costs 2R + C - 2 cycles beside its rows (Samajdar et al., "SCALE-Sim", arXiv 1811.02883,
   eq. 3, weight-stationary).
 * "output": a tile of the results stays, the depth streams past it, and tiles are dealt to the arrays in waves, as a GPU
-  deals its thread blocks to multiprocessors. Few rows have lower tiles, and few tiles share out the depth, as matrix
-  libraries do ("split-K").
+  deals its thread blocks to multiprocessors. Few rows have lower tiles, few columns narrower ones, and few tiles share
+  out the depth, as matrix libraries do ("split-K").
 """
 
 import math
@@ -21,7 +21,7 @@ from typing import Literal
 from sirdar.workload.graph import Operator
 
 STATIONARY = ("weight", "output")
-_LEAST_ROWS = 16  # of a tile of results: what one instruction of a tensor core multiplies
+_LEAST_ROWS, _LEAST_COLUMNS = 16, 8  # of a tile of results: what one instruction of a tensor core multiplies
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,20 @@ class Array:
         return max(busiest, float(math.ceil(tiles * full / self.count) * max(self.stream, least)))
 
     def _output_cycles(self, work: Product) -> float:
-        # A tile as low as the result, in powers of two, and where there are fewer tiles than arrays the depth is dealt
-        # out as well: without either, a batch of one would wait for memory no longer than for a hundred idle rows.
-        rows = min(self.rows, _LEAST_ROWS * 2 ** math.ceil(math.log2(max(work.rows / _LEAST_ROWS, 1))))
-        tiles = work.batch * math.ceil(work.rows / rows) * math.ceil(work.columns / self.columns)
+        # A tile as low and as narrow as the result, and where there are fewer tiles than arrays the depth is dealt out
+        # as well: without either, a batch of one would wait for memory no longer than for a hundred idle rows.
+        rows = min(self.rows, _doubled(_LEAST_ROWS, work.rows))
+        columns = min(self.columns, _doubled(_LEAST_COLUMNS, work.columns))
+        tiles = work.batch * math.ceil(work.rows / rows) * math.ceil(work.columns / columns)
         pieces = max(1, self.count // max(tiles, 1))
         depth = max(math.ceil(work.depth / pieces), min(work.depth, self.columns))
-        each = rows * self.columns * depth / (self.macs_per_cycle or self.rows * self.columns)
+        each = rows * columns * depth / (self.macs_per_cycle or self.rows * self.columns)
         return math.ceil(tiles / self.count) * each
+
+
+def _doubled(least: int, size: int) -> int:
+    """The least, doubled until it holds a size."""
+    return least * 2 ** (math.ceil(size / least) - 1).bit_length()
 
 
 def products(operator: Operator) -> Iterator[Product]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
 
-from sirdar.chips.analytic import FREE, Estimator, stored_bytes, traffic, weights_read
+from sirdar.chips.analytic import FREE, Estimator, traffic, weights_read
 from sirdar.chips.chip import Chip
 from sirdar.chips.energy import Energy
 from sirdar.chips.number import Number
@@ -125,11 +125,7 @@ def _layer(operator: Operator, passed: int, seconds: float, chip: Chip, table: T
     wide = row.bits > 8 or not row.floating
     product = table.multiply_pj[stored if wide and stored in table.multiply_pj else "fp32" if wide else "fp8"]
     total = table.add_pj["fp32" if row.floating else "int32"]
-    local = (
-        0
-        if operator.kind in FREE
-        else sum(stored_bytes(spec.bytes, dtype) for spec in (*operator.inputs, *operator.outputs))
-    )
+    local = 0 if operator.kind in FREE else sum(spec.bytes(dtype) for spec in (*operator.inputs, *operator.outputs))
     local += weights_read(operator, dtype)
     low, mid, high = chip.power_w.bounds
     leak_low, leak_mid, leak_high = table.static_share.bounds

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sirdar.chips.analytic import FREE, OperatorCost, bound_by, live_bytes, sizes, stored_bytes, traffic, whole
+from sirdar.chips.analytic import FREE, OperatorCost, bound_by, sizes, traffic, whole
 from sirdar.chips.array import products
 from sirdar.chips.calibration import Calibration, Parts
 from sirdar.chips.chip import Chip
@@ -40,7 +40,7 @@ class Tiled:
         """The same by operator, in order; starting the network is charged to the first operator that takes time."""
         used = chip.usable_dtype(dtype)
         shares = self.calibration or (fitted(chip) if chip.fitted else None)
-        live = live_bytes(graph, used)
+        live = graph.live_bytes(used)
         least = _least_seconds(graph, chip, used)
         rows: list[OperatorCost] = []
         starts = 1.0
@@ -131,7 +131,7 @@ def _row(
         latency_s=latency_s,
         energy_j=energy(chip, latency_s).mid_j,
         peak_bytes=float(alive),
-        parameter_bytes=float(stored_bytes(operator.weight_bytes, dtype)),
+        parameter_bytes=float(operator.weight_bytes(dtype)),
         macs=float(operator.macs),
     )
     bound = bound_by(compute_s, memory_s, overhead_s)

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any
 
 from sirdar.errors import ArgumentError, DataError, nearest
-from sirdar.numerics.formats import FORMATS, format_named
+from sirdar.numerics.formats import FORMATS, BlockFormat, row_named
 
 KINDS = (
     "attention",
@@ -70,10 +70,17 @@ class TensorSpec:
         return math.prod(self.shape)
 
     def bytes(self, dtype: str | None = None) -> int:
-        """Bytes in memory; with `dtype`, those after its floating-point values were converted to that format."""
+        """Bytes in memory; with `dtype`, those after its floating-point values were converted to that format.
+
+        Of a block format, those of its elements and of one scale for every block; the last block may not be full.
+        """
         name = dtype if dtype is not None and self.dtype in _CONVERTIBLE else self.dtype
-        bits = _FIXED_BITS[name] if name in _FIXED_BITS else format_named(name).bits
-        return self.elements * bits // 8
+        if name in _FIXED_BITS:
+            return self.elements * _FIXED_BITS[name] // 8
+        row = row_named(name)
+        if isinstance(row, BlockFormat):
+            return self.elements * row.element.bits // 8 + math.ceil(self.elements / row.block)
+        return self.elements * row.bits // 8
 
 
 @dataclass(frozen=True)

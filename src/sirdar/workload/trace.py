@@ -11,6 +11,7 @@ import io
 import logging
 import operator as python_operator
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -223,7 +224,19 @@ class _Reader:
         )
 
     def _attributes(self, node: fx.Node, kind: str) -> Mapping[str, Any]:
-        return {"target": str(node.target), **attributes_of(node, kind)}
+        slices = self._slices(node)
+        return {"target": str(node.target), **attributes_of(node, kind), **({"slices": slices} if slices else {})}
+
+    def _slices(self, node: fx.Node) -> dict[str, int]:
+        """How many values of a weight a node reads, for weights of which it sees a part only."""
+        read: dict[str, int] = defaultdict(int)
+        whole: dict[str, int] = {}
+        for source in node.all_input_nodes:
+            if source in self.weights:
+                weight = self.weights[source]
+                read[weight.name] += source.meta["val"].numel()
+                whole[weight.name] = weight.elements
+        return {name: values for name, values in read.items() if values < whole[name]}
 
     def _made_by(self, node: fx.Node) -> dict[fx.Node, TensorSpec]:
         """The tensors that someone reads of what a node makes: one, or its elements taken by `getitem`."""
