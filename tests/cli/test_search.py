@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sirdar.cli import main
-from sirdar.cli.search import _facts_of
+from sirdar.cli.search import _facts_of, report_of
 from sirdar.recipes.demand import Demand
 from sirdar.recipes.vision_product import ProductTask
 from sirdar.search.expert import Rule, write_rules
@@ -94,6 +94,14 @@ def test_a_search_is_shown_and_stored(
     assert [t["candidate"] for t in again["trials"]] == [t["candidate"] for t in stored["trials"]]
 
 
+def test_the_report_names_the_winner_that_is_delivered() -> None:
+    wanted = (Objective("score", "maximise"), Objective("latency_s", weight=2.0))
+    study = run(TOY, ToyTask(), strategy="random", trials=20, options=Options(cost=toy_cost, objectives=wanted))
+    report = report_of(study, "forecaster")
+    assert report.winner == study.best.number
+    assert study.best.measures["score"] < max(trial.measures["score"] for trial in study.trials)
+
+
 def test_a_curated_space_is_told_and_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +173,9 @@ def test_rules_are_found_written_and_applied(
     assert sirdar(monkeypatch, "search", "forecaster", "--trials", "60", "--strategy", "random", "--out", str(out)) == 0
     study = str(out / "study.json")
     assert sirdar(monkeypatch, "rules", study, "--out", str(rules), "--chance", "0.5") == 0
+    capsys.readouterr()
+    assert sirdar(monkeypatch, "rules", study, study, "--chance", "1e-9") == 0
+    assert "no pattern in 60 trials" in capsys.readouterr().out  # the same study counts once
     stored = json.loads(rules.read_text())
     stored["rules"] = [{"verb": "prefer", "where": "part2", "value": 4}]
     rules.write_text(json.dumps(stored))

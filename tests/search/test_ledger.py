@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sirdar.errors import ArgumentError, DataError, OutputError
-from sirdar.search.ledger import OptunaLedger, alone, trial_from_dict, trial_to_dict
+from sirdar.search.ledger import OptunaLedger, _storage, alone, trial_from_dict, trial_to_dict, url_of
 from sirdar.search.space import Candidate
 from sirdar.search.study import Options, Study, search
 from sirdar.search.task import Report, Trial
@@ -64,7 +64,7 @@ def test_a_study_with_trials_takes_wishes_once(tmp_path: Path) -> None:
     assert tuple(study.trials[number].candidate for number in (0, 2, 3)) == WISHES
 
 
-def test_wishes_from_the_dashboard_are_completed_or_answered_with_a_note(tmp_path: Path) -> None:
+def test_wishes_made_through_optuna_are_completed_or_answered_with_a_note(tmp_path: Path) -> None:
     storage = tmp_path / "study.sqlite"
     searched(storage, ToyTask(), (), trials=1)
     for wish in ({"part2": 4}, {"part9": 1}, {"part1": 3}, {"part1": 99}):
@@ -93,6 +93,31 @@ def test_a_wish_that_waits_twice_is_tried_once(tmp_path: Path) -> None:
     assert (
         opened(storage).trials[2].user_attrs["sirdar:note"].endswith("part2=4 part3=1 waits already, and is tried once")
     )
+
+
+def test_a_wish_that_is_ended_from_outside_keeps_its_training(tmp_path: Path) -> None:
+    storage = tmp_path / "study.sqlite"
+
+    class Meddler(ToyTask):
+        def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+            for trial in opened(storage).get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+                opened(storage).tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            return super().evaluate(candidate, seed, report)
+
+    study = searched(storage, Meddler())
+    assert told(study) == told(searched(None, ToyTask()))
+    assert told(searched(storage, ToyTask())) == told(study)
+    assert [trial.state.name for trial in opened(storage).trials].count("FAIL") == len(WISHES)
+
+
+def test_trials_that_another_search_wrote_are_seen_and_not_counted_twice(tmp_path: Path) -> None:
+    storage, names = tmp_path / "study.sqlite", (("score", "maximise"),)
+    one, other = (OptunaLedger(storage, "toy", TOY, names) for _ in range(2))
+    other.end(Trial(0, WISHES[0], {"score": 1.0}))
+    with pytest.raises(OutputError, match="another search wrote to study 'toy' while this one ran"):
+        one.end(Trial(0, WISHES[1], {"score": 2.0}))
+    other.end(Trial(0, WISHES[2], {"score": 3.0}))  # as earlier versions let two searches do
+    assert [trial.candidate for trial in other.ended()] == [WISHES[0]]
 
 
 def test_a_damaged_trial_is_named(tmp_path: Path) -> None:
@@ -146,23 +171,45 @@ def test_a_storage_is_the_file_of_its_name(tmp_path: Path, name: str) -> None:
         searched(storage, ToyTask())
 
 
-def test_a_study_on_a_server_has_one_search_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    # No PostgreSQL here: SQLite with the one function of it that is asked, whose locks end with their connection.
+SERVER = "postgresql+psycopg://server/studies"
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> dict[int, object]:
+    """The connection that has each lock; one that had it and is not here any more was dropped by the server.
+
+    No PostgreSQL here: SQLite with the functions of it that are asked, whose locks end with their connection.
+    """
     import sqlalchemy
 
     engine_of, held = sqlalchemy.create_engine, {}
 
     def create_engine(url: str, **settings: Any) -> sqlalchemy.Engine:  # noqa: ANN401
-        assert url == "postgresql+psycopg://server/studies"
-        engine = engine_of("sqlite://", **settings)
+        assert url == SERVER
+        engine, lasting, had = engine_of("sqlite://", **settings), set(), set()
 
         @sqlalchemy.event.listens_for(engine, "connect")
         def _lend(connection: Any, _record: object) -> None:  # noqa: ANN401
             def lock(key: int) -> bool:
                 assert -(2**63) <= key < 2**63  # a bigint
-                return held.setdefault(key, connection) is connection
+                assert connection in lasting
+                if connection in had and held.get(key) is not connection:
+                    raise ConnectionError
+                free = held.setdefault(key, connection) is connection
+                had.update({connection} if free else ())
+                return free
+
+            def set_config(name: str, value: str, _local: int) -> None:
+                assert (name, value) == ("idle_session_timeout", "0")
+                lasting.add(connection)
 
             connection.create_function("pg_try_advisory_lock", 1, lock)
+            connection.create_function("set_config", 3, set_config)
+            connection.execute("create table pg_settings as select 'idle_session_timeout' as name")
+
+        @sqlalchemy.event.listens_for(engine, "handle_error")
+        def _dropped(context: Any) -> None:  # noqa: ANN401
+            context.is_disconnect = True
 
         @sqlalchemy.event.listens_for(engine, "close")
         def _let_go(connection: Any, _record: object) -> None:  # noqa: ANN401
@@ -172,18 +219,58 @@ def test_a_study_on_a_server_has_one_search_at_a_time(monkeypatch: pytest.Monkey
         return engine
 
     monkeypatch.setattr(sqlalchemy, "create_engine", create_engine)
-    storage = "postgresql+psycopg://server/studies"
-    with alone(storage, "toy"):
+    return held
+
+
+def test_a_study_on_a_server_has_one_search_at_a_time(held: dict[int, object]) -> None:
+    with alone(SERVER, "toy"):
         with (
             pytest.raises(OutputError, match="another search writes to study 'toy' in 'postgresql"),
-            alone(storage, "toy"),
+            alone(SERVER, "toy"),
         ):
             pytest.fail("two at once")
-        with alone(storage, "another"):
+        with alone(SERVER, "another"):
             assert len(held) == 2
-    with pytest.raises(KeyboardInterrupt), alone(storage, "toy"):
+    with pytest.raises(KeyboardInterrupt), alone(SERVER, "toy"):
         raise KeyboardInterrupt
     assert not held
+
+
+def test_a_lock_that_the_server_dropped_is_taken_again_unless_another_search_has_it(held: dict[int, object]) -> None:
+    with alone(SERVER, "toy") as require_alone:
+        require_alone()
+        held.clear()
+        require_alone()
+        assert held
+        held.clear()
+        with (
+            alone(SERVER, "toy"),
+            pytest.raises(OutputError, match="another search writes to study 'toy'"),
+        ):
+            require_alone()
+
+
+def test_a_trial_is_not_written_once_the_study_is_another_search_s(tmp_path: Path) -> None:
+    def require_alone() -> None:
+        raise OutputError
+
+    ledger = OptunaLedger(tmp_path / "study.sqlite", "toy", TOY, (("score", "maximise"),), require_alone=require_alone)
+    with pytest.raises(OutputError):
+        ledger.end(Trial(0, WISHES[0], {"score": 1.0}))
+    assert not ledger.ended()
+
+
+def test_connections_to_postgresql_are_tried_before_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optuna.storages, "RDBStorage", lambda url, engine_kwargs: (url, engine_kwargs))
+    monkeypatch.setattr(optuna.storages, "get_storage", lambda storage: storage)
+    assert _storage(SERVER) == (SERVER, {"pool_pre_ping": True})
+    assert _storage("sqlite:///a.sqlite") == "sqlite:///a.sqlite"
+
+
+def test_the_short_name_of_postgresql_is_known() -> None:
+    assert url_of("postgres://server/studies") == "postgresql://server/studies"
+    assert url_of("postgresql+psycopg://server/studies") == "postgresql+psycopg://server/studies"
+    assert url_of("postgres") == "sqlite:///postgres"
 
 
 def test_what_is_not_a_number_comes_back_from_json() -> None:

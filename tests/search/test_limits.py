@@ -60,6 +60,26 @@ def test_a_search_in_vain_of_a_large_space_does_not_say_that_there_is_none() -> 
         feasible_candidate(space, priced, objectives, seed=0)
 
 
+def test_what_is_named_as_nearest_to_limits_that_conflict_can_be_had() -> None:
+    space = SearchSpace("traded", tuple(Choice(f"x{n}", (1, 2, 3, 4, 5, 6)) for n in range(8)))
+
+    def cost(candidate: Candidate) -> Cost:  # latency falls and memory rises with each width, at different rates
+        widths = [int(value) for _, value in candidate.values]
+        latency = sum(6 * (1 + n) / width for n, width in enumerate(widths))
+        return Cost(latency_s=latency, parameter_bytes=float(sum((8 - n) * width**2 for n, width in enumerate(widths))))
+
+    def within(latency_s: float, parameter_bytes: float) -> Candidate:
+        limits = (("latency_s", latency_s), ("parameter_bytes", parameter_bytes))
+        return feasible_candidate(space, Priced(cost), Objectives((Objective("latency_s"),), limits), seed=0)
+
+    with pytest.raises(ArgumentError, match="nearest") as refusal:
+        within(40.0, 500.0)
+    latency, memory = map(float, re.findall(r"nearest ([0-9.]+)\)", str(refusal.value)))
+    found = cost(within(latency, memory))
+    assert found.latency_s <= latency
+    assert found.parameter_bytes <= memory
+
+
 def test_a_candidate_whose_cost_is_not_known_does_not_keep_to_a_limit() -> None:
     space, table = rugged(4, 0)
     unknown = {candidate for candidate in space if candidate["x0"] == 2}

@@ -2,11 +2,14 @@
 """Scores of untrained networks on cases that can be worked out, and their combination on ranks written by hand."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sirdar.errors import ArgumentError
 from sirdar.search.cells import CellNetwork, live_edges, parse_cell
@@ -74,6 +77,66 @@ def test_work_of_attention_and_of_other_convolutions_counts() -> None:
     assert observe(solid, torch.randn(2, 2, 4, 4, 4), 0).macs == 4 * 2 * 27 * 64
     turned = nn.ConvTranspose2d(2, 4, 2, stride=2, bias=False)
     assert observe(turned, torch.randn(2, 2, 3, 3), 0).macs == 2 * 4 * 4 * 9
+
+
+def test_work_of_fused_attention_and_of_recurrent_layers_counts() -> None:
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoderLayer(32, 4, 64, 0.0, batch_first=True)
+    # ten tokens: four projections of 32 x 32, 32 x 64 and back, and twice 10 x 10 x 32 of attention
+    assert observe(encoder, torch.randn(8, 10, 32), 0).macs == 10 * (4 * 32 * 32 + 2 * 32 * 64) + 2 * 10 * 10 * 32
+
+    class Last(nn.Module):
+        def __init__(self, layer: nn.RNNBase) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, steps: Tensor) -> Tensor:
+            return self.layer(steps)[0][:, -1]
+
+    for kind, gates in ((nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)):
+        recurrent = Last(kind(8, 16, batch_first=True))
+        assert observe(recurrent, torch.randn(4, 12, 8), 0).macs == 12 * gates * 16 * (8 + 16), kind
+    both = Last(nn.LSTM(8, 16, 2, batch_first=True, bidirectional=True))
+    assert observe(both, torch.randn(4, 12, 8), 0).macs == 12 * 2 * 4 * 16 * ((8 + 16) + (32 + 16))
+
+
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [
+        (nn.ReLU(), functional.relu),
+        (nn.ReLU(), Tensor.relu_),
+        (nn.ReLU6(), functional.relu6),
+        (nn.ReLU6(), partial(functional.relu6, inplace=True)),
+        (nn.GELU(), functional.gelu),
+        (nn.SiLU(), functional.silu),
+        (nn.Hardswish(), functional.hardswish),
+        (nn.LeakyReLU(), functional.leaky_relu),
+    ],
+)
+def test_an_activation_called_as_a_function_is_seen_like_its_module(
+    module: nn.Module, function: Callable[[Tensor], Tensor]
+) -> None:
+    class Called(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return function(x)
+
+    layers = [nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten()]
+    one, other = (
+        observe(nn.Sequential(layers[0], between, layers[1], between, layers[2]), inputs(), 0)
+        for between in (module, Called())
+    )
+    assert one.codes.shape == (8, 8 * 14 * 14 + 8 * 12 * 12)
+    assert torch.equal(one.codes, other.codes)
+    assert one.macs == other.macs
+
+
+def test_what_does_not_switch_or_goes_along_another_axis_is_not_seen() -> None:
+    class Called(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return functional.relu(functional.hardtanh(x).mean(1)) @ x.T.relu().T  # one number each, and transposed
+
+    assert observe(nn.Sequential(nn.Linear(4, 4), nn.Hardtanh()), torch.randn(8, 4), 0).codes.shape == (8, 0)
+    assert observe(Called(), torch.randn(8, 4), 0).codes.shape == (8, 0)
 
 
 def test_what_cannot_be_scored_is_told() -> None:

@@ -37,6 +37,7 @@ def rules(
     from sirdar.search.study import read_study
 
     runs = [read_study(path) for path in studies]
+    runs = [run for place, run in enumerate(runs) if run not in runs[:place]]  # given twice, it tells no more
     found = find_rules(runs, share, chance) if rules_file is None else read_rules(rules_file)
     if out is not None:
         write_rules(found, out)

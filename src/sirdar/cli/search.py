@@ -291,6 +291,7 @@ def report_of(study: "Study", product: str, content: Mapping[str, Any] | None = 
         higher_is_better=wanted.goal == "maximise",
         cost="seconds",
         points=points,
+        winner=study.best.number,
         sceneries=_sceneries(study),
         rules=[str(rule) for rule in rules],
         facts=facts,

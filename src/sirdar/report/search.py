@@ -63,6 +63,7 @@ class SearchReport:
         higher_is_better: of it.
         cost: name of what it is set against, with its unit.
         points: trained candidates.
+        winner: number of the one that is delivered; of several in trade-off it need not have the best score.
         sceneries: of the space, before and after curation.
         rules: what winners share, in sentences.
         facts: (name, value) of the search.
@@ -75,6 +76,7 @@ class SearchReport:
     higher_is_better: bool
     cost: str
     points: Sequence[Point]
+    winner: int
     sceneries: Sequence[Scenery] = ()
     rules: Sequence[str] = ()
     facts: Pairs = ()
@@ -91,9 +93,13 @@ def search_page(report: SearchReport) -> str:
         table = Table(["Rule"], "l", rows, "What the best share and the others do not, the clearest first")
         sections.append(Section("rules", "Rules", "What winners have in common", tables=[table]))
     sections.append(Section("data", "Assumptions", "What the search rests on", facts=report.facts, notes=report.notes))
-    best = _best(report)
+    winner = _winner(report)
     headline = [
-        (f"Best {report.metric}", number(best.score), f"at {number(best.cost)} {report.cost}"),
+        (
+            f"The winner's {report.metric} in the search",
+            number(winner.score),
+            f"at {number(winner.cost)} {report.cost}",
+        ),
         ("On the front", str(sum(point.front for point in report.points)), f"of {len(report.points)} trained"),
     ]
     return render(Page(report.title, report.subtitle, headline, sections))
@@ -173,8 +179,8 @@ def scenery_plot(scenery: Scenery) -> Spec:
 
 
 def _front(report: SearchReport) -> Section:
-    best = _best(report)
-    title = f"{report.metric} {number(best.score)} at {number(best.cost)} {report.cost}"
+    winner = _winner(report)
+    title = f"{report.metric} {number(winner.score)} at {number(winner.cost)} {report.cost}"
     plot = pareto_plot(report.points, report.metric, report.cost)
     figure = Figure(
         title, [plot], kicker="Score against cost", caption="Joined: what no other candidate beats in both."
@@ -194,9 +200,8 @@ def _front(report: SearchReport) -> Section:
 
 
 def _course(report: SearchReport) -> Section:
-    best = _best(report)
     plot = course_plot(report.points, report.metric, higher_is_better=report.higher_is_better)
-    figure = Figure(f"The best was trial {best.number}", [plot], kicker="Course of the search")
+    figure = Figure(f"The winner was trial {report.winner}", [plot], kicker="Course of the search")
     return Section("course", "Course", "How it was found", figures=[figure])
 
 
@@ -214,9 +219,8 @@ def _scenery(report: SearchReport) -> Section:
     return Section("landscape", "Landscape", "Work against latency", lead, figures=figures)
 
 
-def _best(report: SearchReport) -> Point:
-    chooser = max if report.higher_is_better else min
-    return chooser(report.points, key=lambda point: point.score)
+def _winner(report: SearchReport) -> Point:
+    return next(point for point in report.points if point.number == report.winner)
 
 
 def _row(point: Point) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
@@ -24,6 +24,9 @@ from sirdar.search.task import Trial
 _TRIAL, _SPACE, _SPENT = "sirdar:trial", "sirdar:space", "sirdar:spent"
 _CONDITIONS, _NOTE = "sirdar:conditions", "sirdar:note"
 _DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}  # on PyPI
+# As a query: servers before PostgreSQL 14 do not know the setting.
+_UNHURRIED = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
+_POSTGRESQL = re.compile(r"postgresql(\+\w+)?://")
 _STATES = {"complete": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
 
 
@@ -94,7 +97,7 @@ class MemoryLedger:
 
 @final
 class OptunaLedger:
-    """An Optuna study: it can be watched, and candidates enqueued, from optuna-dashboard while the search runs.
+    """An Optuna study: while the search runs, optuna-dashboard shows it, and `enqueue_trial` of it adds candidates.
 
     Args:
         storage: the path of an SQLite file, made if missing, or a database URL such as "postgresql://...".
@@ -102,6 +105,7 @@ class OptunaLedger:
         space: that candidates come from.
         names: of the objectives, as (name, "minimise" or "maximise") pairs.
         conditions: by name what trials depend on beside the space; those not stored yet are.
+        require_alone: called before a trial is written; raises where the study is another search's, see `alone`.
 
     Raises:
         ArgumentError: the study there is one of another space, or of other conditions.
@@ -117,32 +121,41 @@ class OptunaLedger:
         space: SearchSpace,
         names: tuple[tuple[str, str], ...],
         conditions: Mapping[str, str] | None = None,
+        require_alone: Callable[[], None] = lambda: None,
     ) -> None:
         optuna = require_optuna()
         self.space, self.names = space, names
+        self._require_alone = require_alone
         self._wish: Any = None
         goals = [f"{goal[:-3]}ize" for _, goal in names]
         with _opening(storage), quiet(optuna):
-            self._stored = optuna.storages.get_storage(url_of(storage))
+            self._stored = _storage(url_of(storage))
             self._study = optuna.create_study(
                 storage=self._stored, study_name=name, directions=goals, load_if_exists=True
             )
         self._require_same(name, goals)
         self._require_conditions(name, conditions or {})
         self._bury()
+        self._known = len(self._finished())
 
     def ended(self) -> list[Trial]:
-        """All that ended, in the order in which they did.
+        """All that ended, in the order in which they did; of those of one number, as two searches write, the first.
 
         Raises:
             DataError: what is stored of one cannot be read.
         """
+        ended: dict[int, Trial] = {}
+        for trial in map(self._read, self._finished()):
+            ended.setdefault(trial.number, trial)
+        return [ended[number] for number in sorted(ended)]
+
+    def _finished(self) -> list[Any]:
+        """Optuna's trials of a search that ended; those that somebody ended otherwise are not among them."""
         stored = self._study.get_trials(deepcopy=False)
-        ended = [trial for trial in stored if trial.state.is_finished() and _TRIAL in trial.user_attrs]
-        return sorted(map(self._read, ended), key=lambda trial: trial.number)
+        return [trial for trial in stored if trial.state.is_finished() and _TRIAL in trial.user_attrs]
 
     def waiting(self) -> tuple[Candidate, ...]:
-        """What was enqueued here or from the dashboard; missing choices take their first option.
+        """What was enqueued here or through Optuna; missing choices take their first option.
 
         What is not in the space fails with a note, and so does what waits twice.
         """
@@ -176,28 +189,46 @@ class OptunaLedger:
                 self._wish.suggest_categorical(choice.name, list(choice.options))
 
     def end(self, trial: Trial) -> None:
-        """One trial of Optuna's: complete with the objectives, pruned where the curve stopped it, or failed."""
+        """One trial of Optuna's: complete with the objectives, pruned where the curve stopped it, or failed.
+
+        Raises:
+            OutputError: another search writes to the study.
+        """
+        self._require_alone()
+        if len(self._finished()) != self._known:
+            msg = f"another search wrote to study {self._study.study_name!r} while this one ran; only one may go on"
+            raise OutputError(msg)
         optuna = require_optuna()
         state = getattr(optuna.trial.TrialState, _STATES[trial.state])
         values = [trial.measures[name] for name, _ in self.names] if trial.usable else None
-        facts = {_TRIAL: json.dumps(trial_to_dict(trial)), **trial.measures}
-        if self._wish is not None:
-            for name, value in facts.items():
-                self._wish.set_user_attr(name, value)
-            self._study.tell(self._wish, values, state=state)
-            self._wish = None
-            return
-        options = {c.name: optuna.distributions.CategoricalDistribution(c.options) for c in self.space.choices}
-        self._study.add_trial(
-            optuna.create_trial(
-                state=state,
-                values=values,
-                params=_complete(self.space) | trial.candidate.as_dict(),
-                distributions=options,
-                user_attrs=facts,
-                intermediate_values=dict(trial.curve),
+        facts = {**trial.measures, _TRIAL: json.dumps(trial_to_dict(trial))}  # last: what has it has all
+        if not self._told(facts, values, state):
+            self._study.add_trial(
+                optuna.create_trial(
+                    state=state,
+                    values=values,
+                    params=_complete(self.space) | trial.candidate.as_dict(),
+                    distributions={
+                        c.name: optuna.distributions.CategoricalDistribution(c.options) for c in self.space.choices
+                    },
+                    user_attrs=facts,
+                    intermediate_values=dict(trial.curve),
+                )
             )
-        )
+        self._known += 1
+
+    def _told(self, facts: Mapping[str, Any], values: list[float] | None, state: Any) -> bool:  # noqa: ANN401
+        """Whether a wish takes the results: there is one under way, and nobody ended it from outside."""
+        wish, self._wish = self._wish, None
+        if wish is None:
+            return False
+        try:
+            for name, value in facts.items():
+                wish.set_user_attr(name, value)
+        except require_optuna().exceptions.UpdateFinishedTrialError:
+            return False
+        self._study.tell(wish, values, state=state, skip_if_finished=True)
+        return True
 
     def enqueue(self, candidate: Candidate) -> None:
         """At the end of the queue."""
@@ -255,24 +286,34 @@ class OptunaLedger:
             self._stored.set_trial_state_values(self._place(trial), states.WAITING)
 
 
+def _storage(url: str) -> Any:  # noqa: ANN401 - Optuna's
+    storages = require_optuna().storages
+    if not _POSTGRESQL.match(url):
+        return storages.get_storage(url)
+    # Its connections are idle during a training, and a server may have dropped them when it ends.
+    return storages.get_storage(storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True}))
+
+
 @contextmanager
-def alone(storage: str | Path, name: str) -> Iterator[None]:
+def alone(storage: str | Path, name: str) -> Iterator[Callable[[], None]]:
     """Keeps other searches from a study in an SQLite file or a PostgreSQL database; a killed process lets go of it.
 
-    Other servers' databases are not guarded: there one search at a time is the caller's to see to.
+    A server may drop a connection, and with it the lock: what is yielded takes it again, to be called before each
+    write. Other servers' databases are not guarded: there one search at a time is the caller's to see to, and one that
+    finds another's trials ends.
 
     Raises:
         OutputError: another search has the study, the file cannot be written, or the database cannot be opened.
         UnsupportedError: the database's driver is not installed.
     """
     url = url_of(storage)
-    if re.match(r"postgresql(\+\w+)?://", url):
-        with _alone_on_server(storage, name):
-            yield
+    if _POSTGRESQL.match(url):
+        with _alone_on_server(storage, name) as require_alone:
+            yield require_alone
         return
     file = re.match(r"sqlite(?:\+\w+)?:///([^?]*)", url)
     if file is None or file[1] == ":memory:":
-        yield
+        yield lambda: None
         return
     path = Path(unquote(file[1])).resolve()  # a file has one lock, whatever links lead to it
     if path.is_dir():
@@ -288,25 +329,47 @@ def alone(storage: str | Path, name: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OutputError(_taken(storage, name)) from error
-        yield
+        yield lambda: None
 
 
 @contextmanager
-def _alone_on_server(storage: str | Path, name: str) -> Iterator[None]:
+def _alone_on_server(storage: str | Path, name: str) -> Iterator[Callable[[], None]]:
     """PostgreSQL's advisory lock of the study's name, which the server drops with the connection that holds it."""
     with _opening(storage):
-        from sqlalchemy import create_engine, text
+        from sqlalchemy import create_engine
         from sqlalchemy.pool import NullPool
 
         # Without a transaction: a server may end the connections in which one stays idle, as it would for hours.
-        engine = create_engine(str(storage), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        engine = create_engine(url_of(storage), poolclass=NullPool, isolation_level="AUTOCOMMIT")
         connection = engine.connect()
-        key = int.from_bytes(hashlib.sha256(f"sirdar:{name}".encode()).digest()[:8], signed=True)
-        free = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar()
-    with connection:
-        if not free:
+    key = int.from_bytes(hashlib.sha256(f"sirdar:{name}".encode()).digest()[:8], signed=True)
+
+    def require_alone() -> None:
+        if not _locked(connection, key):
             raise OutputError(_taken(storage, name))
-        yield
+
+    with connection:
+        with _opening(storage):
+            require_alone()
+        yield require_alone
+
+
+def _locked(connection: Any, key: int) -> bool:  # noqa: ANN401 - SQLAlchemy's
+    """Whether a connection to PostgreSQL has a lock or gets it; it is opened anew where the server dropped it."""
+    from sqlalchemy import text
+    from sqlalchemy.exc import DBAPIError
+
+    def locked() -> bool:
+        connection.execute(text(_UNHURRIED))
+        return bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar())
+
+    try:
+        return locked()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+    connection.rollback()
+    return locked()
 
 
 @contextmanager
@@ -346,8 +409,8 @@ def _taken(storage: str | Path, name: str) -> str:
 
 
 def url_of(storage: str | Path) -> str:
-    """A path as the URL of an SQLite file; a URL stays as it is."""
-    text = str(storage)
+    """A path as the URL of an SQLite file; a URL stays as it is, but for the short name that some give PostgreSQL."""
+    text = re.sub(r"^postgres(?=://)", "postgresql", str(storage))
     return text if "://" in text else "sqlite:///" + text.replace("%", "%25").replace("?", "%3F")
 
 

@@ -6,7 +6,7 @@ and keeps what the scores need, so that many scores cost little more than one.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +21,7 @@ from sirdar.errors import ArgumentError
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.LeakyReLU)
+_CALLED = ("relu", "gelu", "silu", "hardswish", "leaky_relu")  # what the same are called as functions, beside ReLU6
 _MOST_UNITS = 4096  # of a layer's activations that are looked at
 
 
@@ -30,9 +31,10 @@ class Observation:
 
     Args:
         parameters: number of them.
-        macs: multiply-accumulates of convolutions, matrix products and attention for one input.
+        macs: multiply-accumulates of convolutions, matrix products, attention and recurrent layers for one input.
         blocks: features [sample, channel] and Jacobian gain of each block, in order of the network.
-        codes: [batch, unit] signs before each activation, at most 4096 units of a layer.
+        codes: [batch, unit] signs before each rectifier or what resembles one, at most 4096 units of a layer; none
+            before activations of another kind, such as tanh.
         maps: smallest eigenvalue of the correlation of each layer's channels.
         gradients: per layer, mean magnitude over spread of its weights' gradients over parts of the batch.
     """
@@ -56,7 +58,7 @@ def operations(seen: Observation) -> float:
 
 
 def regions(seen: Observation) -> float:
-    """NASWOT: how differently the samples of a batch switch the activations (Mellor et al. 2021, arXiv:2006.04647)."""
+    """NASWOT: how differently the samples of a batch switch the rectifiers (Mellor et al. 2021, arXiv:2006.04647)."""
     if not seen.codes.shape[1]:
         return -math.inf
     code = seen.codes.double()
@@ -158,12 +160,13 @@ def _observed(network: nn.Module, inputs: Tensor, seed: int) -> Observation:
     owned = (getattr(part, "blocks", None) for part in (network, *network.children()))
     parts = next((blocks for blocks in owned if isinstance(blocks, nn.Module)), network)
     blocks = list(parts.children())
-    watch = _Watch(blocks)
+    watch = _Watch(blocks, len(inputs))
     hooks = [module.register_forward_hook(watch.layer) for module in network.modules() if isinstance(module, _LAYERS)]
-    hooks += [m.register_forward_pre_hook(watch.activation) for m in network.modules() if isinstance(m, _ACTIVATIONS)]
+    for module in (part for part in network.modules() if isinstance(part, _ACTIVATIONS)):
+        hooks += [module.register_forward_pre_hook(watch.activation), module.register_forward_hook(watch.activated)]
     hooks += [block.register_forward_pre_hook(watch.entry) for block in blocks]
     hooks += [block.register_forward_hook(watch.block) for block in blocks]
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_formulas(watch))
     try:
         with counter:
             found = network(inputs)
@@ -188,8 +191,9 @@ def _observed(network: nn.Module, inputs: Tensor, seed: int) -> Observation:
 class _Watch:
     """Collects from the hooks of one forward pass."""
 
-    def __init__(self, blocks: list[nn.Module]) -> None:
+    def __init__(self, blocks: list[nn.Module], batch: int) -> None:
         self.known = set(map(id, blocks))
+        self.batch, self.within = batch, 0  # activation modules under way
         self.blocks: list[tuple[Tensor, Tensor]] = []
         self.codes: list[Tensor] = []
         self.features: list[Tensor] = []
@@ -200,7 +204,20 @@ class _Watch:
             self.features.append((output[:1] if output.dim() > 2 else output).detach().clone())
 
     def activation(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        code = (inputs[0].detach() > 0).flatten(1)
+        self.within += 1
+        self._code(inputs[0])
+
+    def activated(self, *_called: object) -> None:
+        self.within -= 1
+
+    def called(self, *_inputs: Any, out_val: Tensor, **_named: Any) -> int:  # noqa: ANN401
+        """An activation that the network calls as a function; its sign is that of its input. It counts no work."""
+        if not self.within and out_val.dim() > 1 and len(out_val) == self.batch:
+            self._code(out_val)
+        return 0
+
+    def _code(self, values: Tensor) -> None:
+        code = (values.detach() > 0).flatten(1)
         if code.shape[1] > _MOST_UNITS:
             code = code[:, :: math.ceil(code.shape[1] / _MOST_UNITS)]
         self.codes.append(code.cpu())
@@ -215,6 +232,33 @@ class _Watch:
         taken = self.taken.pop(module, None)
         if taken is not None and isinstance(output, Tensor) and output.dim() > 1:
             self.blocks.append((taken, output))
+
+
+def _formulas(watch: _Watch) -> dict[Any, Callable[..., int]]:
+    """What the counter lacks, by operator: attention and LSTM as the CPU runs them; `watch` is shown activations."""
+
+    def called(*inputs: Any, **named: Any) -> int:  # noqa: ANN401
+        return watch.called(*inputs, **named)
+
+    def clamped(inputs: Tensor, least: float | int = -1, *rest: Any, **named: Any) -> int:  # noqa: ANN401
+        return watch.called(inputs, least, *rest, **named) if least == 0 else 0  # of ReLU6, and not of a hard tanh
+
+    aten = torch.ops.aten
+    seen = {getattr(aten, name + end): called for name in _CALLED for end in ("", "_")}
+    seen |= {aten.hardtanh: clamped, aten.hardtanh_: clamped}
+    for formula in (called, clamped):  # with the counter's own mark, they get tensors and not their shapes
+        formula._get_raw = True  # pyright: ignore[reportFunctionMemberAccess] - that is how torch reads it
+    return {**seen, aten._scaled_dot_product_flash_attention_for_cpu: _attention, aten.mkldnn_rnn_layer: _recurrence}
+
+
+def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: object, **_named: object) -> int:
+    """Floating-point operations of both products, of shapes [batch, head, token, width]."""
+    return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def _recurrence(inputs: Sequence[int], enter: Sequence[int], again: Sequence[int], *_: object, **_named: object) -> int:
+    """Floating-point operations of one layer in one direction: inputs [step, batch, width], weights [unit, width]."""
+    return 2 * math.prod(inputs[:-1]) * (math.prod(enter) + math.prod(again))
 
 
 def _joined(outputs: Any) -> Tensor:  # noqa: ANN401 - whatever comes out

@@ -61,7 +61,7 @@ class Options:
             depends on in `conditions`, or trials priced in two ways mix.
         objectives: in place of the task's metric (and, without limits, latency).
         storage: an SQLite file or a database URL; nothing is kept when None. A study in a file or in PostgreSQL has
-            one search at a time; in other servers' databases nothing keeps others away.
+            one search at a time; in other servers' databases one that sees another write ends.
         name: of the study in the storage; the space's when empty.
         stopping: ends hopeless trainings; where a cost is an objective too, those that cost no more are the rivals.
         region: whose grid feeds the search, for its carbon.
@@ -465,8 +465,8 @@ def _ledger(
         return
     names = tuple((wanted.name, wanted.goal) for wanted in objectives.wanted)
     name = options.name or space.name
-    with used(options.storage), alone(options.storage, name):
-        yield OptunaLedger(options.storage, name, space, names, conditions)
+    with used(options.storage), alone(options.storage, name) as require_alone:
+        yield OptunaLedger(options.storage, name, space, names, conditions, require_alone)
 
 
 def _broken(trial: Trial) -> bool:
