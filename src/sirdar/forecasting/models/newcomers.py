@@ -59,7 +59,7 @@ def spread(
     demand below zero, these alone stand, widened by the doubt about their level.
     """
     count = np.isfinite(recent).sum(axis=1)
-    mean: np.ndarray = np.nanmean(recent, axis=1, dtype=np.float64)
+    mean = np.asarray(np.nanmean(recent, axis=1, dtype=np.float64))
     own = np.nanquantile(recent.astype(np.float64), levels, axis=1).T
     normal = np.array([NormalDist().inv_cdf(level) for level in levels])
     values = own + np.abs(own) * np.expm1(_DOUBT * normal / count[:, None])
