@@ -138,6 +138,17 @@ def test_graphs_and_files_cost_the_same(module: nn.Module, file: bytes) -> None:
     assert sum(row.cost.latency_s for row in Vela().breakdown(file, chip)) == pytest.approx(written.latency_s)
 
 
+class Single(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.reshape(())
+
+
+def test_a_constant_of_no_values_is_refused() -> None:
+    """Vela would end the process if that had the empty buffer of activations."""
+    with pytest.raises(ArgumentError, match="Does not have valid TFLite Semantics"):
+        compile_tflite(write(Single(), torch.ones(1), [torch.ones(1)]), "ethos-u85-512")
+
+
 class TestVela(EstimatorChecks):
     def estimator(self) -> Estimator:
         return Vela()

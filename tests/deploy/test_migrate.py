@@ -12,6 +12,7 @@ from torch import nn
 from sirdar.chips import Tiled, load
 from sirdar.chips import names as chip_names
 from sirdar.deploy.artefacts import write_all
+from sirdar.deploy.compiled import Vela
 from sirdar.deploy.emulation import Formats
 from sirdar.deploy.migrate import migrate
 from sirdar.errors import ArgumentError
@@ -75,6 +76,16 @@ def test_the_price_is_that_of_an_estimate() -> None:
     made = migrate(module, X, chip="trainium1")
     estimate = Tiled().estimate(trace(module, (X,)), load("trainium1"), "fp32")
     assert made.prices[1].latency_s == pytest.approx(estimate.latency_s)
+
+
+def test_the_price_on_an_ethos_u_is_that_of_its_compiler() -> None:
+    pytest.importorskip("ethosu.vela")
+    made = migrate(perceptron(), X, chip="ethos-u85-256", tolerance=0.05)
+    assert made.int8 is not None
+    assert made.int8.file is not None
+    cost = Vela().estimate(made.int8.file, made.chip)
+    assert [row.compiled for row in made.prices] == [False, True, True]
+    assert {(row.latency_s, row.energy_j) for row in made.prices[1:]} == {(cost.latency_s, cost.energy_j)}
 
 
 def test_doubles_in_modules_of_torch_are_mended() -> None:
@@ -211,6 +222,10 @@ def test_what_arms_compiler_leaves_to_the_host_is_named_and_nothing_else() -> No
     assert "left to the host: " in found.detail
     assert found.location is not None
     assert "interpolate" in found.location.code
+    assert made.notes[-1].startswith(
+        "ethos-u55-256 is priced by its sheet: Vela leaves 1 operators to the host processor"
+    )
+    assert not any(row.compiled for row in made.prices)
 
 
 def test_shapes_of_another_rank_are_refused() -> None:

@@ -472,6 +472,14 @@ def test_recurrent_layers_are_unrolled(name: str) -> None:
     assert compile_tflite(file, "ethos-u85-512").host_operators == 0
 
 
+def test_equal_numbers_are_stored_once() -> None:
+    """A further step of an LSTM adds operators, and no weights."""
+    torch.manual_seed(0)
+    module = Recurrent(nn.LSTM(64, 64, batch_first=True))
+    sizes = [len(write(module, x, [x])) for x in (torch.randn(1, 2, 64), torch.randn(1, 3, 64))]
+    assert sizes[1] - sizes[0] < 4 * 64 * 64  # bytes of one of its two matrices
+
+
 def test_pixels_of_one_byte_go_in_as_they_are() -> None:
     class Camera(nn.Module):
         def __init__(self) -> None:
@@ -543,6 +551,22 @@ def test_the_place_of_the_greatest(axis: int | None, keep: bool) -> None:  # noq
     x = torch.randperm(120, generator=torch.Generator().manual_seed(0)).reshape(2, 3, 4, 5).float()
     found = predict(write(Greatest(), x, [x]), x)[0]
     assert torch.equal(found, x.argmax(axis, keep))
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_values_with_their_places(name: str) -> None:
+    class Extreme(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            function = getattr(x, name)
+            return *function(1), function(-1, keepdim=True).values, function(x.flip(0))
+
+    x = torch.randperm(120, generator=torch.Generator().manual_seed(0)).reshape(2, 3, 4, 5).float()
+    (values, places, kept, other), found = Extreme()(x), predict(write(Extreme(), x, [x]), x)
+    assert torch.equal(found[1], places)
+    pairs = zip((found[0], *found[2:]), (values, kept, other), strict=True)
+    assert all(
+        a.shape == b.shape and (a - b).abs().max() <= 0.5 for a, b in pairs
+    )  # two roundings to steps of 119 / 255
 
 
 def test_the_same_question_has_the_same_answer() -> None:

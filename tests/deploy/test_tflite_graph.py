@@ -89,6 +89,22 @@ def test_what_is_joined_with_nothing_stays_as_it_is() -> None:
     assert not codes(from_graph(trace(BesideNothing(), torch.randn(1, 4))))["CONCATENATION"]
 
 
+class OnAGrid(nn.Module):
+    """As heads of detectors add the places of their cells; the second grid is a joined weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Parameter(torch.ones(1, 12, 1)), nn.Parameter(torch.zeros(1, 12, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, across = torch.meshgrid(torch.arange(3), torch.arange(4), indexing="ij")
+        return x * torch.stack([across, down], -1).reshape(12, 2) + torch.cat([self.left, self.right], -1)
+
+
+def test_joined_constants_are_a_constant() -> None:
+    assert codes(from_graph(trace(OnAGrid(), torch.randn(1, 12, 2)))) == {"MUL": 1, "ADD": 1}
+
+
 def test_a_graph_of_one_s_own_needs_no_names_of_torch() -> None:
     assert codes(from_graph(example_graph())) == {"FULLY_CONNECTED": 2}  # the rectifier is fused
 

@@ -10,7 +10,17 @@ import torch
 from gfloat import RoundMode, round_float
 
 from sirdar.errors import ArgumentError
-from sirdar.numerics import FORMATS, Format, cfp8, decode, encode, format_named, quantise
+from sirdar.numerics import (
+    FORMATS,
+    Format,
+    cfp8,
+    decode,
+    decode_blocks,
+    encode,
+    encode_blocks,
+    format_named,
+    quantise,
+)
 from sirdar.numerics.counter import random_bits
 from sirdar.numerics.reference import encode_value, quantise_values
 
@@ -254,3 +264,23 @@ def test_codes_of_another_format_are_refused() -> None:
         decode(X, "e2m1")
     with pytest.raises(ArgumentError, match="use encode_blocks"):
         encode(X, "mxint8")
+
+
+@pytest.mark.parametrize("name", ["bf16", "mxfp4_e2m1"])
+def test_torch_compile_leaves_rounding_as_it_is(name: str) -> None:
+    x = torch.randn(4, 40, generator=torch.Generator().manual_seed(62))
+
+    def around(x: torch.Tensor) -> torch.Tensor:
+        return quantise(x * 2, name, rounding="stochastic", seed=63) + 1
+
+    assert torch.equal(torch.compile(around, backend="eager")(x), around(x))
+
+
+def test_torch_compile_leaves_codes_as_they_are() -> None:
+    x = torch.randn(4, 40, generator=torch.Generator().manual_seed(64))
+
+    def around(x: torch.Tensor) -> torch.Tensor:
+        codes, scales = encode_blocks(x * 2, "mxfp8_e4m3")
+        return decode(encode(x, "e4m3fn"), "e4m3fn") + decode_blocks(codes, scales, "mxfp8_e4m3")
+
+    assert torch.equal(torch.compile(around, backend="eager")(x), around(x))

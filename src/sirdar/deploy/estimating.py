@@ -74,11 +74,18 @@ def require_whole(graph: Graph, chip: Chip) -> "Compiled":
         found = compile_tflite(from_graph(graph), chip.name)
     except ArgumentError as error:  # in Vela's words
         raise UnsupportedError(str(error)) from error
-    if found.host_operators:
-        reasons = "; ".join(found.host_reasons) or "it does not say why"
-        msg = f"Vela leaves {found.host_operators} operators to the host processor, whose time is not known ({reasons})"
+    msg = left_to_host(found)
+    if msg:
         raise UnsupportedError(msg)
     return found
+
+
+def left_to_host(found: "Compiled") -> str:
+    """A sentence where Arm's compiler leaves operators to the host; otherwise nothing."""
+    if not found.host_operators:
+        return ""
+    reasons = "; ".join(found.host_reasons) or "it does not say why"
+    return f"Vela leaves {found.host_operators} operators to the host processor, whose time is not known ({reasons})"
 
 
 @final

@@ -63,6 +63,7 @@ class Price:
         instance: the cheapest that holds the chip; None where none has a public price.
         usd_per_million: price of a million runs, all chips of the instance at work; None without a public price.
         assumed: whether nobody published the power of the chip.
+        compiled: whether the latency is the maker's compiler's, and not that of the chip's sheet.
     """
 
     chip: str
@@ -74,6 +75,7 @@ class Price:
     instance: str | None
     usd_per_million: float | None
     assumed: bool
+    compiled: bool = False
 
 
 def instructions(graph: Graph, book: Rulebook) -> int | None:
@@ -124,12 +126,12 @@ def risk_of(share: float) -> str:
 
 
 def latencies(graph: Graph, chip: Chip, dtype: str) -> dict[str, float]:
-    """Seconds of each operator in a number format, as `sirdar estimate` has them; the first carries a run's start."""
+    """Seconds of each operator in a number format by the sheet of the chip; the first carries a run's start."""
     return {row.name: row.cost.latency_s for row in Tiled().breakdown(graph, chip, dtype)}
 
 
 def price(graph: Graph, chip: Chip, dtypes: Mapping[str, str], storage: str, *, region: str = "us-east-1") -> Price:
-    """What one run costs with every operator in its own format.
+    """What one run costs with every operator in its own format, by the sheet of the chip.
 
     Args:
         graph: its operators.
@@ -142,20 +144,37 @@ def price(graph: Graph, chip: Chip, dtypes: Mapping[str, str], storage: str, *, 
     rest = chip.usable_dtype(storage)
     tables = {dtype: latencies(graph, chip, dtype) for dtype in {*used.values(), rest}}
     seconds = math.fsum(tables[used.get(operator.name, rest)][operator.name] for operator in graph.operators)
-    joules = energy(chip, seconds)
+    formats = tuple(sorted({used.get(name, rest) for name in dtypes} or {rest}))
+    return priced(chip, formats, seconds, region=region)
+
+
+def priced(
+    chip: Chip, formats: tuple[str, ...], latency_s: float, *, region: str = "us-east-1", compiled: bool = False
+) -> Price:
+    """What one run costs that takes so long.
+
+    Args:
+        chip: where it runs.
+        formats: the number formats that matrix products run in.
+        latency_s: of one run.
+        region: for the price.
+        compiled: whether the maker's compiler gave the latency.
+    """
+    joules = energy(chip, latency_s)
     instance = chip.cheapest_instance(region)
     rate = None if instance is None else instance.price_usd_per_hour
-    million = None if rate is None or instance is None else usd(seconds * 1e6 / instance.chips, rate)
+    million = None if rate is None or instance is None else usd(latency_s * 1e6 / instance.chips, rate)
     return Price(
         chip=chip.name,
-        formats=tuple(sorted({used.get(name, rest) for name in dtypes} or {rest})),
-        latency_s=seconds,
+        formats=formats,
+        latency_s=latency_s,
         energy_low_j=joules.low_j,
         energy_j=joules.mid_j,
         energy_high_j=joules.high_j,
         instance=None if instance is None else instance.name,
         usd_per_million=million,
         assumed=chip.power_w.assumed,
+        compiled=compiled,
     )
 
 

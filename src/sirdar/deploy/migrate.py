@@ -21,10 +21,11 @@ from sirdar.deploy.buckets import Buckets, choose
 from sirdar.deploy.capture import Captured, Example, capture, quiet
 from sirdar.deploy.carrying import carried_format, changes_anything
 from sirdar.deploy.checking import check, finding, inputs_of, rules_about
-from sirdar.deploy.compiled import compile_tflite, ethos_u
+from sirdar.deploy.compiled import Compiled, compile_tflite, ethos_u
 from sirdar.deploy.emulation import Formats, Network, is_matrix, network
+from sirdar.deploy.estimating import has_compiler, left_to_host
 from sirdar.deploy.findings import Finding, merged
-from sirdar.deploy.fitting import Fit, Price, fit, latencies, price
+from sirdar.deploy.fitting import Fit, Price, fit, latencies, price, priced
 from sirdar.deploy.int8 import Int8, astray, int8_of, measured
 from sirdar.deploy.precision import Plan, examined, plan
 from sirdar.deploy.rewriting import Rewrite, Rewritten, rewritten
@@ -51,7 +52,8 @@ class Migration:
         reference: the same in the chip's own default formats.
         fit: memory, cores and the risk of the compile; None where the work could not be counted.
         prices: of one run: now, on the chip in the widest format it has, on the chip by the plan, and where the plan
-            has formats that casts cannot carry (8-bit floats with a scale), as the program with its casts runs.
+            has formats that casts cannot carry (8-bit floats with a scale), as the program with its casts runs. On an
+            Ethos-U by Arm's compiler where it takes the int8 file whole, and by the sheet of the chip elsewhere.
         notes: what could not be answered, and why.
         captured: the rewritten network, for the artefacts.
         original: the network as it was exported.
@@ -333,19 +335,36 @@ def _integer(result: Migration) -> Migration:
         return result
     made = measured(int8_of(result.captured), result.captured)
     refused = tuple(finding(rule, reason, place) for rule in rules for reason, place in made.refusals)
-    known = result.findings if made.file is None else _compiled(result, made, made.file)
     said = astray(made.error, result.plan)
     far = [finding(rule, said, None) for rule in rules_about(result.book, "int8-error")] if said else []
-    return replace(result, int8=made, findings=(*known, *refused, *far))
+    result = result if made.file is None else _compiled(result, made, made.file)
+    return replace(result, int8=made, findings=(*result.findings, *refused, *far))
 
 
-def _compiled(result: Migration, made: Int8, file: bytes) -> tuple[Finding, ...]:
-    """The findings with what Vela leaves to the host in place of what the rules let expect."""
-    assert result.book is not None
+def _compiled(result: Migration, made: Int8, file: bytes) -> Migration:
+    """The migration with what Vela says in place of what rules and sheet let expect."""
     try:
         found = compile_tflite(file, result.chip.name)
-    except (ArgumentError, UnsupportedError):  # a chip of one's own, or Vela is not here
-        return result.findings
+    except (ArgumentError, UnsupportedError) as error:  # a chip of one's own, or Vela is not here
+        return _by_sheet(result, str(error))
+    result = replace(result, findings=_left(result, made, found))
+    reason = left_to_host(found)
+    if reason or not has_compiler(result.chip):
+        return _by_sheet(result, reason)
+    rows = [priced(result.chip, row.formats, found.latency_s, compiled=True) for row in result.prices[1:]]
+    return replace(result, prices=(*result.prices[:1], *rows))
+
+
+def _by_sheet(result: Migration, reason: str) -> Migration:
+    """The migration with a note where a price is not that of `sirdar estimate`."""
+    if not result.prices or not has_compiler(result.chip):
+        return result
+    return replace(result, notes=(*result.notes, f"{result.chip.name} is priced by its sheet: {reason}"))
+
+
+def _left(result: Migration, made: Int8, found: Compiled) -> tuple[Finding, ...]:
+    """The findings with what Vela leaves to the host in place of what the rules let expect."""
+    assert result.book is not None
     known = tuple(row for row in result.findings if row.severity != "warning" or row.rewritten)
     detail = f"left to the host: {'; '.join(found.host_reasons) or 'Vela gives no reason'}"
     names = [row.name for row in found.operators if not row.on_npu]

@@ -7,7 +7,9 @@ rounded stochastically in between, the two draws together have the probabilities
 """
 
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 Values = TypeVar("Values", np.ndarray, "torch.Tensor")
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 
 _HALVES = {"float16": "fp16", "bfloat16": "bf16"}
 _ODD_MANTISSA = 21  # bits: rounding to odd in between takes two more, and fp32 has 23
@@ -28,6 +32,19 @@ def is_tensor(x: object) -> bool:
     """Whether x is a torch tensor; loads no torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
+
+
+def uncompiled(function: Callable[Given, Made]) -> Callable[Given, Made]:
+    """The function, which `torch.compile` leaves as it is: it cannot follow numpy into the compiled loops."""
+
+    @wraps(function)
+    def outside(*arguments: Given.args, **keywords: Given.kwargs) -> Made:
+        torch = sys.modules.get("torch")
+        if torch is None or not torch.compiler.is_compiling():
+            return function(*arguments, **keywords)
+        return torch.compiler.disable(function)(*arguments, **keywords)
+
+    return outside
 
 
 def on_device(x: Any) -> bool:  # noqa: ANN401

@@ -8,11 +8,12 @@ the largest magnitude of the block, divided by that of the element format. A blo
 import numpy as np
 
 from sirdar.errors import ArgumentError
-from sirdar.numerics.arrays import Values, host_array, narrowed
+from sirdar.numerics.arrays import Values, host_array, narrowed, uncompiled
 from sirdar.numerics.formats import BlockFormat, block_format_named
 from sirdar.numerics.rounding import Rounding, Saturation, as_given, decode, draw_seed, host_codes
 
 
+@uncompiled
 def encode_blocks(
     x: Values,
     format: str | BlockFormat,  # noqa: A002
@@ -47,6 +48,7 @@ def encode_blocks(
     return as_given(codes, x), as_given(scales, x)
 
 
+@uncompiled
 def decode_blocks(codes: Values, scales: Values, format: str | BlockFormat) -> Values:  # noqa: A002
     """Stored blocks to fp32.
 

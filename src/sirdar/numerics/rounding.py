@@ -25,6 +25,7 @@ from sirdar.numerics.arrays import (
     require_no_gradient,
     require_room,
     returned,
+    uncompiled,
 )
 from sirdar.numerics.formats import BlockFormat, Format, row_named
 from sirdar.numerics.reference import decode_value
@@ -66,10 +67,15 @@ def quantise(
     require_dense(x)
     if on_device(x):
         return _on_device(x, row, overflow, (draw, offset), out)
+    return _on_host(x, row, overflow, (draw, offset), out)
+
+
+@uncompiled
+def _on_host(x: Any, row: Format | BlockFormat, overflow: str, draw: tuple[int | None, int], out: Any) -> Any:  # noqa: ANN401
     values = host_array(x)
     require_room(x, row)
     result = memory.empty(values.shape) if out is None else _target(out, x, values)
-    _round(narrowed(values, row, draw, offset), result, row, overflow, (draw, offset))
+    _round(narrowed(values, row, *draw), result, row, overflow, draw)
     return returned(result, x) if out is None else out
 
 
@@ -108,6 +114,7 @@ def _round(
         engine.round_block_array(x, out, row, overflow, seed=seed, offset=offset, scaled=True)
 
 
+@uncompiled
 def encode(
     x: Values,
     format: str | Format,  # noqa: A002
@@ -150,6 +157,7 @@ def encode(
     return as_given(codes, x) if out is None else out
 
 
+@uncompiled
 def decode(codes: Values, format: str | Format) -> Values:  # noqa: A002
     """Stored bits to fp32.
 

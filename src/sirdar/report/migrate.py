@@ -14,7 +14,9 @@ from sirdar.report.amounts import duration, size
 from sirdar.report.page import Figure, Page, Row, Section, Table
 
 PRICE_LABELS = ("now", "as it is", "by the plan", "by network_planned.pt2")
-SHEET = "These are by the sheet of the chip; `sirdar estimate` asks the maker's compiler of an Ethos-U."
+SHEET = (
+    "On an Ethos-U by Vela, which `sirdar estimate` asks too, where it takes the int8 file whole; else by its sheet."
+)
 _LAYERS_SHOWN = 400
 
 

@@ -40,6 +40,12 @@ def compositions() -> dict[Any, Callable[..., Any]]:
         aten.log1p.default: lambda x: torch.log(x + 1.0),
         aten.log_sigmoid.default: lambda x: -_softplus(-x),
         aten.logaddexp.default: lambda x, y: torch.maximum(x, y) + _bend(x - y),
+        aten.max.default: lambda x: torch.amax(x, ()),
+        aten.max.dim: _greatest,
+        aten.max.other: torch.maximum,
+        aten.min.default: lambda x: -torch.amax(-x, ()),
+        aten.min.dim: _least,
+        aten.min.other: torch.minimum,
         aten.mish.default: lambda x: x * torch.tanh(_softplus(x)),
         aten.pixel_shuffle.default: _pixel_shuffle,
         aten.pixel_unshuffle.default: _pixel_unshuffle,
@@ -62,6 +68,16 @@ def _elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, slope: float = 1.0) 
 def _glu(x: Tensor, axis: int = -1) -> Tensor:
     first, second = x.split(x.shape[axis] // 2, axis)
     return first * torch.sigmoid(second)
+
+
+def _greatest(x: Tensor, axis: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:  # noqa: FBT001
+    """Where nobody takes the places, torch.export leaves them out."""
+    return torch.amax(x, axis, keepdim), torch.argmax(x, axis, keepdim)
+
+
+def _least(x: Tensor, axis: int, keepdim: bool = False) -> tuple[Tensor, Tensor]:  # noqa: FBT001
+    values, places = _greatest(-x, axis, keepdim)
+    return -values, places
 
 
 def _softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:

@@ -127,10 +127,11 @@ def encode(net: Net) -> bytes:
     model = schema.ModelT()
     model.version, model.description = 3, "sirdar"
     model.operatorCodes = [_code(schema, name) for name in codes]
-    model.buffers = [_Buffer(schema, None)]
+    buffers: dict[bytes | None, int] = {None: 0}  # activations alone: Vela dies of a constant of no values there
     graph = schema.SubGraphT()
     graph.name, graph.operators = "main", operators
-    graph.tensors = [_tensor(schema, row, model.buffers) for row in stored]
+    graph.tensors = [_tensor(schema, row, buffers) for row in stored]
+    model.buffers = [_Buffer(schema, data or b"") for data in buffers]
     graph.inputs, graph.outputs = list(net.inputs), list(net.outputs)
     model.subgraphs = [graph]
     builder = flatbuffers.Builder(1 << 16)
@@ -221,14 +222,13 @@ def _code(schema: ModuleType, name: str) -> Untyped:
     return code
 
 
-def _tensor(schema: ModuleType, row: _Stored, buffers: list[Any]) -> Untyped:
+def _tensor(schema: ModuleType, row: _Stored, buffers: dict[bytes | None, int]) -> Untyped:
+    """A tensor with the place of its buffer: equal numbers, such as those of each step of an LSTM, share one."""
     tensor = schema.TensorT()
     tensor.name, tensor.shape, tensor.hasRank = row.name, list(row.shape), True
     tensor.type = schema.TensorType.INT32 if row.wide else schema.TensorType.INT8
-    tensor.buffer = 0
-    if row.numbers is not None:
-        tensor.buffer = len(buffers)
-        buffers.append(_Buffer(schema, row.numbers))
+    data = None if row.numbers is None else np.ascontiguousarray(row.numbers).tobytes()
+    tensor.buffer = buffers.setdefault(data, len(buffers))
     if row.steps:
         quantisation = schema.QuantizationParametersT()
         quantisation.scale = np.asarray(row.steps, dtype=np.float32)
@@ -241,9 +241,9 @@ def _tensor(schema: ModuleType, row: _Stored, buffers: list[Any]) -> Untyped:
 class _Buffer:
     """Stands in for the schema's own buffer class, which does not align its data to the 16 bytes that runtimes want."""
 
-    def __init__(self, schema: ModuleType, numbers: np.ndarray | None) -> None:
+    def __init__(self, schema: ModuleType, data: bytes) -> None:
         self.schema = schema
-        self.data = b"" if numbers is None else np.ascontiguousarray(numbers).tobytes()
+        self.data = data
 
     def Pack(self, builder: Untyped) -> Untyped:  # noqa: N802 - the schema's own classes call it so
         """Append to a flatbuffer; returns the offset."""

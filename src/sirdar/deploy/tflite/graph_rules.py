@@ -250,7 +250,9 @@ def reduction(drawing: Drawing, operator: Operator, values: Values) -> Values:
 
 
 def concat(drawing: Drawing, operator: Operator, values: Values) -> Values:
-    """Along the axis that grows."""
+    """Along the axis that grows; of constants alone a constant."""
+    if all(value is None for value in values):
+        return constant(drawing, operator, values)
     made = operator.outputs[0].shape
     real = [drawing.layout.raised(value, len(made)) for value in values if value is not None]
     real = [value for value in real if 0 not in drawing.layout.shape(value)] or real[:1]  # Vela refuses empty parts
