@@ -2,6 +2,7 @@
 """What the network rungs share: what they may see, seeds, early stopping, resuming, updating, storage, precision."""
 
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +117,28 @@ def test_saved_and_loaded_it_is_the_same_and_draws_nothing(rung: type[NeuralFore
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["config.json", "weights.safetensors"]
     with pytest.raises(DataError, match="not a saved forecaster"):
         rung.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        (("encoding", "past"), [], r"sees \(1, 1, 2\) channels, but its covariates are \(0, 1, 2\)"),
+        (("encoding", "yearly"), True, r"sees \(1, 1, 2\) channels, but its covariates are \(1, 7, 2\)"),
+        (("setting", "length"), -1, "length must be a positive integer, got -1"),
+        (("setting", "length"), 10**9, "windows are of at most 256 steps, got 1000000000"),
+        (("setting", "season"), 0, "season must be a positive integer, got 0"),
+        (("setting", "typical"), np.nan, "typical demand must be a number above zero, got nan"),
+    ],
+)
+def test_an_edited_config_is_refused_in_a_sentence(
+    place: tuple[str, str], value: object, sentence: str, tmp_path: Path
+) -> None:
+    MQCNN(3, steps=1, width=4).fit(covariate_panel()).save(tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    config[place[0]][place[1]] = value
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=rf"m: .*{sentence}.*; train it again"):
+        MQCNN.load(tmp_path / "m")
 
 
 @each_rung

@@ -8,10 +8,13 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from sirdar.errors import DataError, OutputError
+from sirdar.errors import ArgumentError, DataError, OutputError
 from sirdar.forecasting import ladder, storage
 from sirdar.forecasting.covariates import Encoding
+from sirdar.forecasting.models.addons import AddOns
+from sirdar.forecasting.models.ladder import Ladder
 from sirdar.predictive import Frequency
+from sirdar.testing.forecasters import example_panel
 
 WEIGHTS = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.tensor(1.5)}
 
@@ -67,6 +70,35 @@ def test_what_fails_within_leaves_the_whole_forecaster_that_stood_there(tmp_path
     assert storage.read(tmp_path / "m", model="m")[0]["version"] == 1
     for name in ("a", "b"):
         assert storage.read(tmp_path / "m" / name, model="member")[0]["version"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("model", [AddOns(3), Ladder(3, ["seasonal-naive"])])
+def test_killed_between_its_renames_the_old_forecaster_is_found(model: AddOns | Ladder, tmp_path: Path) -> None:
+    panel = example_panel()
+    expected = model.fit(panel).predict(panel).values
+    model.save(tmp_path / "m")
+    (tmp_path / "m").rename(tmp_path / "m.old")
+    (tmp_path / "m.part").mkdir()
+    assert np.array_equal(type(model).load(tmp_path / "m").predict(panel).values, expected)
+    assert storage.model_of(tmp_path / "m") == ladder.kind_of(model)
+    model.save(tmp_path / "m")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_what_cannot_be_renamed_leaves_what_stood_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write(tmp_path / "m", {"model": "m", "version": 1}, {})
+    rename = Path.rename
+
+    def refused(path: Path, target: Path) -> Path:
+        if path.suffix == ".part":
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(OutputError, match="m: cannot be written .Permission denied"):
+        storage.write(tmp_path / "m", {"model": "m", "version": 2}, {})
+    assert storage.read(tmp_path / "m", model="m")[0]["version"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
@@ -127,7 +159,9 @@ def test_another_kind_of_forecaster_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["textbook", "add-ons", "sqrf", "feed-forward", "mq-cnn", "ladder", "ensemble"])
 def test_a_config_that_lacks_something_is_refused_in_a_sentence(model: str, tmp_path: Path) -> None:
-    for number, config in enumerate(({}, {"arguments": None, "members": None}, {"arguments": {"horizons": 3}})):
+    absent = {}, {"arguments": None, "members": None}, {"arguments": {"horizons": 3}}
+    wrong = {"arguments": {"horizon": -3}, "members": []}
+    for number, config in enumerate((*absent, wrong)):
         storage.write(tmp_path / str(number), {"model": model, **config}, {})
         with pytest.raises(DataError, match=f"{number}: not as this version saves a forecaster"):
             ladder.class_of(model).load(tmp_path / str(number))
@@ -136,3 +170,24 @@ def test_a_config_that_lacks_something_is_refused_in_a_sentence(model: str, tmp_
 def test_weights_of_another_network_are_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"{tmp_path}: its weights are those of another network .* train it again"):
         storage.fill(torch.nn.Linear(2, 2), WEIGHTS, tmp_path)
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path) -> None:
+    weights = {"weight": torch.ones(2, 2), "bias": torch.tensor([0.0, torch.nan])}
+    with pytest.raises(DataError, match=f"{tmp_path}: its weights 'bias' are not all numbers"):
+        storage.fill(torch.nn.Linear(2, 2), weights, tmp_path)
+
+
+def test_what_is_raised_on_the_way_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    storage.write(tmp_path / "m", {"model": "m"}, {})
+    for error in (RuntimeError("numbers must not be negative\nat 0x1"), MemoryError(), NotImplementedError()):
+        refused = pytest.raises(DataError, match="m: not as this version saves a forecaster .* train it again$")
+        with refused as found, storage.opened(tmp_path / "m", model="m"):
+            raise error
+        assert "0x1" not in str(found.value)
+
+
+def test_holidays_of_no_country_are_refused() -> None:
+    stored = {"yearly": True, "past": [], "known": [], "static": [], "categories": [], "logged": [], "holidays": "x"}
+    with pytest.raises(ArgumentError, match="holidays must be the code of a country"):
+        storage.as_encoding(stored)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What moved a forecast: integrated gradients where there are gradients, sampled Shapley values where there are none.
 
-A network's shares lead from "no demand, average covariates" to what it saw; those of other forecasters from "always its
-own mean, usual covariates".
+A network's shares lead from "zero was sold, average covariates" to what it saw; those of other forecasters from "always
+its own mean, usual covariates".
 """
 
 from collections.abc import Callable, Sequence
@@ -39,10 +39,12 @@ class Attribution:
         series: its id.
         level: the quantile level.
         total: forecast units over the whole horizon.
-        baseline: what is forecast when no demand was seen and all covariates are average; of `sampled`, when all demand
-            was the series' mean and all covariates are usual.
+        baseline: what is forecast when zero was sold at every observed step and all covariates are average; of
+            feed-forward, when all features are average; of `sampled`, when all demand was the series' mean and all
+            covariates are usual.
         parts: (input, period, share in units); the period is None for a static, and "first/last" for several steps.
-            Shares add up to total - baseline: of gradients but for the error of integration, of `sampled` exactly.
+            Shares add up to total - baseline: of feed-forward, and of a network whose window shows no sale, but for
+            the error of integration, else exactly.
     """
 
     series: str
@@ -91,6 +93,7 @@ def explain(forecaster: "NeuralForecaster", panel: Panel, series: str, *, level:
     shares = dict(zip(Inputs._fields, parts, strict=True))
     with torch.no_grad():
         ends = total(seen).item(), total(blank).item()
+    shares["demand"] = _with_the_first_sale(shares, ends[0] - ends[1])
     return Attribution(series, level, *ends, _named(shares, windows, panel, series))
 
 
@@ -253,6 +256,17 @@ def _mean_gradients(total: Any, seen: Inputs, blank: Inputs) -> list[Tensor]:  #
         path.append((here + share * (there - here)).requires_grad_())
     gradients = torch.autograd.grad(total(Inputs(*path)).sum(), path, allow_unused=True)
     return [torch.zeros_like(x).mean(0) if g is None else g.mean(0) for g, x in zip(gradients, path, strict=True)]
+
+
+def _with_the_first_sale(shares: dict[str, np.ndarray], gained: float) -> np.ndarray:
+    """Shares of demand, by their sizes given what all lack of the gain.
+
+    A network sees demand in units of its own size: from zero to the least sale a forecast jumps, before any point of
+    the path.
+    """
+    demand, lacking = shares["demand"], gained - sum(float(part.sum()) for part in shares.values())
+    size = np.abs(demand)
+    return demand + lacking * size / size.sum() if size.any() else demand
 
 
 def _named(

@@ -125,8 +125,8 @@ def model_of(path: Path) -> object:
 def fill(network: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
     """Puts the weights that `read` found at `path` into the network that its config asks for."""
     for name, weight in weights.items():
-        if not bool(torch.isfinite(weight).all()):
-            msg = f"{path}: its weights {name!r} are not all finite; train it again"
+        if bool(torch.isnan(weight).any()):  # infinite is the spread of a feature that tells nothing
+            msg = f"{path}: its weights {name!r} are not all numbers; train it again"
             raise DataError(msg)
     try:
         network.load_state_dict(weights)

@@ -4,7 +4,9 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from sirdar.errors import ArgumentError
 from sirdar.forecasting.addons.lookalike import LookAlikes, launch_curves
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive import DECILES
@@ -49,3 +51,11 @@ def test_curves_begin_at_the_first_observation() -> None:
 def test_without_any_launch_the_forecast_is_zero() -> None:
     panel = panel_of([[], []])
     assert (LookAlikes(3, DECILES).fit(panel).quantiles(panel) == 0).all()
+
+
+def test_a_state_whose_arrays_are_of_other_shapes_is_refused() -> None:
+    state = LookAlikes(4, DECILES).fit(launches()).state()
+    assert np.array_equal(LookAlikes.from_state(state).curves, state["curves"], equal_nan=True)
+    for edit in ({"words": []}, {"horizon": 5}):
+        with pytest.raises(ArgumentError, match=r"look-alikes need features \(\d+, \d+\) and \d steps"):
+            LookAlikes.from_state(state | edit)

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The add-ons around a textbook method: the shipped suite, and what each part is there for."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sirdar.errors import ArgumentError, UnsupportedError
+from sirdar.errors import ArgumentError, DataError, UnsupportedError
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.models.addons import AddOns, _most, expectation
 from sirdar.forecasting.models.mqcnn import MQCNN
@@ -44,6 +45,15 @@ def test_a_planned_price_cut_raises_the_forecast() -> None:
     median = model.predict(panel).median()
     cut = panel.tail(panel.future["price"], 0, ahead=5) < 1.5
     np.testing.assert_allclose(median[cut].mean() / median[~cut].mean(), 0.7**-3, rtol=0.15)
+
+
+def test_a_panel_without_the_price_learned_from_is_refused() -> None:
+    panel = priced()
+    model = AddOns(5).fit(panel)
+    found = model.predict(replace(panel, price=None)).values  # it is there, though nothing says that it is the price
+    np.testing.assert_allclose(found, model.predict(panel).values)
+    with pytest.raises(ArgumentError, match="what was learned needs the price 'price', which this panel does not have"):
+        model.predict(replace(panel, price=None, future={}))
 
 
 def test_a_rivals_planned_price_cut_lowers_the_forecast(tmp_path) -> None:  # noqa: ANN001
@@ -213,3 +223,24 @@ def test_one_series_that_is_far_longer_than_others_is_cut_to_what_others_have() 
     found = model.predict(panel)
     np.testing.assert_allclose(found.values, AddOns(2, "theta").fit(panel.recent(most)).predict(panel).values)
     np.testing.assert_allclose(model.predict(panel.select(np.array([0]))).values[0], found.values[0])
+
+
+def test_of_long_histories_the_last_steps_are_learned_from() -> None:
+    """Theta's time grows faster than its steps: twice 100,000 hours did not end in minutes."""
+    panel = panel_of([np.random.default_rng(0).poisson(5, 9000).astype(float).tolist()])
+    assert panel.frequency.unit == "W"
+    assert _most(panel) == 2000
+    assert _most(panel.recent(400)) == 1600
+    assert _most(replace(panel, frequency=Frequency("5min"))) == 3 * 7 * 288  # cycles
+    model = AddOns(2, "seasonal-naive").fit(panel)
+    expected = AddOns(2, "seasonal-naive").fit(panel.recent(2000)).predict(panel.recent(2000)).values
+    assert np.array_equal(model.predict(panel).values, expected)
+
+
+@pytest.mark.parametrize(("name", "value"), [("most", None), ("unit", "X")])
+def test_an_edited_config_is_refused_in_a_sentence(name: str, value: object, tmp_path: Path) -> None:
+    AddOns(2, "seasonal-naive").fit(panel_of([[1.0] * 20])).save(tmp_path / "m")
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config | {name: value}))
+    with pytest.raises(DataError, match="m: not as this version saves a forecaster .* train it again"):
+        AddOns.load(tmp_path / "m")

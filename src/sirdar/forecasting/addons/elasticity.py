@@ -85,7 +85,8 @@ class PriceElasticity:
         demand = history.demand.astype(np.float64)
         demand = demand if season is None else demand / np.maximum(season, 0.05)
         length = demand.shape[1]
-        raw = self._variables(panel, length, 0)
+        own = self.price or panel.price
+        raw = self._variables(panel, own, length, 0)
         known = np.isfinite(demand)
         centre = _centres(raw, known)
         categories, group = self._groups(panel)
@@ -99,7 +100,7 @@ class PriceElasticity:
         demand[~(known.sum(axis=1) >= 2)] = np.nan
         pooled = fit_pooled(demand, design, (level.shape[1], columns.shape[2]), group)
         self.learned = Learned(
-            list(panel.ids), categories, group, self._names(panel), centre, pooled, _changes(raw, known)
+            list(panel.ids), categories, group, self._names(own), centre, pooled, _changes(raw, known)
         )
         return self
 
@@ -108,9 +109,12 @@ class PriceElasticity:
 
         Over the last `length` steps of history and `ahead` after it. A future price that is not known is the last one.
         A product that was not learned from has the coefficients of its category.
+
+        Raises:
+            ArgumentError: the panel lacks a price or promotion that was learned from.
         """
         learned = self._require()
-        raw = self._variables(panel, length, ahead)
+        raw = self._variables(panel, self._own_price(panel), length, ahead)
         row = codes_of(panel.ids, learned.ids)
         centre = np.where((row >= 0)[:, None], learned.centre[row], np.nan)
         fresh = _centres(raw[:, :length], np.ones(raw[:, :length].shape[:2], dtype=bool))
@@ -172,14 +176,25 @@ class PriceElasticity:
             raise ArgumentError(msg)
         return self.learned
 
-    def _names(self, panel: Panel) -> tuple[str, ...]:
-        own = self.price or panel.price
+    def _names(self, own: str | None) -> tuple[str, ...]:
         rivals = (RIVALS,) if self.market else ()
         return (*((own,) if own else ()), *self.cross, *rivals, *self.promotions)
 
-    def _variables(self, panel: Panel, length: int, ahead: int) -> Float64[np.ndarray, "series time variable"]:
-        """Log prices and flags; prices are held where they are not known."""
-        own = self.price or panel.price
+    def _own_price(self, panel: Panel) -> str | None:
+        """The panel's covariate that is the own price learned from, under whatever name; None where none was."""
+        variables = self._require().variables
+        if len(variables) == len(self._names(None)):
+            return None
+        own = self.price or panel.price or variables[0]
+        if own not in panel.future and own not in panel.past:
+            msg = f"what was learned needs the price {own!r}, which this panel does not have"
+            raise ArgumentError(msg)
+        return own
+
+    def _variables(
+        self, panel: Panel, own: str | None, length: int, ahead: int
+    ) -> Float64[np.ndarray, "series time variable"]:
+        """Log prices, the own one first, and flags; prices are held where they are not known."""
         columns, prices = [], None
         if own:
             prices = _log_price(panel, own, length, ahead)

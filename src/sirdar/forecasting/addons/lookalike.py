@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from sirdar.errors import require_positive_integer
+from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting.addons.history import as_text, held, known_column, longest
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive.forecast import require_levels
@@ -86,10 +86,16 @@ class LookAlikes:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "LookAlikes":
-        """The look-alikes whose `state` this is."""
+        """The look-alikes whose `state` this is; raises ArgumentError where its arrays are of other shapes."""
         numbers = {name: (float(centre), float(spread)) for name, (centre, spread) in state["numbers"].items()}
         fields: dict[str, Any] = state | {"numbers": numbers}
-        return cls(**fields)
+        alike = cls(**fields)
+        features, curves = alike.features.shape, alike.curves.shape
+        wanted = (len(alike.curves), len(alike.words) + len(alike.numbers))
+        if features != wanted or (wanted[0] and curves[1] != alike.horizon):
+            msg = f"look-alikes need features {wanted} and {alike.horizon} steps, got {features} and curves {curves}"
+            raise ArgumentError(msg)
+        return alike
 
     def _ask(
         self, features: np.ndarray, asked: int, own: Int64[np.ndarray, " series"] | None = None

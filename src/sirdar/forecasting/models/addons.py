@@ -34,6 +34,7 @@ _SAMPLE = 600  # series whose past errors are looked at
 _WORTH = 0.995  # of the error without a component: what it must beat to be kept
 _GROUPS = 20
 _TIMES, _CYCLES = 4, 3  # of the mean history, and of the longest cycle: no history is longer
+_SEASONS, _STEPS = 20, 2000  # nor is it longer than both, but for the cycles: theta's time grows faster than its steps
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ class AddOns(Explained):
             model._engine = DistributionEngine.from_state(learned["engine"])
             model._lookalikes = LookAlikes.from_state(learned["lookalikes"])
             model._whole, model._counts = config["whole"], config.get("counts", True)
-            model._unit = config["unit"]
+            model._unit = Frequency(config["unit"]).unit
             model._most = int(config.get("most", 2**62))  # folders written before this was learned looked at all
             return model
 
@@ -311,7 +312,8 @@ def _most(panel: Panel) -> int:
     """Steps of history to look at: farther back lies that of few series, and arrays are as long as the longest."""
     mean = float(panel.history.mean()) if len(panel) else 0.0
     cycles = cycles_of(panel.frequency)
-    return math.ceil(max(_TIMES * mean, _CYCLES * cycles[-1].steps if cycles else 0.0))
+    least, enough = _CYCLES * cycles[-1].steps if cycles else 0, max(_SEASONS * panel.frequency.season, _STEPS)
+    return max(least, min(math.ceil(_TIMES * mean), enough))
 
 
 def _recent(panel: Panel, most: int) -> Panel:
