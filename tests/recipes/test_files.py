@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results on disk are whole or absent."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -22,6 +23,15 @@ def test_a_failed_block_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    def fail() -> None:
+        with files.output_folder(tmp_path / "out"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OutputError, match=r"out: cannot be written \(No space left on device\)"):
+        fail()
 
 
 def test_a_later_run_replaces_files_and_keeps_others(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from sirdar.errors import ArgumentError, DataError, UnsupportedError
-from sirdar.inventory import InventoryProblem, OrderRules, Trade
+from sirdar.inventory import InventoryProblem, Ledger, OrderRules, Trade, Trajectory
 from sirdar.recipes import files, simulate, simulate_choice
-from sirdar.recipes.simulate import Settings, Simulation, run
+from sirdar.recipes.simulate import Replay, Settings, Simulation, run
 from sirdar.recipes.simulate_choice import NAMES
 from sirdar.recipes.simulate_history import opening_stock
-from sirdar.recipes.simulate_write import summary, write
+from sirdar.recipes.simulate_write import report_of, summary, write
 
 WEEKS, WINDOW = 60, 12
 DAYS = [(np.datetime64("2023-01-01") + 7 * week).item() for week in range(WEEKS)]
@@ -102,7 +102,7 @@ def test_all_pay_for_what_they_can_sell(tmp_path: Path) -> None:
     """Demand is 10 a week, 12 weeks less a lead time of 5 count: 70 units sell, 10 of them from the first stock."""
     table = pl.DataFrame({"unique_id": ["p"] * WEEKS, "ds": DAYS, "y": [10.0] * WEEKS})
     table.write_csv(tmp_path / "steady.csv")
-    problem = InventoryProblem(0.1, 0.5, 5, trade=Trade(3.0, 1.0, 2.0))
+    problem = InventoryProblem(0.3, 0.5, 5, trade=Trade(3.0, 1.0, 2.0))  # carrying costs more than an order
     made = simulated("base-stock", tmp_path / "steady.csv", problem=problem)
     rows = {row["policy"]: row for row in summary(made)["policies"]}
     for name in ("base-stock", "perfect-foresight"):
@@ -161,6 +161,7 @@ def test_prices_and_rules_count(table: Path) -> None:
     assert row["purchase"] == orders[:, :-1].sum()  # the last ones arrive after the end
     assert "perfect foresight is a strong mark but no bound" in " ".join(made.notes)
     assert row["ordering"] == 3.0 * (orders[:, :-1] > 0).sum()
+    assert report_of(made).earned == "profit"
 
 
 @pytest.mark.usefixtures("short_curve")
@@ -168,8 +169,32 @@ def test_prices_and_rules_count(table: Path) -> None:
 def test_packs_that_demand_does_not_fill_leave_foresight_no_bound(table: Path, case_pack: float, *, said: bool) -> None:
     made = simulated("never-order", table, problem=InventoryProblem(1.0, 1.0, rules=OrderRules(case_pack=case_pack)))
     assert ("no bound" in " ".join(made.notes)) == said
-    totals = {replay.name: replay.total for replay in made.replays}
-    assert said == (totals["perfect-foresight"] > min(totals.values()))
+    assert made.foresight.total == min(replay.total for replay in made.replays)
+
+
+def test_rounding_error_is_no_negative_margin() -> None:
+    ledger = Ledger(
+        Trajectory(np.ones((1, 2)), {}, backlog=False), InventoryProblem(), 0, {"short": np.array([-2e-14])}
+    )
+    assert str(Replay("perfect-foresight", "", ledger).lost_margin) == "0.0"
+
+
+@pytest.mark.usefixtures("short_curve")
+@pytest.mark.parametrize(
+    ("trade", "rules"),
+    [
+        (Trade(order_cost=30.0), OrderRules()),
+        (Trade(), OrderRules(case_pack=60.0)),
+        (Trade(order_cost=9.0), OrderRules(40.0)),
+    ],
+)
+def test_foresight_weighs_what_comes_in_lumps(table: Path, trade: Trade, rules: OrderRules) -> None:
+    """It would cost more than no orders if it ordered for every week, or whole packs for a few units."""
+    made = simulated("min-max", table, problem=InventoryProblem(trade=trade, rules=rules))
+    assert made.replays[0].total > made.foresight.total
+    costs = {one.name: np.asarray(one.ledger.cost) for one in made.replays}
+    assert (costs["perfect-foresight"] <= costs["never-order"] + 1e-9).all()
+    assert ("no bound" in " ".join(made.notes)) == (rules.least > 1)
 
 
 @pytest.mark.usefixtures("short_curve")
@@ -189,6 +214,7 @@ def test_files_say_what_is_printed(table: Path, tmp_path: Path) -> None:
     made = simulated("base-stock", table)
     with files.output_folder(tmp_path / "out") as scratch:
         write(made, scratch)
+    assert "of the margin kept of one who knows all demand" in (tmp_path / "out" / "report.html").read_text()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.html", "simulation.json", "steps.parquet"}
     steps = pl.read_parquet(tmp_path / "out" / "steps.parquet")
     assert steps.columns == ["unique_id", "ds", "demand", "orders", "received", "sold", "on_hand"]

@@ -57,6 +57,10 @@ def test_stock_is_read_in_the_order_of_the_forecast(tmp_path: Path) -> None:
             "unique_id,on_hand\nb,1\n7,1\nC,1\n",
             "product '7' has no forecast, and '007', .* no row, as 2 of 3 products in it; write both alike, zeros in",
         ),
+        (
+            "SKU,Qty\n7,1\n",
+            "no column 'unique_id'; the columns are SKU, Qty. .* products unique_id, and that of their units on hand",
+        ),
         ("", "stock.csv: the file is empty"),
     ],
 )

@@ -26,7 +26,8 @@ def order(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Order by the projected-inventory policy at the critical ratio of the two costs; writes orders.parquet.
 
-    With --order-cost an order may be meant for several reviews: for as many as the forecast reaches.
+    With --order-cost an order may be meant for several reviews: for as many as the forecast reaches. The expected cost
+    is what was weighed: holding, placing orders, and lost sales with their margin (price less unit_cost), if any.
 
     Example: sirdar order plan/forecast.parquet --inventory stock.csv --holding-cost 0.1 --lost-sale-cost 2
     """

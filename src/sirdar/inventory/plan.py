@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from sirdar.inventory.backend import Values
 from sirdar.inventory.sample_paths import Expected
 
 Series = Float[np.ndarray, " series"]
@@ -25,7 +26,8 @@ class OrderPlan:
         expected_lost: units lost; with backlog, units that have to wait.
         expected_left: units on hand after the last of the steps.
         holding_cost: expected.
-        lost_sale_cost: expected.
+        lost_sale_cost: expected, at the problem's `shortage_cost`: with the margin where there is a price.
+        ordering_cost: paid for placing this order.
     """
 
     ids: Sequence[str]
@@ -36,11 +38,12 @@ class OrderPlan:
     expected_left: Series
     holding_cost: Series
     lost_sale_cost: Series
+    ordering_cost: Series
 
     @property
     def expected_cost(self) -> Series:
-        """Holding and lost sales together."""
-        return self.holding_cost + self.lost_sale_cost
+        """What the decision weighed: holding, lost sales and the order together."""
+        return self.holding_cost + self.lost_sale_cost + self.ordering_cost
 
     @property
     def fill_rate(self) -> Series:
@@ -65,13 +68,16 @@ class OrderPlan:
             "expected_left": self.expected_left,
             "holding_cost": self.holding_cost,
             "lost_sale_cost": self.lost_sale_cost,
+            "ordering_cost": self.ordering_cost,
             "expected_cost": self.expected_cost,
             "fill_rate": self.fill_rate,
         }
 
     @classmethod
-    def gather(cls, ids: Sequence[str], parts: Sequence[tuple[np.ndarray, np.ndarray, Expected]]) -> "OrderPlan":
-        """One plan out of parts: the rows of each, their quantities and expectations."""
+    def gather(
+        cls, ids: Sequence[str], order_cost: Values, parts: Sequence[tuple[np.ndarray, np.ndarray, Expected]]
+    ) -> "OrderPlan":
+        """One plan out of the cost per order and parts: the rows of each, their quantities and expectations."""
         names = ("quantity", "demand", "lost", "left", "holding_cost", "lost_sale_cost")
         found = {name: np.zeros(len(ids)) for name in names}
         for rows, quantity, expected in parts:
@@ -86,4 +92,5 @@ class OrderPlan:
             expected_left=found["left"],
             holding_cost=found["holding_cost"],
             lost_sale_cost=found["lost_sale_cost"],
+            ordering_cost=np.where(found["quantity"] > 0, order_cost, 0.0),
         )

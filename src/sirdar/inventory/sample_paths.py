@@ -60,7 +60,7 @@ class Expected:
     """Means over sample paths, summed over the steps of the paths: units, except the two costs."""
 
     holding_cost: Series
-    lost_sale_cost: Series
+    lost_sale_cost: Series  # at the problem's `shortage_cost`
     demand: Series
     lost: Series  # with backlog, units that had to wait
     left: Series  # at the end of the last step
@@ -218,7 +218,7 @@ def expect_timed(
         stock = after if problem.backlog else np.maximum(after, 0.0)
     return Expected(
         holding_cost=held * problem.holding_cost,
-        lost_sale_cost=short * problem.lost_sale_cost,
+        lost_sale_cost=short * problem.shortage_cost,
         demand=demand.sum(axis=1).mean(axis=1),
         lost=late,
         left=stock.mean(axis=1),

@@ -2,6 +2,7 @@
 """What a run leaves on disk: whole files or none."""
 
 import dataclasses
+import errno
 import fcntl
 import glob
 import json
@@ -32,6 +33,7 @@ _VERSIONED = ("sirdar", "torch", "numpy", "polars", "statsforecast", "altair", "
 _METADATA = "sirdar"
 _SCRATCH = ".sirdar-"
 _FRESH_S = 60.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -45,7 +47,7 @@ def output_folder(path: Path, stale: Sequence[str] = ()) -> Iterator[Path]:
         stale: names of an earlier run's files that do not: where the block does not write them, they go.
 
     Raises:
-        OutputError: at once, before any work, when `path` cannot be written.
+        OutputError: at once, before any work, when `path` cannot be written; later, when the disk is full.
     """
     shown, made = path, []
     try:
@@ -64,7 +66,13 @@ def output_folder(path: Path, stale: Sequence[str] = ()) -> Iterator[Path]:
         raise OutputError(msg) from error
     try:
         with _held(scratch):
-            yield scratch
+            try:
+                yield scratch
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                msg = f"{shown}: cannot be written ({_reason(error)})"  # of a full disk the system names no file
+                raise OutputError(msg) from error
             try:
                 _move(scratch, path, stale)
             except OSError as error:
@@ -194,8 +202,9 @@ def orders_frame(orders: Orders) -> pl.DataFrame:
 def order_totals(orders: Orders) -> dict[str, float]:
     """Sums over all products."""
     frame = orders_frame(orders)
-    names = ("on_hand", "under_way", "quantity", "expected_demand", "expected_sold", "expected_lost")
-    totals = {name: float(frame[name].sum()) for name in (*names, "holding_cost", "lost_sale_cost", "expected_cost")}
+    units = ("on_hand", "under_way", "quantity", "expected_demand", "expected_sold", "expected_lost")
+    costs = ("holding_cost", "lost_sale_cost", "ordering_cost", "expected_cost")
+    totals = {name: float(frame[name].sum()) for name in (*units, *costs)}
     return totals | {"products_ordered": int((frame["quantity"] > 0).sum()), "fill_rate": orders.plan.total_fill_rate}
 
 

@@ -67,7 +67,11 @@ def _headline(plan: Plan) -> list[tuple[str, str, str]]:
     naive = next((score for score in plan.backtest.scores if score.model == NAIVE), None)
     rows = [
         ("units to order", number(totals["quantity"]), f"of {totals['products_ordered']:,} products"),
-        ("expected cost", number(totals["expected_cost"]), "holding and lost sales until the next order"),
+        (
+            "expected cost",
+            number(totals["expected_cost"]),
+            "holding, lost sales and placing orders, until the next one",
+        ),
         ("fill rate", f"{totals['fill_rate']:.1%}", "of demand served from stock, expected"),
         ("best model", best.model, gain_of(best, naive)),
     ]
@@ -209,10 +213,11 @@ def _orders(plan: Plan) -> list[OrderRow]:
 
 def _order_assumptions(plan: Plan, period: str) -> list[str]:
     problem = plan.orders.problem
+    margin = ", its margin included" if np.any(problem.trade.price) else ""
     return [
         plan.orders.note,
         f"A unit left costs {_span(problem.holding_cost)} per {period}, a unit of demand without stock "
-        f"{_span(problem.lost_sale_cost)}: the critical ratio is {_span(problem.critical_ratio)}.",
+        f"{_span(problem.shortage_cost)}{margin}: the critical ratio is {_span(problem.critical_ratio)}.",
         f"Orders take {_span(problem.lead_time)} {period}s, and one may order every {problem.review_period}.",
         "Costs are per unit, in the currency of the two costs given; demand that finds no stock is lost.",
         _lots(problem.rules),

@@ -12,7 +12,7 @@ from sirdar.errors import require_positive_integer
 from sirdar.forecasting import ladder
 from sirdar.forecasting.bundled import ONLINE_RETAIL, ROLES
 from sirdar.forecasting.panel import Panel
-from sirdar.inventory import InventoryProblem, Ledger, Trajectory, simulate
+from sirdar.inventory import InventoryProblem, Ledger, NeverOrder, Policy, State, Trajectory, simulate
 from sirdar.recipes.simulate_choice import FORESIGHT, Choice, Chooser, Choosing, check_name, chooser
 from sirdar.recipes.simulate_history import History, opening_stock, part
 
@@ -71,7 +71,7 @@ class Replay:
         if np.any(problem.trade.price) and not problem.backlog:
             dear = replace(problem, lost_sale_cost=problem.lost_sale_cost + problem.trade.price)
             ledger = Ledger(ledger.trajectory, dear, ledger.warm_up)
-        return float(ledger.lost_sales.sum()) + 0.0  # not -0.0
+        return max(0.0, float(ledger.lost_sales.sum()))  # demand less sales may be a rounding error below nothing
 
     @property
     def total(self) -> float:
@@ -131,13 +131,9 @@ class Simulation:
         paid = ("Paid for are the orders that arrive up to the last step, by every policy.",) * _trades(problem)
         share = f"The share is that of perfect foresight: of {'profit' if np.any(problem.trade.price) else kept}."
         income = ("The lost margin counts the price of the units lost.",) * bool(np.any(problem.trade.price))
-        pack = np.maximum(problem.rules.case_pack, 1e-9)  # 0 is any quantity
-        packed = np.any(np.abs(np.round(self.history.replayed / pack) * pack - self.history.replayed) > 1e-6)
-        lumpy = np.any(problem.trade.order_cost) or np.any(problem.rules.minimum) or packed
         mark = (
-            "With fixed order costs, least orders or packs that demand does not fill, perfect foresight is a strong "
-            "mark but no bound.",
-        ) * bool(lumpy)
+            "With least orders, or packs that demand does not fill, perfect foresight is a strong mark but no bound.",
+        ) * _lumpy(problem, self.history)
         return (*self.history.notes, opening + counted, *paid, seen, share, *income, *mark)
 
 
@@ -173,13 +169,48 @@ def _within(progress: Progress, name: str) -> Progress:
 
 def _replay(name: str, choice: Choice, history: History, problem: InventoryProblem, factor: float = 1.0) -> Replay:
     """Decided at a multiple of the lost-sale cost, paid for at the true one."""
-    believed = replace(problem, lost_sale_cost=factor * problem.lost_sale_cost)
-    stock = opening_stock(history.known, problem)
-    warm_up = problem.longest_lead_time
-    done = simulate(choice.policy, believed, history.replayed, stock, warm_up=warm_up).trajectory
-    return Replay(
-        name, choice.words, Ledger(done, problem, warm_up, _paid(done, warm_up) if _trades(problem) else None)
-    )
+    believed, policy = replace(problem, lost_sale_cost=factor * problem.lost_sale_cost), choice.policy
+    if name == FORESIGHT and _lumpy(problem, history):
+        policy = _best_known(policy, believed, history)
+    return Replay(name, choice.words, _ledger(policy, history, believed, problem))
+
+
+def _ledger(policy: Policy, history: History, believed: InventoryProblem, problem: InventoryProblem) -> Ledger:
+    """What a policy does that believes in one problem, paid for as another has it."""
+    stock, warm_up = opening_stock(history.known, problem), problem.longest_lead_time
+    done = simulate(policy, believed, history.replayed, stock, warm_up=warm_up).trajectory
+    return Ledger(done, problem, warm_up, _paid(done, warm_up) if _trades(problem) else None)
+
+
+def _lumpy(problem: InventoryProblem, history: History) -> bool:
+    """Whether orders must be larger than demand asks for."""
+    pack = np.maximum(problem.rules.case_pack, 1e-9)  # 0 is any quantity
+    packed = np.abs(np.round(history.replayed / pack) * pack - history.replayed) > 1e-6
+    return bool(np.any(problem.rules.minimum) or np.any(packed))
+
+
+@dataclass(frozen=True, eq=False)
+class _Listed:
+    """Orders from a list, [series, time]."""
+
+    orders: np.ndarray
+
+    def order(self, state: State) -> np.ndarray:
+        """Those of the step."""
+        return self.orders[:, state.step]
+
+
+def _best_known(foresight: Policy, problem: InventoryProblem, history: History) -> Policy:
+    """For each series the best of foresight, foresight that does not mind what an order costs, and no orders.
+
+    Foresight does not weigh what is left of a pack or a least order, which may cost more than it serves.
+    """
+    cheap = replace(problem, trade=replace(problem.trade, order_cost=0.0))
+    ways = [(foresight, problem), (foresight, cheap), (NeverOrder(), problem)]
+    ledgers = [_ledger(policy, history, believed, problem) for policy, believed in ways]
+    best = np.argmax([np.asarray(ledger.profit) for ledger in ledgers], axis=0)
+    orders = np.stack([np.asarray(ledger.trajectory.orders) for ledger in ledgers])
+    return _Listed(orders[best, np.arange(len(best))])
 
 
 def _trades(problem: InventoryProblem) -> bool:

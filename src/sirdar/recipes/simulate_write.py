@@ -113,6 +113,7 @@ def report_of(made: Simulation) -> SimulationReport:
         facts=[("series", number(facts["series"])), ("window", f"{facts['window']} {period}s"), *shown],
         notes=made.notes,
         period=period,
+        earned="profit" if np.any(made.settings.problem.trade.price) else "margin kept",
     )
 
 

@@ -35,8 +35,7 @@ def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[S
     arrive ahead of the demand of the first, second, ... step. A product without a row has nothing. The sentence names
     columns of other numbers; those that speak of units under way are refused.
     """
-    frame, where = _stripped(load_table(path)), f"{path}: "
-    require_columns(Table(frame, where, text=False), ("unique_id", "on_hand"))
+    frame, where = _loaded(path, ("unique_id", "on_hand")), f"{path}: "
     if not frame.height:
         msg = f"{where}the table has no rows; give one per product, or omit --inventory"
         raise DataError(msg)
@@ -111,8 +110,7 @@ def own_terms(path: Path, ids: list[str], problem: InventoryProblem) -> Inventor
 
     A product without a row, or without a value in it, keeps what all share.
     """
-    frame, where = _stripped(load_table(path)), f"{path}: "
-    require_columns(Table(frame, where, text=False), ("unique_id",))
+    frame, where = _loaded(path, ("unique_id",)), f"{path}: "
     row_of = {key: row for row, key in enumerate(plain_ids(frame["unique_id"], where))}
     rows = np.array([row_of.get(one, -1) for one in ids])
     own: dict[str, dict[str, np.ndarray]] = {"": {}, "trade": {}, "rules": {}}
@@ -158,6 +156,17 @@ def _shared(problem: InventoryProblem, name: str) -> Any:  # noqa: ANN401
 
 def _has_numbers(column: pl.Series) -> bool:
     return column.dtype.is_numeric() or (column.dtype == pl.String and plain_text(column) is None)
+
+
+def _loaded(path: Path, names: tuple[str, ...]) -> pl.DataFrame:
+    """A table of stock that has some columns; where it lacks one, the error says what each is called."""
+    frame = _stripped(load_table(path))
+    try:
+        require_columns(Table(frame, f"{path}: ", text=False), names)
+    except DataError as error:
+        msg = f"{error} Call the column of products unique_id, and that of their units on hand on_hand."
+        raise DataError(msg) from error
+    return frame
 
 
 def _stripped(frame: pl.DataFrame) -> pl.DataFrame:

@@ -85,7 +85,7 @@ class OrderRow:
         expected_demand: mean units demanded until the next order can arrive (lead time and review period).
         order_up_to: units aimed at.
         order_quantity: units to order.
-        expected_cost: holding and lost sales until then, in money.
+        expected_cost: holding and lost sales until then and the order itself, in money.
         fill_rate: expected share of demand served from stock, 0..1.
     """
 
@@ -313,9 +313,10 @@ def _outlook(fan: Fan, period: str) -> str:
     if ahead == 0:
         return f"Nothing in a middling {period}, {_quantity(top)} at the {share(fan.levels[-1], 0)} quantile"
     if not recent:
-        return f"{_quantity(ahead)} a {period} expected, without a history"
+        return f"{_quantity(ahead)} in a middling {period}, without a history"
     span = f"the last {len(recent)} {period}s" if len(recent) > 1 else f"the last {period}"
-    return f"{_quantity(ahead)} a {period} expected, after {_quantity(sum(recent) / len(recent))} in {span}"
+    before = _quantity(sum(recent) / len(recent))
+    return f"{_quantity(ahead)} in a middling {period}, after a mean of {before} in {span}"
 
 
 def _local(date: str) -> str:
@@ -396,7 +397,7 @@ def _cost_figure(orders: Sequence[OrderRow], money: Callable[[Number], str]) -> 
         for name, row in zip(_order_names(shown), shown, strict=True)
     ]
     title = f"The {len(shown)} costliest of these products carry {money(sum(row.expected_cost for row in shown))}"
-    caption = "Expected cost of holding and of lost sales until the next order can arrive."
+    caption = "Expected cost of holding and of lost sales until the next order can arrive, and of placing this one."
     return Figure(title, [plots.bars(rows, "Expected cost")], kicker="Where the cost lies", caption=caption)
 
 

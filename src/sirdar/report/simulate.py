@@ -26,7 +26,7 @@ class PolicyRow:
         fill_rate: share of demand served, 0..1.
         cycle_service_level: share of review periods without a shortage, 0..1.
         turns: units sold per unit of mean stock.
-        share_of_foresight: of the profit of perfect foresight, 1 at best.
+        share_of_foresight: of the profit of perfect foresight, or of the margin that it keeps; 1 at best.
         chosen: whether it is the policy that was asked for.
         mark: whether it is perfect foresight, which is no rival.
     """
@@ -92,6 +92,7 @@ class SimulationReport:
         facts: (name, value) of the problem and the data.
         notes: assumptions.
         period: one step of the calendar, as a noun.
+        earned: what `share_of_foresight` is a share of.
     """
 
     title: str
@@ -102,6 +103,7 @@ class SimulationReport:
     facts: Pairs = ()
     notes: Sequence[str] = ()
     period: str = "week"
+    earned: str = "profit"
 
 
 def simulation_page(report: SimulationReport) -> str:
@@ -126,7 +128,7 @@ def _headline(report: SimulationReport) -> list[tuple[str, str, str]]:
         ("Fill rate", share(row.fill_rate), "of demand served at once"),
         ("Cycle service", share(row.cycle_service_level), "of review periods without a shortage"),
         ("Turns", number(row.turns), "units sold per unit of mean stock"),
-        ("Of perfect foresight", share(row.share_of_foresight), "of the profit of one who knows all demand"),
+        ("Of perfect foresight", share(row.share_of_foresight), f"of the {report.earned} of one who knows all demand"),
     ]
 
 

@@ -55,6 +55,17 @@ def test_without_lead_time_it_is_the_newsvendor_on_the_forecast(demand: ModuleTy
     np.testing.assert_allclose(plan.expected_cost, plan.holding_cost + plan.lost_sale_cost)
 
 
+def test_the_expected_cost_is_what_was_weighed(demand: ModuleType) -> None:
+    """A unit lost costs 1 and the margin of 5 less 2; of the two orders, the second one's cost is paid."""
+    forecast = demand.certain_forecast([[4, 0], [4, 6]])
+    problem = InventoryProblem(0.1, 1.0, 1, trade=Trade(5.0, 2.0, np.array([0.0, 7.0])))
+    plan = ProjectedInventory(forecast, samples=5).plan(problem, Stock([0.0, 1.0]))
+    np.testing.assert_array_equal(plan.lost_sale_cost, [4 * 4.0, 3 * 4.0])
+    np.testing.assert_array_equal(plan.ordering_cost, [0.0, 7.0])
+    np.testing.assert_array_equal(plan.expected_cost - plan.holding_cost, [16.0, 19.0])
+    assert "ordering_cost" in plan.columns()
+
+
 def test_correlated_steps_need_more_stock(demand: ModuleType) -> None:
     problem = InventoryProblem(1.0, 19.0, lead_time=3, rules=FREE, backlog=True)
     alone, joined = (

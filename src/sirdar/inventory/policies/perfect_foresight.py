@@ -2,10 +2,11 @@
 """Orders by one who knows all demand to come: what no policy can do, and the mark by which policies are measured.
 
 Called "just in time" in Alvo et al. (2023), arXiv:2306.11246. Every unit is ordered so late that it arrives with the
-last delivery before it is wanted, and only if selling it earns more than carrying it until then costs.
+last delivery before it is wanted, and only if selling it earns more than carrying it until then costs. Where placing an
+order costs something, orders are brought together: see `sirdar.inventory.lot_sizing`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Float
 
 from sirdar.errors import ArgumentError
 from sirdar.inventory.limits import shared, within_limits
+from sirdar.inventory.lot_sizing import Lots
 from sirdar.inventory.policy import State
 from sirdar.inventory.problem import InventoryProblem
 from sirdar.inventory.terms import RandomLeadTime, permitted
@@ -24,16 +26,18 @@ Series = Float[np.ndarray, " series"]
 class PerfectForesight:
     """The policy that has seen the future.
 
-    Without fixed order costs, lot sizes, a shelf and shared limits no policy can cost less, or earn more where there is
-    a price, once its first order has arrived. With them it is a strong mark, not a bound: fixed costs are not weighed,
-    an order is cut to what its shelf holds, and limits are kept by a price. Nor is it one where customers wait and
-    there is a price or a unit cost: it takes those who wait at the end for served later.
+    Without lot sizes, a shelf and shared limits no policy can cost less, or earn more where there is a price, once its
+    first order has arrived. With them it is a strong mark, not a bound: an order is raised to what is permitted and cut
+    to what its shelf holds, and limits are kept by a price. Nor is it one where customers wait and there is a price or
+    a unit cost: it takes those who wait at the end for served later. Fixed order costs are weighed where demand is lost
+    and no limit is shared; elsewhere they are not, and it is no bound.
 
     Args:
         demand: every step of what is going to be simulated, [series, time]; nothing is wanted after it.
     """
 
     demand: Float[np.ndarray, "series time"]
+    _lots: dict[InventoryProblem, Lots] = field(default_factory=dict, init=False, repr=False)
 
     def order(self, state: State) -> Float[np.ndarray, "*batch series"]:
         """Just what the stock will lack until the next order can arrive.
@@ -61,6 +65,8 @@ class PerfectForesight:
             after = stock + pipeline[:, more] - self._wanted(step + more)
             after = after if problem.backlog else np.maximum(after, 0.0)
             stock = np.where(more < lead, after, stock)
+        if np.any(problem.trade.order_cost) and not problem.backlog and not shared(problem):
+            return self._lots_of(problem, lead, review).order(stock, step + lead)
         wanted = np.stack([self._ahead(step, lead, more) for more in range(int(review.max()))], axis=1)
         counted = np.minimum(review, self.demand.shape[1] - step - lead)  # steps until the next order, or the end
 
@@ -76,6 +82,16 @@ class PerfectForesight:
 
         return within_limits(solve, problem, position)
 
+    def _lots_of(self, problem: InventoryProblem, lead: np.ndarray, review: np.ndarray) -> Lots:
+        """The plan to the end, made once: a simulation asks for the same problem in every step."""
+        if problem not in self._lots:
+            self._lots.clear()
+            time = self.demand.shape[1]
+            gain = _gain(problem, (lead, review, np.full(len(lead), time)), time)
+            order_cost = np.broadcast_to(np.asarray(problem.trade.order_cost, dtype=np.float64), len(lead))
+            self._lots[problem] = Lots(self.demand, gain, order_cost, review, problem.discount)
+        return self._lots[problem]
+
     def _wanted(self, step: int) -> Series:
         return self.demand[:, step].astype(np.float64) if step < self.demand.shape[1] else np.zeros(len(self.demand))
 
@@ -90,12 +106,20 @@ class PerfectForesight:
 def _worth(
     problem: InventoryProblem, times: tuple[np.ndarray, np.ndarray, np.ndarray], unit_price: Series
 ) -> np.ndarray:
-    """Whether a unit pays that is wanted 0, 1, ... steps after its arrival: [series, step].
+    """Whether a unit pays that is wanted 0, 1, ... steps after its arrival, before the next one's: [series, step]."""
+    steps = int(times[1].max())
+    return (_gain(problem, times, steps) > unit_price[:, None]) & (np.arange(steps) < times[1][:, None])
+
+
+def _gain(
+    problem: InventoryProblem, times: tuple[np.ndarray, np.ndarray, np.ndarray], count: int
+) -> Float[np.ndarray, "series step"]:
+    """What a unit earns that is wanted 0, 1, ... steps after its arrival, less its cost and its carrying.
 
     Times are lead time, review period, and how many of the steps of that period are simulated.
     """
     lead, review, counted = times
-    steps, trade = np.arange(int(review.max())), problem.trade
+    steps, trade = np.arange(count), problem.trade
     hold, lose, price, cost = (
         np.reshape(x, (-1, 1)) for x in (problem.holding_cost, problem.lost_sale_cost, trade.price, trade.unit_cost)
     )
@@ -107,7 +131,7 @@ def _worth(
         saved = lose * waited + price * (money - money[:, :1] * then) - cost * (1 - then)
     else:
         saved = (lose + price) * money - cost
-    return (saved - carried > unit_price[:, None]) & (steps < review[:, None])
+    return saved - carried
 
 
 def _lacking(stock: Series, wanted: np.ndarray, worth: np.ndarray) -> Series:

@@ -84,7 +84,7 @@ class ProjectedInventory:
             timing = self._timing(standing, rows, part, near, 0)
             found = expect_timed(stock.on_hand[rows], quantity[rows], near, timing, part)
             parts.append((rows, quantity[rows], found))
-        return OrderPlan.gather(self.forecast.ids, parts)
+        return OrderPlan.gather(self.forecast.ids, problem.trade.order_cost, parts)
 
     def _orders(self, standing: "_Standing", problem: InventoryProblem, step: int) -> Series:
         """Orders of all series, within the limits that they share."""
