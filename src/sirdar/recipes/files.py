@@ -69,9 +69,9 @@ def output_folder(path: Path, stale: Sequence[str] = ()) -> Iterator[Path]:
             try:
                 yield scratch
             except OSError as error:
-                if error.errno not in _FULL:
+                if error.errno not in _FULL or error.filename:
                     raise
-                msg = f"{shown}: cannot be written ({_reason(error)})"  # of a full disk the system names no file
+                msg = f"{shown}: cannot be written ({_reason(error)})"  # a write to a full disk names no file
                 raise OutputError(msg) from error
             try:
                 _move(scratch, path, stale)
