@@ -12,7 +12,7 @@ block formats are stored and move with their values.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal, Protocol, runtime_checkable
@@ -99,26 +99,6 @@ def traffic(graph: Graph, chip: Chip, dtype: str) -> Iterator[tuple[Operator, in
         stays = alive + weights <= sram
         passed = [spec for spec in (*operator.inputs, *operator.outputs) if not stays or owner[spec.name] in outside]
         yield operator, 0 if weights_stay else weights, sum(size[spec.name] for spec in passed)
-
-
-def stored_bytes(count: Callable[[str], int], dtype: str) -> int:
-    """Bytes of tensors in a number format; in a block format, of its elements and one scale for every block.
-
-    Args:
-        count: their bytes in a format of single values, such as `graph.parameter_bytes`.
-        dtype: any number format.
-    """
-    return count(dtype)
-
-
-def live_bytes(graph: Graph, dtype: str) -> tuple[int, ...]:
-    """`graph.live_bytes` in any number format, with the scales of block formats."""
-    return graph.live_bytes(dtype)
-
-
-def peak_bytes(graph: Graph, dtype: str) -> int:
-    """`graph.peak_bytes` in any number format, with the scales of block formats."""
-    return graph.peak_bytes(dtype)
 
 
 def sizes(graph: Graph, dtype: str) -> dict[str, int]:

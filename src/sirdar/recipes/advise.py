@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sirdar.chips import Chip, Cost, Ranking, advisor, layers, load
-from sirdar.chips.analytic import fits, peak_bytes
+from sirdar.chips.analytic import fits
 from sirdar.chips.asked import element_asked
 from sirdar.deploy import loading
 from sirdar.deploy.compiled import Vela
@@ -157,7 +157,7 @@ def estimate(graph: Graph, chip_name: str, dtype: str | None = None) -> Estimate
     totals = [energy.total for energy in energies]
     joules = (sum(t.low_j for t in totals), sum(t.mid_j for t in totals), sum(t.high_j for t in totals))
     ordered = scheduled(graph, element_named(used).name)
-    least = cost.peak_bytes if has_compiler(chip) else float(peak_bytes(ordered, used))
+    least = cost.peak_bytes if has_compiler(chip) else float(ordered.peak_bytes(used))
     method = method_of(chip, used)
     return Estimate(chip.name, used, cost, sentence, room, rows, (joules[0], joules[1], joules[2]), least, method)
 

@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
-from sirdar.chips.analytic import Estimator, Roofline, live_bytes, stored_bytes
+from sirdar.chips.analytic import Estimator, Roofline
 from sirdar.chips.chip import Chip
 from sirdar.chips.reading import load
 from sirdar.errors import SirdarError
@@ -121,7 +121,7 @@ class EstimatorChecks(ABC):
         for dtype in self.dtypes():
             cost, used = self.estimate(graph, dtype), self.chip().usable_dtype(dtype)
             assert cost.macs == graph.macs
-            expected = stored_bytes(graph.parameter_bytes, used)
+            expected = graph.parameter_bytes(used)
             got = f"got {cost.parameter_bytes:g}"
             assert cost.parameter_bytes == expected, f"parameters in {used} take {expected} bytes, {got}"
 
@@ -129,7 +129,7 @@ class EstimatorChecks(ABC):
         """Neither is this, but for estimators that know how a compiler lays out memory: they override this test."""
         graph = example_graph()
         used = self.chip().usable_dtype(self.dtypes()[0])
-        profile = (stored_bytes(graph.inputs[0].bytes, used), *live_bytes(graph, used))
+        profile = (graph.inputs[0].bytes(used), *graph.live_bytes(used))
         assert self.estimate(graph).peak_bytes == max(profile)
 
     def test_more_work_takes_no_less_time(self) -> None:
