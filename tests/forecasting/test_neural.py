@@ -115,7 +115,7 @@ def test_saved_and_loaded_it_is_the_same_and_draws_nothing(rung: type[NeuralFore
     assert model.learned is not None
     assert (loaded.learned.frequency, loaded.learned.encoding) == (panel.frequency, model.learned.encoding)
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["config.json", "weights.safetensors"]
-    with pytest.raises(DataError, match="not a saved forecaster"):
+    with pytest.raises(DataError, match="that Sirdar saved"):
         rung.load(tmp_path)
 
 

@@ -105,11 +105,11 @@ def test_what_cannot_be_renamed_leaves_what_stood_there(tmp_path: Path, monkeypa
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    with pytest.raises(OutputError, match="thesis: exists and is no saved forecaster"):
+    with pytest.raises(OutputError, match="thesis: exists and is nothing that Sirdar saved"):
         storage.write(tmp_path / "thesis", {"model": "m"}, {})
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match="file: exists and is no saved forecaster"):
+    with pytest.raises(OutputError, match="file: exists and is nothing that Sirdar saved"):
         storage.write(tmp_path / "file", {"model": "m"}, {})
     with pytest.raises(OutputError, match="cannot be written"):
         storage.write(tmp_path / "file" / "below", {"model": "m"}, {})
@@ -153,7 +153,7 @@ def test_what_is_no_forecaster_is_refused_by_name(damage: str, tmp_path: Path) -
 
 def test_another_kind_of_forecaster_is_refused(tmp_path: Path) -> None:
     storage.write(tmp_path / "m", {"model": "textbook"}, {})
-    with pytest.raises(DataError, match="holds a 'textbook' forecaster, not 'mq-cnn'"):
+    with pytest.raises(DataError, match="holds a 'textbook', not a 'mq-cnn'"):
         storage.read(tmp_path / "m", model="mq-cnn")
 
 

@@ -23,6 +23,13 @@ def backtest(  # noqa: PLR0913 - one argument per option
     gaps: options.Gaps = None,
     holidays: options.Holidays = None,
     seed: options.Seed = 0,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Train on Ray: 'local' for this machine's cores, 'auto' for the cluster that it is a part of.",
+        ),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Train every rung anew at rolling origins and score it on what followed.
@@ -48,7 +55,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
         scratch = stack.enter_context(files.output_folder(out)) if out else None
         with options.progress_bar() as progress:
             panel = read(settings)
-            evaluation = evaluate(settings, panel, lambda text, done: progress(f"backtest: {text}", done))
+            evaluation = evaluate(settings, panel, lambda text, done: progress(f"backtest: {text}", done), cluster)
         facts = {"data": panel.quality(), "data_notes": list(panel.notes)}
         content = files.finite(files.leaderboard(evaluation) | facts)
         if scratch is not None:

@@ -4,11 +4,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
 from sirdar.errors import ArgumentError, DataError, nearest, require_positive_integer
+from sirdar.forecasting.cluster import Cluster
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.ladder import ENSEMBLE, LADDER, NAIVE
 from sirdar.forecasting.meter import Meter
@@ -107,6 +109,7 @@ def backtest(
     ensemble: bool = True,
     season: int | None = None,
     progress: Callable[[str, float], None] | None = None,
+    cluster: str | None = None,
 ) -> Backtest:
     """Scores models on the last `windows` origins of a panel.
 
@@ -122,6 +125,8 @@ def backtest(
             two.
         season: steps in a season, for the scale of MASE; that of the calendar when None.
         progress: called with a text and the share of work done.
+        cluster: where models train: None for this process, one after the other; "local" for all cores of this machine,
+            or the address of a Ray cluster, see `cluster.Cluster`. Forecasts are the same.
 
     Raises:
         ArgumentError: there is no model, their horizons differ, or one has the ensemble's name.
@@ -136,33 +141,57 @@ def backtest(
     _refuse_short(panel, horizon, windows, stride)
     season = season_of(panel) if season is None else require_positive_integer(season, "season")
     meters = {name: Meter() for name in ([*built, ENSEMBLE] if ensemble else built)}
-    origins = []
-    for window in range(windows):
-        past = panel.cut(horizon + (windows - 1 - window) * stride)
-        past = past.select(past.observations() > 0)
-        if not len(past):
-            msg = f"nothing was observed before origin {window + 1} of {windows}; lower the number of windows"
-            raise DataError(msg)
-        shown = past.known()  # a caller's own model may read past the end of history
-        forecasts = {}
-        for index, (name, model) in enumerate(built.items()):
-            if progress is not None:
-                progress(f"origin {window + 1}/{windows}: {name}", (window + index / len(built)) / windows)
-            with meters[name].running():
-                forecasts[name] = model.fit(shown).predict(shown)
-        if ensemble:
-            with meters[ENSEMBLE].running():
-                forecasts[ENSEMBLE] = average([forecasts[name] for name in members])
-        origins.append(_origin(past, horizon, season, forecasts))
+    origins, why = [], {}
+    with Cluster(cluster) as machines:
+        pasts = (_past(panel, horizon + (windows - 1 - window) * stride, window, windows) for window in range(windows))
+        begun = ((past, machines.map(_answer, past.known(), built.items())) for past in pasts)
+        for window, (past, answers) in enumerate(begun if cluster is None else list(begun)):
+            forecasts = {}
+            for index, name in enumerate(built):
+                if progress is not None:
+                    progress(f"origin {window + 1}/{windows}: {name}", (window + index / len(built)) / windows)
+                answer = next(answers)
+                forecasts[name] = answer.forecast
+                meters[name].add(answer.meter)
+                why |= answer.why
+            if ensemble:
+                with meters[ENSEMBLE].running():
+                    forecasts[ENSEMBLE] = average([forecasts[name] for name in members])
+            origins.append(_origin(past, horizon, season, forecasts))
     if ensemble:
         for name in members:
             meters[ENSEMBLE].add(meters[name])
     if progress is not None:
         progress("scores", 1.0)
-    why = {name: model.why() for name, model in built.items() if isinstance(model, Ladder)}
     result = Backtest([], origins, season, horizon, why)
     rows = [_score(name, result, meter) for name, meter in meters.items()]
     return replace(result, scores=sorted(rows, key=lambda row: (np.isnan(row.wql), row.wql)))
+
+
+class _Answer(NamedTuple):
+    """What one model made of one origin."""
+
+    forecast: Forecast
+    meter: Meter
+    why: dict[str, str]
+
+
+def _answer(shown: Panel, job: tuple[str, Forecaster]) -> _Answer:
+    name, model = job
+    meter = Meter()
+    with meter.running():
+        forecast = model.fit(shown).predict(shown)
+    return _Answer(forecast, meter, {name: model.why()} if isinstance(model, Ladder) else {})
+
+
+def _past(panel: Panel, steps: int, window: int, windows: int) -> Panel:
+    """The series that were observed before an origin, as they stood there."""
+    past = panel.cut(steps)
+    past = past.select(past.observations() > 0)
+    if not len(past):
+        msg = f"nothing was observed before origin {window + 1} of {windows}; lower the number of windows"
+        raise DataError(msg)
+    return past  # shown to models as `known`, since a caller's own may read past the end of history
 
 
 def _built(model: Forecaster | Callable[[], Forecaster]) -> Forecaster:

@@ -109,6 +109,31 @@ class Panel:
         fields = read_panel(source, names, freq=freq, gaps=gaps, roles=roles, holidays=country)
         return cls(**fields, holidays=country)
 
+    def save(self, path: str | Path) -> None:
+        """Writes the panel into the folder `path`: arrays in a safetensors file, all else in JSON.
+
+        The caller's frame type is not kept: forecasts of a panel that was loaded come back as polars frames.
+
+        Raises:
+            OutputError: `path` holds something that Sirdar did not save, or cannot be written.
+        """
+        from sirdar.forecasting.mapped import write_panel  # it builds panels, and imports torch
+
+        write_panel(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Panel":
+        """Maps what `save` wrote into memory: at once, and of its steps only those used are ever read.
+
+        A panel larger than memory is forecast in parts, see `cluster.predict_in_parts`.
+
+        Raises:
+            DataError: there is no panel.
+        """
+        from sirdar.forecasting.mapped import mapped_panel
+
+        return mapped_panel(Path(path))
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -131,8 +156,8 @@ class Panel:
     @property
     def in_history(self) -> Bool[np.ndarray, " steps"]:
         """Steps that are history."""
-        owner = self.step_series
-        return np.arange(len(self.target)) - self.indptr[:-1][owner] < self.history[owner]
+        after = np.diff(self.indptr) - self.history
+        return np.repeat(np.tile([True, False], len(self)), np.stack([self.history, after], axis=1).ravel())
 
     @property
     def observed(self) -> Bool[np.ndarray, " steps"]:

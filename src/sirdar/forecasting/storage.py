@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trained forecasters on disk: a folder with config.json and weights.safetensors; nothing in it can execute."""
+"""Forecasters and panels on disk: a folder with config.json and weights.safetensors; nothing in it can execute."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def write(
     """
     path = path.absolute()
     if path.exists() and not _replaceable(path):
-        msg = f"{path}: exists and is no saved forecaster; choose another path"
+        msg = f"{path}: exists and is nothing that Sirdar saved; choose another path"
         raise OutputError(msg)
     part, old = path.with_name(path.name + ".part"), _aside(path)
     try:
@@ -92,11 +92,11 @@ def read(path: Path, *, model: str) -> tuple[dict[str, Any], dict[str, torch.Ten
         weights = load_file(folder / "weights.safetensors")
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        msg = f"{path}: not a saved forecaster ({reason})"
+        msg = f"{path}: holds no {model!r} that Sirdar saved ({reason})"
         raise DataError(msg) from error
     if not isinstance(config, dict) or config.get("model") != model:
         kind = config.get("model") if isinstance(config, dict) else None
-        msg = f"{path}: holds a {kind!r} forecaster, not {model!r}"
+        msg = f"{path}: holds a {kind!r}, not a {model!r}"
         raise DataError(msg)
     return config, weights
 

@@ -2,7 +2,7 @@
 """A forecast as a distribution: the one type that stands between networks and decisions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
@@ -157,6 +157,26 @@ class Forecast:
             self.floor[rows] if isinstance(self.floor, np.ndarray) else self.floor,
             self.correlation,
             self.native,
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Forecast"]) -> "Forecast":
+        """The series of all parts, in their order.
+
+        Raises:
+            ArgumentError: there is no part, or their frequency, levels, horizon or correlation differ.
+        """
+        kinds = {(part.frequency, part.levels, part.horizon, part.correlation) for part in parts}
+        if len(kinds) != 1:
+            msg = f"forecasts to join must share frequency, levels, horizon and correlation, got {len(kinds)} kinds"
+            raise ArgumentError(msg)
+        floor = np.concatenate([np.broadcast_to(part.floor, len(part.ids)) for part in parts])
+        return replace(
+            parts[0],
+            ids=[name for part in parts for name in part.ids],
+            start=np.concatenate([part.start for part in parts]),
+            values=np.concatenate([part.values for part in parts]),
+            floor=floor if len(np.unique(floor)) > 1 else parts[0].floor,
         )
 
     def to_frame(self) -> Any:  # noqa: ANN401 - the caller's own frame type

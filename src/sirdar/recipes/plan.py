@@ -107,8 +107,8 @@ def read_ahead(settings: Settings) -> Panel:
     return replace(panel, notes=(*panel.notes, *unknown_ahead(panel, settings.horizon)))
 
 
-def evaluate(settings: Settings, panel: Panel, progress: Progress) -> Backtest:
-    """The backtest of the models named."""
+def evaluate(settings: Settings, panel: Panel, progress: Progress, cluster: str | None = None) -> Backtest:
+    """The backtest of the models named, in this process or on a Ray cluster, which tells no shares of a training."""
     place = ("", 0.0)
 
     def tell(text: str, done: float) -> None:
@@ -120,9 +120,11 @@ def evaluate(settings: Settings, panel: Panel, progress: Progress) -> Backtest:
         progress(f"{place[0]}, {done:.0%}", place[1])
 
     def build(name: str) -> Forecaster:
-        return ladder.build(name, settings.horizon, levels=settings.levels, seed=settings.seed, progress=within)
+        shown = within if cluster is None else None
+        return ladder.build(name, settings.horizon, levels=settings.levels, seed=settings.seed, progress=shown)
 
-    return backtest({name: build(name) for name in settings.models}, panel, windows=settings.windows, progress=tell)
+    models = {name: build(name) for name in settings.models}
+    return backtest(models, panel, windows=settings.windows, progress=tell, cluster=cluster)
 
 
 def train(settings: Settings, winner: str, panel: Panel, progress: Progress) -> Forecaster:

@@ -201,7 +201,7 @@ def test_it_is_stored_with_its_reasons(tmp_path: Path) -> None:
     assert again.why() == found.why()
     assert again.weights == found.weights
     assert np.array_equal(again.predict(panel).values, found.predict(panel).values)
-    with pytest.raises(DataError, match="holds a 'ladder' forecaster, not 'textbook'"):
+    with pytest.raises(DataError, match="holds a 'ladder', not a 'textbook'"):
         Textbook.load(tmp_path / "ladder")
 
 
