@@ -50,7 +50,7 @@ def test_shares_add_up_to_what_the_forecast_gained() -> None:
     frame = found.to_frame()
     assert frame.columns == ["input", "period", "units"]
     assert frame.filter(frame["input"] == "kind")["period"].is_null().all()
-    label = str(panel.frequency.labels(panel.end[3:4] + 1)[0].astype("datetime64[s]"))
+    (label,) = panel.frequency.written(panel.frequency.labels(panel.end[3:4] + 1))
     assert label in frame.filter(frame["input"] == "price")["period"].to_list()  # the plan ahead tells too
 
 
@@ -105,7 +105,7 @@ def test_terms_of_a_sum_are_the_shares() -> None:
     found = sampled(Sum(), panel, "product 3", level=0.9)
     begin, end = int(panel.indptr[3]), int(panel.indptr[3] + panel.history[3])
     demand, price, orders = panel.target[begin:end], panel.future["price"], panel.past["orders"]
-    labels = panel.frequency.labels(panel.end[3] + np.arange(-3, 2)).astype("datetime64[s]").astype(str)
+    labels = panel.frequency.written(panel.frequency.labels(panel.end[3] + np.arange(-3, 2)))
     own = slice(begin, int(panel.indptr[4]))
     seen = np.concatenate([price[begin:end], price[end : own.stop]])
     shares = {(name, period): share for name, period, share in found.parts}

@@ -191,3 +191,23 @@ def test_every_level_has_a_column_of_its_own() -> None:
     levels = (1e-5, 1 / 3, 0.99999991, 0.99999999)
     columns = forecast_of(np.zeros((1, 1, 4)), levels).to_frame().columns[2:]
     assert tuple(float(name[1:]) for name in columns) == levels
+
+
+@settings(max_examples=20)
+@given(risen)
+def test_parts_join_to_the_whole(values: np.ndarray) -> None:
+    whole = forecast_of(values, floor=-(2.0**61))
+    parts = [whole.take(np.array([row])) for row in range(len(values))]
+    found = Forecast.joined(parts)
+    assert (found.ids, found.floor, found.levels) == (whole.ids, whole.floor, whole.levels)
+    np.testing.assert_array_equal(found.values, values)
+    np.testing.assert_array_equal(found.start, whole.start)
+    mixed = Forecast.joined([parts[0], replace(parts[1], floor=-np.inf)])
+    assert np.asarray(mixed.floor).tolist() == [-(2.0**61), -np.inf]
+
+
+def test_forecasts_of_two_kinds_do_not_join() -> None:
+    with pytest.raises(ArgumentError, match="got 2 kinds"):
+        Forecast.joined([normal(horizon=1), normal(horizon=2)])
+    with pytest.raises(ArgumentError, match="got 0 kinds"):
+        Forecast.joined([])

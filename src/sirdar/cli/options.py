@@ -50,6 +50,7 @@ HoldingCost = Annotated[float, typer.Option(help="Cost of a unit left at the end
 LostSaleCost = Annotated[float, typer.Option(help="Cost of a unit of demand that finds no stock.")]
 LeadTime = Annotated[int, typer.Option(help="Steps from an order to its arrival.")]
 ReviewPeriod = Annotated[int, typer.Option(help="Steps from one chance to order to the next.")]
+OrderCost = Annotated[float, typer.Option(help="Paid per order of any size.")]
 Minimum = Annotated[float, typer.Option(help="Least quantity that may be ordered.")]
 CasePack = Annotated[float, typer.Option(help="Orders are multiples of it; 0 for any quantity.")]
 Inventory = Annotated[

@@ -17,7 +17,7 @@ def order(  # noqa: PLR0913 - one argument per option
     lost_sale_cost: options.LostSaleCost = 1.0,
     lead_time: options.LeadTime = 2,
     review_period: options.ReviewPeriod = 1,
-    order_cost: Annotated[float, typer.Option(help="Paid per order of any size.")] = 0.0,
+    order_cost: options.OrderCost = 0.0,
     minimum: options.Minimum = 0.0,
     case_pack: options.CasePack = 1.0,
     inventory: options.Inventory = None,

@@ -35,7 +35,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
     review_period: options.ReviewPeriod = 1,
     price: Annotated[float, typer.Option(help="Income per unit sold, on top of the lost-sale cost.")] = 0.0,
     unit_cost: Annotated[float, typer.Option(help="Paid per unit ordered; with --price.")] = 0.0,
-    order_cost: Annotated[float, typer.Option(help="Paid per order of any size.")] = 0.0,
+    order_cost: options.OrderCost = 0.0,
     minimum: options.Minimum = 0.0,
     case_pack: options.CasePack = 1.0,
     freq: options.Freq = None,

@@ -172,10 +172,10 @@ class _Input(NamedTuple):
 def _inputs(alone: Panel, panel: Panel, horizon: int) -> list[_Input]:
     """Those of a panel of one series that are not what they usually are."""
     history, steps = int(alone.history[0]), len(alone.target)
-    labels = alone.frequency.labels(alone.start[0] + np.arange(steps)).astype("datetime64[s]").astype(str)
+    labels = alone.frequency.written(alone.frequency.labels(alone.start[0] + np.arange(steps)))
 
     def period(begin: int, end: int) -> str:
-        return str(labels[begin]) if end - begin == 1 else f"{labels[begin]}/{labels[end - 1]}"
+        return labels[begin] if end - begin == 1 else f"{labels[begin]}/{labels[end - 1]}"
 
     found = []
     demand = np.where(alone.observed, alone.target, np.float32(np.nan))
@@ -275,7 +275,7 @@ def _named(
     """Each share with its input and period; zeros are left out."""
     encoding, length = windows.encoding, windows.length
     end = int(panel.end[panel.ids.index(series)])
-    labels = panel.frequency.labels(np.arange(end - length, end + windows.horizon)).astype("datetime64[s]").astype(str)
+    labels = panel.frequency.written(panel.frequency.labels(np.arange(end - length, end + windows.horizon)))
     past, known = (
         [named(name) for name, *_ in own] + [f"{name} against usual" for name, _ in encoding.usual if name in role]
         for own, role in ((encoding.past, panel.past), (encoding.known, panel.future))

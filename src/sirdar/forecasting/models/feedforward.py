@@ -309,11 +309,11 @@ class FeedForward:
         network = Inference(learned.network.eval())
         total, blank, shares = _gradients(lambda *inputs: network(*inputs)[..., at].sum(dim=1), seen, learned.network)
         begin = int(panel.end[row])
-        labels = panel.frequency.labels(np.arange(begin, begin + self.horizon)).astype("datetime64[s]").astype(str)
+        labels = panel.frequency.written(panel.frequency.labels(np.arange(begin, begin + self.horizon)))
         names, own = learned.features.pair_names
         parts = [(name, None, float(x)) for name, x in zip(names, shares[0], strict=True)]
         for step, label in enumerate(labels):
-            parts += [(name, str(label), float(x)) for name, x in zip(own, shares[1][step], strict=True)]
+            parts += [(name, label, float(x)) for name, x in zip(own, shares[1][step], strict=True)]
         return Attribution(series, level, total, blank, [part for part in parts if part[2] != 0])
 
     def save(self, path: str | Path) -> None:
