@@ -76,7 +76,7 @@ def test_leaves_are_those_of_lightgbm() -> None:
             "min_sum_hessian_in_leaf": 0.0,
             "bagging_fraction": 0.7,
             "bagging_freq": 1,
-            "feature_fraction": 0.5,
+            "feature_fraction_bynode": 0.5,
             "seed": 0,
             "deterministic": True,
             "force_col_wise": True,
@@ -87,6 +87,19 @@ def test_leaves_are_those_of_lightgbm() -> None:
     )
     new, _ = data(500, seed=2)
     assert np.array_equal(fitted.apply(new), model.predict(new, pred_leaf=True))
+
+
+def test_no_tree_is_blind_to_what_drives_the_target() -> None:
+    """One flag among ten features is all that matters: its quantiles are those of its own rows."""
+    rng = np.random.default_rng(0)
+    table = rng.random((4000, 10)).astype(np.float32)
+    table[:, 3] = rng.random(4000) < 0.2
+    targets = (rng.normal(size=4000) + 10 * table[:, 3]).astype(np.float32)
+    found = QuantileForest(trees=30, threads=1).fit(table, targets).quantiles(table, (0.1, 0.5, 0.9))
+    for flag in (0, 1):
+        chosen = table[:, 3] == flag
+        exact = np.quantile(targets[chosen], (0.1, 0.5, 0.9))
+        np.testing.assert_allclose(np.median(found[chosen], axis=0), exact, atol=0.3)
 
 
 def test_sparse_and_dense_rows_are_the_same() -> None:

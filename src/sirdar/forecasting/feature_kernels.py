@@ -25,6 +25,24 @@ def _loop(function: Callable[..., Any]) -> Any:  # noqa: ANN401 - numba's dispat
 
 
 @_loop
+def capped(demand: np.ndarray, indptr: np.ndarray, spike: float, sold: int) -> np.ndarray:
+    """Demand of at most `spike` times the mean of the earlier steps that had any, once these are `sold`: [step]."""
+    out = demand.copy()
+    for i in range(len(indptr) - 1):
+        total = 0.0
+        count = 0
+        for t in range(indptr[i], indptr[i + 1]):
+            size = abs(demand[t])
+            if np.isnan(size) or size == 0:
+                continue
+            if count >= sold and size > spike * total / count:
+                out[t] = np.sign(demand[t]) * spike * total / count
+            total += size
+            count += 1
+    return out
+
+
+@_loop
 def scales(demand: np.ndarray, begin: np.ndarray, now: np.ndarray, windows: np.ndarray, reference: float) -> np.ndarray:
     """The level of every history: the mean of |demand| over the middle window, with a little of the longest.
 

@@ -2,8 +2,8 @@
 """Rows of features for models that have no memory of their own: one row per series, origin and step ahead.
 
 Everything about demand is divided by the series' own recent level at the origin, so that products that differ by 10^6
-pool. Steps that were not observed count for nothing; what is not known is not-a-number, what does not apply to a
-product is zero and takes no room.
+pool; one step's spike counts as ten usual ones at most. Steps that were not observed count for nothing; what is not
+known is not-a-number, what does not apply to a product is zero and takes no room.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from sirdar.errors import ArgumentError
 from sirdar.forecasting.covariates import Encoding, calendar_features, carried, held
 from sirdar.forecasting.holidays import holiday_features
 from sirdar.forecasting.panel import Panel
+from sirdar.forecasting.spikes import SOLD, SPIKE
 from sirdar.forecasting.words import Words
 from sirdar.predictive import Frequency
 
@@ -161,12 +162,15 @@ class Features:
         Raises:
             ArgumentError: a covariate is lacking, or the panel is of another frequency.
         """
+        from sirdar.forecasting import feature_kernels as kernels  # here, not above: it loads numba
+
         self.require(panel)
         demand = np.where(panel.observed, panel.target, np.float32(np.nan)).astype(np.float32)
         parts = [sparse.csr_matrix(self.encoding.static_channels(panel)), self.words.matrix(panel)]
         static: Any = sparse.hstack(parts, format="csr", dtype=np.float32)
         price = _log_price(panel) if self.prices else np.zeros(0)
-        return Source(self, panel, demand, panel.unseen(), static, self._line(panel), price)
+        told = kernels.capped(demand, panel.indptr, SPIKE, SOLD)
+        return Source(self, panel, demand, told, panel.unseen(), static, self._line(panel), price)
 
     def sample(
         self, panel: Panel, horizon: int, count: int, generator: np.random.Generator
@@ -386,6 +390,7 @@ class Source:
         features: how it becomes rows.
         panel: the panel.
         demand: [step], NaN where it may not be learned from.
+        told: the same as features tell it, spikes capped.
         unseen: steps of each series before its first demand, which tell nothing of it.
         static: float32 [series, column] of statics and words.
         line: which product line each series is of, -1 for none.
@@ -395,6 +400,7 @@ class Source:
     features: Features
     panel: Panel
     demand: Float32[np.ndarray, " steps"]
+    told: Float32[np.ndarray, " steps"]
     unseen: Int64[np.ndarray, " series"]
     static: sparse.csr_matrix
     line: Int64[np.ndarray, " series"]
@@ -439,10 +445,10 @@ class Source:
         panel, features = self.panel, self.features
         now = panel.indptr[:-1][series] + origin
         begin = now - np.maximum(origin - self.unseen[series], 0)
-        history, scale = features._history(self.demand, begin, now)
+        history, scale = features._history(self.told, begin, now)
         ahead = [
             step[..., None],
-            features._cycles(self.demand, begin, now, scale, step),
+            features._cycles(self.told, begin, now, scale, step),
             features._calendar(panel, panel.start[series] + origin, step),
             features._price(self, series, now, step),
             features._known(panel, series, now, step),

@@ -34,7 +34,7 @@ class QuantileForest:
         leaves: most leaves of a tree, up to 32,768.
         leaf_rows: least rows of a leaf.
         row_share: rows that each tree is grown on, drawn without replacement.
-        feature_share: features that each tree may split on.
+        feature_share: features, drawn anew, that each split may use.
         points: most targets that a leaf's sketch keeps, up to 255.
         seed: of the draws; the same seed gives the same forest on any number of threads.
         threads: all cores that OMP_NUM_THREADS allows when None.
@@ -144,8 +144,8 @@ class QuantileForest:
             "max_bin": _BINS,
             "bagging_fraction": self.row_share,
             "bagging_freq": 1,
-            "feature_fraction": self.feature_share,
-            "feature_fraction_bynode": 1.0,
+            "feature_fraction": 1.0,  # a tree that may not see a driver at all would mix in what is so without it
+            "feature_fraction_bynode": self.feature_share,
             "seed": self.seed,
             "deterministic": True,
             "force_col_wise": True,

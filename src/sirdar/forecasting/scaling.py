@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
+from sirdar.forecasting.spikes import SOLD, SPIKE
+
 DEMAND_CHANNELS = 11
 _SHORTEST = 10  # steps that make a level, at least
 LONGEST_SEASON = 24  # a longer season than this is no recent past
@@ -46,11 +48,11 @@ def scaled(
         season: steps of the season; 1 for none.
         typical: units of demand of a typical series, the scale of one that has no history.
     """
-    demand = demand * observed
-    span = level_steps(season)
+    raw, span = demand * observed, level_steps(season)
+    demand = _capped(raw)
     total, seen = torch.cumsum(demand.abs(), dim=1), torch.cumsum(observed, dim=1)
     # Pieces are counted in ones; demand in fractions of them, tonnes or shares, by the mean step that had any.
-    sales = torch.cumsum((demand != 0).to(demand.dtype), dim=1)
+    sales = _sales(demand)
     unit = torch.where(sales > 0, total / sales.clamp(min=1), torch.full_like(total, 10 * typical)).clamp(max=1.0)
     # The additions keep the level above zero: a product that has not sold for long has one of about a tenth of a unit.
     count = _last(observed, span)
@@ -76,8 +78,8 @@ def scaled(
         _mean_error(demand - profile / times.clamp(min=1), observed * (times > 0), spread, fade),
     ]
     channels = [
-        torch.asinh((demand - location) / spread) * observed,
-        (torch.asinh(demand / unit) - torch.asinh(average / unit)) * observed,
+        torch.asinh((raw - location) / spread) * observed,
+        (torch.asinh(raw / unit) - torch.asinh(average / unit)) * observed,
         observed,
         torch.log(size) / 3,
         torch.log(spread / size) / 2,
@@ -93,6 +95,19 @@ def scaled(
 def level_steps(season: int) -> int:
     """Steps that make a level: whole seasons, so that it does not follow the season."""
     return _SHORTEST if season > LONGEST_SEASON else season * math.ceil(_SHORTEST / season)
+
+
+def _sales(demand: Float[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
+    """How many steps so far had demand."""
+    return torch.cumsum((demand != 0).to(demand.dtype), dim=1)
+
+
+def _capped(demand: Float[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
+    """Demand of at most `SPIKE` times the mean of the earlier steps that had any, where there were some."""
+    sales = _earlier(_sales(demand), 1)
+    usual = _earlier(torch.cumsum(demand.abs(), dim=1), 1) / sales.clamp(min=1)
+    most = torch.where(sales >= SOLD, SPIKE * usual, torch.full_like(usual, torch.inf))
+    return torch.minimum(torch.maximum(demand, -most), most)
 
 
 def _last(values: Float[Tensor, "batch time"], span: int) -> Float[Tensor, "batch time"]:

@@ -47,6 +47,31 @@ def test_a_planned_price_cut_raises_the_forecast() -> None:
     np.testing.assert_allclose(median[cut].mean() / median[~cut].mean(), 0.7**-3, rtol=0.15)
 
 
+def test_an_event_that_is_not_among_the_last_steps_is_forecast() -> None:
+    """Demand trebles at a yearly event, which no origin of the last three horizons sees."""
+    rng = np.random.default_rng(0)
+    event = np.isin(np.arange(164), (4, 58, 109, 160)).astype(np.float32)
+    level = np.exp(rng.uniform(np.log(5), np.log(60), 30))[:, None]
+    panel = panel_of(rng.poisson(level * (1 + 2 * event)), history=[156] * 30)
+    model = AddOns(8).fit(replace(panel, future={"event": np.tile(event, 30)}))
+    assert model.kept == ("price",)
+    found = (model.predict(replace(panel, future={"event": np.tile(event, 30)})).median() / level).mean(axis=0)
+    np.testing.assert_allclose(found, 1 + 2 * event[156:], rtol=0.1)
+
+
+def test_events_off_a_season_are_not_taken_for_one() -> None:
+    """Every 26 weeks demand trebled or fell to a fifth; the next ones come at other times."""
+    rng = np.random.default_rng(3)
+    flags = {"fair": (10, 36, 62, 88, 114, 123), "closed": (20, 46, 72, 98, 126)}
+    told = {name: np.isin(np.arange(128), steps).astype(np.float32) for name, steps in flags.items()}
+    factor = np.where(told["fair"] > 0, 3.0, np.where(told["closed"] > 0, 0.2, 1.0))
+    level = np.exp(rng.uniform(np.log(3), np.log(60), 40))[:, None]
+    panel = panel_of(rng.poisson(level * factor), history=[120] * 40)
+    panel = replace(panel, future={name: np.tile(column, 40) for name, column in told.items()})
+    found = (AddOns(8).fit(panel).predict(panel).median() / level).mean(axis=0)
+    np.testing.assert_allclose(found, factor[120:], atol=0.15)
+
+
 def test_a_panel_without_the_price_learned_from_is_refused() -> None:
     panel = priced()
     model = AddOns(5).fit(panel)

@@ -307,3 +307,11 @@ def test_returns_that_nearly_cancel_sales_blow_nothing_up(method: str) -> None:
     values = Textbook(4, method=method).fit(panel).predict(panel).values[0]
     assert values.max() < 60
     assert values[:, 4].min() > -5
+
+
+def test_a_single_huge_number_long_ago_shrinks_nothing() -> None:
+    """Poisson demand of mean 20 with one step of 1,000, twenty steps ago, which a year's mean holds."""
+    demand = np.random.default_rng(0).poisson(20, (1, 120)).astype(float)
+    plain = predicted(panel_of(demand), "tsb")
+    demand[0, 100] = 1000
+    np.testing.assert_allclose(predicted(panel_of(demand), "tsb"), plain, rtol=0.1)

@@ -32,6 +32,7 @@ COMPONENTS = ("season", "price")
 _MEANS = {"tsb", "croston", "adida"}  # methods whose point is a mean that their median does not show
 _SAMPLE = 600  # series whose past errors are looked at
 _WORTH = 0.995  # of the error without a component: what it must beat to be kept
+_MORE = 2  # origins, at most, for flags that were not set after the last ones
 _GROUPS = 20
 _TIMES, _CYCLES = 4, 3  # of the mean history, and of the longest cycle: no history is longer
 _SEASONS, _STEPS = 20, 2000  # nor is it longer than both, but for the cycles: theta's time grows faster than its steps
@@ -64,7 +65,8 @@ class AddOns(Explained):
         around: the point forecaster: a textbook method by name, or any untrained forecaster of this horizon, of whose
             quantiles the mean is taken.
         levels: quantile levels.
-        components: of "season" and "price", those to try; one is kept where it lowered the error at past origins.
+        components: of "season" and "price", those to try, alone and together; kept are those that lowered the error
+            at past origins, of which up to two more are looked at for flags that were set in earlier times alone.
         promotions: covariates that are flags of promotion or event; those that are always 0 or 1 when None.
         cross: covariates that are rivals' prices.
         market: statics that series must share to be rivals of each other, see `addons.elasticity.PriceElasticity`.
@@ -259,38 +261,59 @@ class AddOns(Explained):
         return tuple(flags)
 
     def _learn_errors(self, panel: Panel) -> None:
-        """Keeps the components whose errors at past origins are least, and gives these errors to the engine."""
-        options: list[tuple[str, ...]] = [()]
-        if len(panel):
-            if "season" in self.components:
-                options.append(("season",))
-            # A logarithm knows nothing below zero; a ratio of sums bears some returns among sales.
-            if (
-                "price" in self.components
-                and self._counts
-                and (panel.price is not None or self.cross or self._flags(panel))
-            ):
-                options.append((*options[-1], "price"))
-        pasts = [panel.cut(steps) for steps in _cuts(panel, self.horizon, self.origins)]
+        """Keeps the components whose errors at past origins are least; the engine learns from the last ones."""
+        cuts = _cuts(panel, self.horizon, self.origins)
+        pasts = [panel.cut(steps) for steps in (*cuts, *self._telling(panel, cuts))]
         pasts = [past.select(past.observations() > 0) for past in pasts]
         pasts = [past for past in pasts if len(past)]  # before some origins nothing may have been observed
-        actual = np.concatenate([np.zeros((0, self.horizon)), *[past.actuals(self.horizon) for past in pasts]])
+        actual = [past.actuals(self.horizon).astype(np.float64) for past in pasts]
         pasts = [past.known() for past in pasts]  # a caller's own forecaster may read past the end of history
-        best, least = None, np.inf
-        for names in options:
-            points, scales = [np.zeros((0, self.horizon))], [_no_scale(self.horizon)]
-            for past in pasts:
-                effects = self._fitted(past, names)
-                self.around.fit(adjusted(past, effects.of(past, longest(past))))
-                point, scale = self._point(past, effects)
-                points.append(point)
-                scales.append(scale)
-            found = np.concatenate(points)
-            loss = float(np.nansum(np.abs(actual - found)))
-            if best is None or loss < _WORTH * least:
-                best, least, self.kept = (found, _joined(scales)), loss, names
-        point, scale = best if best is not None else (np.zeros((0, self.horizon)), _no_scale(self.horizon))
-        self._engine = DistributionEngine(self.levels, self.conformal).fit(actual.astype(np.float64), point, scale)
+        best, least = [], np.inf
+        for names in self._options(panel):
+            found = [self._at(past, names) for past in pasts]
+            loss = sum(float(np.nansum(np.abs(y - point))) for y, (point, _) in zip(actual, found, strict=True))
+            if loss < _WORTH * least:
+                best, least, self.kept = found, loss, names
+        last = len(cuts)
+        points, scales = zip((np.zeros((0, self.horizon)), _no_scale(self.horizon)), *best[:last], strict=True)
+        followed = np.concatenate([points[0], *actual[:last]])
+        engine = DistributionEngine(self.levels, self.conformal)
+        self._engine = engine.fit(followed, np.concatenate(points), _joined(list(scales)))
+
+    def _options(self, panel: Panel) -> list[tuple[str, ...]]:
+        """The components to try, alone and together."""
+        usable = {
+            "season": len(panel) > 0,
+            # A logarithm knows nothing below zero; a ratio of sums bears some returns among sales.
+            "price": self._counts and bool(panel.price is not None or self.cross or self._flags(panel)),
+        }
+        names = [name for name in COMPONENTS if name in self.components and usable[name] and len(panel)]
+        return [(), *[(name,) for name in names], *([tuple(names)] if len(names) > 1 else [])]
+
+    def _telling(self, panel: Panel, cuts: Sequence[int]) -> list[int]:
+        """How far back origins lie that are followed by flags which were not set after those of `cuts`: last Easter.
+
+        Before such an origin the flag must have been set as well, or its effect would not be known there.
+        """
+        length, more = longest(panel), []
+        tested = np.zeros(length + self.horizon, dtype=bool)
+        for steps in cuts:
+            tested[length - steps : length - steps + self.horizon] = True
+        for name in self._flags(panel) if "price" in self.components else ():
+            times = np.flatnonzero((panel.tail(panel.covariate(name), length) > 0).any(axis=0))
+            if len(times) < 2 or tested[times].any():
+                continue
+            begin = int(times[-1]) - self.horizon // 2
+            if times[0] < begin and begin >= 2 * self.horizon and len(more) < _MORE:
+                tested[begin : begin + self.horizon] = True
+                more.append(length - begin)
+        return more
+
+    def _at(self, past: Panel, names: tuple[str, ...]) -> tuple[Float64[np.ndarray, "series horizon"], Scale]:
+        """Point forecasts at an origin with these components, see `_point`."""
+        effects = self._fitted(past, names)
+        self.around.fit(adjusted(past, effects.of(past, longest(past))))
+        return self._point(past, effects)
 
     def _point(self, panel: Panel, effects: _Effects) -> tuple[Float64[np.ndarray, "series horizon"], Scale]:
         """Point forecasts with all effects put back, and what the engine asks of each series."""

@@ -24,6 +24,7 @@ from sirdar.forecasting.forecaster import Explained
 from sirdar.forecasting.models.newcomers import SHORTEST, Sequel, sequels, spread
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.seasons import season_of
+from sirdar.forecasting.spikes import without_spikes
 from sirdar.predictive import DECILES, Forecast
 from sirdar.predictive.forecast import require_levels
 
@@ -218,7 +219,7 @@ class Textbook(Explained):
     def _around(self, panel: Panel, point: np.ndarray) -> np.ndarray:
         """Quantiles for a model that states only a mean: the shape of recent demand, moved to that mean."""
         recent = _recent(panel)
-        mean = np.nanmean(recent, axis=1)[:, None]
+        mean = np.nanmean(without_spikes(recent), axis=1)[:, None]
         spread = _tailed(recent, self.levels)[:, None, :]
         scaled = (mean > 0) & (np.nanmin(recent, axis=1) >= 0)[:, None]
         ratio = np.maximum(point / np.where(scaled, mean, 1), 0)
