@@ -292,3 +292,13 @@ def test_bad_input_ends_in_a_sentence(
 ) -> None:
     assert sirdar(monkeypatch, *words) == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("toy")
+def test_rules_that_bind_nothing_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_rules([Rule("prefer", "part0", 3)], tmp_path / "r.json")
+    words = ("search", "forecaster", "--trials", "2", "--limit", "latency_s=1", "--rules", str(tmp_path / "r.json"))
+    assert sirdar(monkeypatch, *words) == 0
+    assert "note: none of the 1 rules in " in capsys.readouterr().err

@@ -17,10 +17,12 @@ from sirdar.recipes import forecaster as recipe
 from sirdar.recipes.demand import Demand
 from sirdar.recipes.forecaster import ForecasterTask, ShapedMQCNN, baseline, deliver_winner, pricing, shaped, wql
 from sirdar.recipes.plan import compare_chips, example_network
+from sirdar.search.space import Candidate
 from sirdar.search.spaces import mqcnn
 from sirdar.search.study import Options, search
 from sirdar.testing.forecasters import example_panel
 from sirdar.testing.search import check_task
+from sirdar.units import Cost
 
 SPACE = mqcnn((4, 8, 32), depths=(2, 3, 4, 5, 6), decoders=(8, 16, 32))
 
@@ -171,7 +173,27 @@ class Free:
     """A task in which any candidate will do."""
 
     metric, higher_is_better = "wql", False
-    graph = ForecasterTask.graph
+    graph, length = ForecasterTask.graph, 64
 
     def evaluate(self, *_: object) -> dict[str, float]:
         return {"wql": 1.0}
+
+
+def test_what_leaves_no_history_and_a_limit_far_below_all_networks_are_told_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    panel = example_panel()
+    longest = int(panel.history.max())
+    with pytest.raises(ArgumentError, match=f"a horizon of {longest} steps leaves no history .* has {longest}"):
+        ForecasterTask(panel, longest)
+    asked: list[Candidate] = []
+
+    def latency(candidate: Candidate) -> Cost:
+        asked.append(candidate)
+        return Cost(latency_s=1e-3)
+
+    monkeypatch.setattr(recipe, "pricing", lambda *_: latency)
+    monkeypatch.setattr(recipe, "ForecasterTask", lambda *_, **_named: Free())
+    with pytest.raises(ArgumentError, match="no network keeps to latency_s <= 1e-12: the smallest, .*, takes 0.001"):
+        recipe.search_product(Demand(), limits={"latency_s": 1e-12})
+    assert asked == [mqcnn().smallest()]

@@ -187,3 +187,12 @@ def test_no_layer_leaves_no_multiplier_idle() -> None:
 @pytest.mark.parametrize("overhead", [0.0, 50.0])
 def test_a_grain_of_two_is_not_lost_to_rounding(overhead: float) -> None:
     assert measure_granule([1e-6 * (overhead + 2 * math.ceil(c / 2)) for c in range(1, 289)]).size == 2
+
+
+def test_channels_fill_the_grain_times_the_multiplier() -> None:
+    widths = tuple(range(8, 100, 8))
+    space = SearchSpace("scaled", (Choice("multiplier", (0.5, 1.0)), Choice("a.channels", widths)))
+    assert curate(space, 24).space["a.channels"].options == (48, 96)
+    plain = SearchSpace("plain", space.choices[1:])
+    assert curate(plain, 24).space["a.channels"].options == (24, 48, 72, 96)
+    assert curate(plain, 24, multipliers=(0.5, 1.0)).space["a.channels"].options == (48, 96)

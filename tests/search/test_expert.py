@@ -108,7 +108,7 @@ def test_pins_and_forbids_bind_a_search() -> None:
     assert bound["stage1.kind"].options == ("fused",)
     assert bound["stage3.kernel"].options == (3,)
     assert bound["stage1.depth"].options == (1, 2)
-    with pytest.raises(ArgumentError, match="has none of"):
+    with pytest.raises(ArgumentError, match="no option of stage1.kernel, which has 3, 5"):
         bind([Rule("pin", "*.kernel", 7)], SPACE)
 
 
@@ -145,7 +145,9 @@ def test_what_a_pin_asks_for_must_be_there() -> None:
             apply_rules([Rule("pin", where, "fussed")], SPACE, SPACE.smallest())
     with pytest.raises(ArgumentError, match="forbid all options of stage1.kernel: 3, 5"):
         apply_rules([Rule("forbid", "*.kernel", n) for n in (3, 5)], SPACE, SPACE.smallest())
-    assert apply_rules([Rule("pin", "stage9.kind", "fused")], SPACE, SPACE.smallest()) == SPACE.smallest()
+    for where in ("stage9.kind", "*.kinds"):
+        with pytest.raises(ArgumentError, match="speaks of no choice of space"):
+            apply_rules([Rule("pin", where, "fused")], SPACE, SPACE.smallest())
 
 
 def test_a_pin_may_leave_other_rules_nothing_to_say() -> None:
@@ -308,3 +310,44 @@ def test_no_layer_is_no_layer_that_fills_a_grain() -> None:
     rule = [Rule("multiple", "*.channels", 16)]
     assert apply_rules(rule, space, space.candidate({"top.channels": 12}))["top.channels"] == 32
     assert apply_rules(rule, space, space.candidate({"top.channels": 0}))["top.channels"] == 0
+
+
+NESTED = SearchSpace(
+    "nested",
+    (Choice("a.kind", ("ibn", "fused")), Choice("a.expansion", (2, 4), "a.kind", ("ibn",)), Choice("n", (1, 2))),
+)
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ([Rule("pin", "n", 1), Rule("pin", "n", 2)], "rules pin n to [12] and to [12]; give one of them"),
+        ([Rule("pin", "*.kind", "ibn"), Rule("pin", "*kind", "fused")], "rules pin a.kind to .* and to .*; give one"),
+        (
+            [Rule("pin", "a.expansion", 4), Rule("pin", "a.kind", "fused")],
+            "'a.expansion: pin 4' cannot hold: .* a.kind",
+        ),
+        ([Rule("pin", "n", 1), Rule("pin", "n", 3)], "'n: pin 3' asks for what is no option of n"),
+        ([Rule("forbid", "n", 1), Rule("forbid", "n", 2)], "rules forbid all options of n: 1, 2"),
+    ],
+)
+def test_rules_that_contradict_each_other_are_refused_in_any_order(rules: list[Rule], told: str) -> None:
+    for given in (rules, rules[::-1]):
+        for use in (lambda given: bind(given, NESTED), lambda given: apply_rules(given, NESTED, NESTED.smallest())):
+            with pytest.raises(ArgumentError, match=told):
+                use(given)
+
+
+def test_what_is_preferred_is_not_avoided() -> None:
+    for where in ("a.kind", "*.kind"):
+        rules = [Rule("prefer", where, "fused"), Rule("avoid", where, "fused")]
+        with pytest.raises(ArgumentError, match="rules prefer fused as a.kind and avoid it; give one of them"):
+            apply_rules(rules, NESTED, NESTED.smallest())
+
+
+def test_counts_that_are_none_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "rules.json"
+    row = {"verb": "pin", "where": "n", "value": 1, "winners": 3}
+    path.write_text(json.dumps({"schema": 1, "rules": [row]}))
+    with pytest.raises(DataError, match=r"the winners of a rule must be two counts, such as \[9, 10\], got 3"):
+        read_rules(path)

@@ -4,6 +4,7 @@
 import json
 import math
 import sqlite3
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -300,3 +301,27 @@ def test_a_database_that_dies_is_told_in_a_sentence(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match=r"the storage .*study.sqlite' cannot be used any more: .*database"):
         searched(storage, Wrecker(), enqueue=())
+
+
+def test_a_wish_for_what_was_trained_is_answered_with_its_trial(tmp_path: Path) -> None:
+    storage, task = tmp_path / "study.sqlite", ToyTask()
+    known = searched(storage, ToyTask(), (), trials=2).trials[1].candidate
+    opened(storage).enqueue_trial(known.as_dict())
+    study = searched(storage, task, (), trials=4)
+    assert known not in task.trained
+    assert len({trial.candidate for trial in study.trials}) == 4
+    assert opened(storage).trials[2].user_attrs["sirdar:note"] == f"{known} was tried as trial 1"
+
+
+def test_optuna_sees_curves_and_durations_of_wishes_and_proposals(tmp_path: Path) -> None:
+    storage = tmp_path / "study.sqlite"
+
+    class Slow(ToyTask):
+        def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+            time.sleep(0.02)
+            return super().evaluate(candidate, seed, report)
+
+    study = searched(storage, Slow(), WISHES[:1], trials=2)
+    for trial, seen in zip(study.trials, opened(storage).trials, strict=True):
+        assert seen.intermediate_values == dict(trial.curve) != {}
+        assert seen.duration.total_seconds() >= 0.02

@@ -309,3 +309,9 @@ def test_scores_leave_modes_and_statistics() -> None:
     assert network.training
     assert not network[1].training
     assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
+
+
+def test_a_batch_of_one_has_no_gradients_to_compare() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    found = [score(network, torch.rand(count, 3, 8, 8))["gradients"] for count in (1, 2)]
+    assert found[0] == -math.inf < found[1]

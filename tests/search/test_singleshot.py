@@ -4,6 +4,8 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from sirdar.search.objectives import Objective, Objectives
 from sirdar.search.pricing import Priced
 from sirdar.search.scores import SCORES
 from sirdar.search.sharing import Shared, WeightBank, recalibrate
-from sirdar.search.singleshot import SingleShot, Supernet
+from sirdar.search.singleshot import SingleShot, Supernet, _distance
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.search.strategies import MAKERS, named
 from sirdar.search.study import Options, search
@@ -370,3 +372,95 @@ def test_a_latency_term_takes_what_cannot_be_priced_and_refuses_costs_without_la
     assert SingleShot(Regression(), term, priced=Priced(some)).propose(unlimited) in SPACE
     with pytest.raises(ArgumentError, match="needs costs that tell latency_s, those of width=.* do not"):
         SingleShot(Regression(), term, priced=Priced(lambda _: Cost(latency_s=math.nan))).propose(unlimited)
+
+
+class Classes(Regression):
+    """Which of four inputs is the largest."""
+
+    def network(self, candidate: Candidate) -> nn.Module:
+        network = Perceptron(candidate)
+        network.last = nn.Linear(int(candidate["width"]), 4)
+        return network
+
+    def batches(self, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return ((x, x.argmax(dim=1)) for x, _ in super().batches(seed))
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs, targets)
+
+    def score(self, network: nn.Module) -> float:
+        x = torch.randn(256, 4, generator=torch.Generator().manual_seed(99))
+        return float((network(x).argmax(dim=1) == x.argmax(dim=1)).float().mean())
+
+
+def test_classes_are_taught_by_probabilities_and_numbers_by_distance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs, teacher, numbers = torch.randn(3, 5, 3, generator=generator) * torch.tensor([1, 0.5, 3])[:, None, None]
+    soft = -(teacher.softmax(1) * outputs.log_softmax(1)).sum(dim=1).mean()
+    assert torch.allclose(_distance(outputs, teacher, torch.tensor([0, 1, 2, 0, 1])), soft)
+    assert torch.equal(_distance(outputs, teacher, numbers), functional.mse_loss(outputs, teacher))
+    counts = _distance(outputs[:, :1], teacher[:, :1], torch.tensor([0, 1, 2, 0, 1]))  # no classes: one number each
+    assert torch.equal(counts, functional.mse_loss(outputs[:, :1], teacher[:, :1]))
+    runaway = _distance(1e6 * outputs, 1e9 * teacher, numbers)  # as logits of what is labelled by floats may
+    assert runaway < 100
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_supernet_of_classes_ranks_the_wide_first(seed: int) -> None:
+    candidates = [SPACE.candidate({"width": width, "kind": "relu", "depth": 1}) for width in (2, 4, 8, 16)]
+    scores = SingleShot(Classes(), Supernet(steps=60, rate=0.2)).scores(view(seed=seed), candidates).tolist()
+    assert scores == sorted(scores)
+    assert scores[-1] > 0.88  # with the squared distance of logits 0.83 and 0.86
+
+
+def test_weights_that_explode_while_losses_stay_finite_are_told() -> None:
+    class Endless(Regression):
+        def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+            del targets
+            return -1e10 * outputs.mean()
+
+    told = r"the shared weights diverged, up to .* in size, even at a rate of 0.00625"
+    with pytest.warns(RuntimeWarning, match="start again"), pytest.raises(ArgumentError, match=told):
+        SingleShot(Endless(), Supernet(steps=1)).scores(view(), [SPACE.largest()])
+
+
+def test_equal_scores_of_all_are_told() -> None:
+    class Blind(Regression):
+        def score(self, network: nn.Module) -> float:
+            del network
+            return 0.25
+
+    with pytest.warns(RuntimeWarning, match="tell nothing of 16 candidates, which all score 0.25; give another rate"):
+        SingleShot(Blind(), Supernet(steps=2)).scores(view(), list(SPACE))
+
+
+@pytest.mark.parametrize("trials", [30, 50])
+def test_the_hybrid_by_name_uses_its_process_to_the_end(trials: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    promised: list[int] = []
+
+    def promise(_: Hybrid, _view: View, known: Any, rows: np.ndarray, _judged: Sequence[Trial]) -> np.ndarray:  # noqa: ANN401
+        promised.append(len(rows))
+        return np.zeros(len(known.candidates))
+
+    monkeypatch.setattr(Hybrid, "_promise", promise)
+    monkeypatch.setattr("sirdar.search.strategies._scoring", lambda *_: widest_first)
+    space = SearchSpace("wide", (Choice("width", tuple(range(1, 101))), Choice("depth", (1, 2))))
+    view_of = partial(View, space, view().objectives, feasible=lambda _: True, seed=0, fallback=space.smallest())
+    strategy, past = named("hybrid", space, Unshared(), trials, 0), list[Trial]()
+    for number in range(trials):
+        candidate = strategy.propose(view_of(trials=tuple(past)))
+        past.append(Trial(number, candidate, {"quality": 1.0}))
+    assert promised == list(range(trials * 2 // 3, trials))
+
+
+class Unshared:
+    metric, higher_is_better = "quality", True
+    graph, evaluate = Regression().graph, Regression().evaluate
+
+
+def test_a_hybrid_goes_on_down_its_scores() -> None:
+    strategy, past = Hybrid(widest_first, keep=4, start=4), list[Trial]()
+    for number in range(SPACE.size):
+        candidate = strategy.propose(replace(view(), trials=tuple(past)))
+        past.append(Trial(number, candidate, {"quality": 1.0}))
+    assert [int(trial.candidate["width"]) for trial in past] == [16] * 4 + [8] * 4 + [4] * 4 + [2] * 4

@@ -90,3 +90,14 @@ def test_accelerators_of_stopped_trainings_are_billed() -> None:
     steps = sum(len(trial.curve) for trial in study.trials)
     assert any(trial.state == "stopped" for trial in study.trials)
     assert study.spent.gpu_hours == pytest.approx(steps)
+
+
+@pytest.mark.parametrize(("middle", "width"), [(35.0, 4.0), (50.0, 8.0), (55.0, 3.0)])
+def test_a_curve_like_an_s_is_judged_only_after_its_steepest_rise(middle: float, width: float) -> None:
+    def rising(end: float) -> tuple[tuple[int, float], ...]:
+        return tuple((step, end / (1 + math.exp((middle - step) / width))) for step in range(10, 101, 10))
+
+    rule, past = CurveStopping(until=100), [Trial(0, TOY.smallest(), {"score": 0.8}, curve=((100, 0.8),))]
+    good, bad = rising(0.9), rising(0.5)
+    assert not any(rule.hopeless(good[:seen], past, higher_is_better=True) for seen in range(1, 11))
+    assert rule.hopeless(bad, past, higher_is_better=True)

@@ -18,7 +18,7 @@ from sirdar.chips import Chip, load
 from sirdar.errors import ArgumentError, DataError, OutputError, UnsupportedError
 from sirdar.search.expert import Rule
 from sirdar.search.ledger import OptunaLedger
-from sirdar.search.multishot import RandomSearch, RegularisedEvolution, Strategy
+from sirdar.search.multishot import RandomSearch, RegularisedEvolution, Strategy, View
 from sirdar.search.objectives import Objective
 from sirdar.search.space import Candidate, Choice, SearchSpace
 from sirdar.search.stopping import MedianStopping
@@ -556,3 +556,37 @@ def test_classes_and_things_of_other_kinds_are_refused() -> None:
             require_instances(**given)
     with pytest.raises(ArgumentError, match="got the class RandomSearch"):
         search(TOY, ToyTask(), strategy=RandomSearch, trials=1)  # type: ignore[arg-type]
+
+
+def test_failures_end_a_search_only_while_nothing_succeeds() -> None:
+    class Large:
+        metric, higher_is_better, graph = "score", True, ToyTask().graph
+
+        def evaluate(self, candidate: Candidate, seed: int, report: Report) -> Mapping[str, float]:
+            if candidate["part0"] != 1:
+                return Broken().evaluate()
+            return ToyTask().evaluate(candidate, seed, report)
+
+    first = Options(enqueue=(TOY.smallest(),))
+    study = search(TOY, Large(), strategy="random", trials=16, options=first)
+    states = [trial.state for trial in study.trials]
+    assert any(states[place : place + 3] == ["failed"] * 3 for place in range(len(states)))
+    with pytest.raises(ArgumentError, match="the last 20 trials failed, the last with: RuntimeError: out of memory"):
+        search(TOY, Large(), strategy=Doomed(), trials=40, options=first)
+
+
+class Doomed:
+    """Proposes what fails."""
+
+    name = "doomed"
+
+    def propose(self, view: View) -> Candidate:
+        tried = {trial.candidate for trial in view.trials}
+        return next(candidate for candidate in view.space if candidate["part0"] != 1 and candidate not in tried)
+
+
+def test_an_objective_that_is_not_measured_is_told_after_one_training() -> None:
+    task = ToyTask()
+    with pytest.raises(ArgumentError, match="'scor' is nothing that the task measures: .* Did you mean 'score'"):
+        search(TOY, task, trials=5, options=Options(objectives=(Objective("scor", "maximise"),)))
+    assert len(task.trained) == 1

@@ -19,6 +19,7 @@ from sirdar.cli import options
 if TYPE_CHECKING:
     from sirdar.recipes.vision_product import Data, Product
     from sirdar.report.search import Scenery, SearchReport
+    from sirdar.search.expert import Rule
     from sirdar.search.spent import Spent
     from sirdar.search.study import Study
 
@@ -135,7 +136,6 @@ def search(  # noqa: PLR0913 - one argument per option
     from sirdar.errors import require_positive_integer
     from sirdar.recipes.files import finite, output_folder
     from sirdar.recipes.vision_product import searched
-    from sirdar.search.expert import read_rules
     from sirdar.search.space import Candidate
     from sirdar.search.study import Options
 
@@ -156,7 +156,7 @@ def search(  # noqa: PLR0913 - one argument per option
         told = Options(
             storage=storage,
             region=region,
-            rules=() if rules is None else read_rules(rules),
+            rules=() if rules is None else _binding(rules),
             enqueue=tuple(Candidate(tuple(read_json(path).items())) for path in enqueue or ()),
             curate=curate,
             progress=lambda done, word: bar(f"Searching: {word}", done),
@@ -178,6 +178,16 @@ def search(  # noqa: PLR0913 - one argument per option
         options.print_json(content)
         return
     _show(study, content)
+
+
+def _binding(path: Path) -> "tuple[Rule, ...]":
+    """The rules in a file; a note where none of them binds a search."""
+    from sirdar.search.expert import read_rules
+
+    found = read_rules(path)
+    if not any(rule.verb in ("pin", "forbid") for rule in found):
+        sys.stderr.write(f"note: none of the {len(found)} rules in {path} pins or forbids an option: all is searched\n")
+    return found
 
 
 def _require_known(product: str, strategy: str) -> None:

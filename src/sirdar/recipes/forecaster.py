@@ -30,7 +30,8 @@ from sirdar.predictive import DECILES
 from sirdar.predictive.forecast import require_levels
 from sirdar.recipes.demand import Demand
 from sirdar.recipes.saved import BATCH
-from sirdar.search.pricing import estimated
+from sirdar.search.objectives import limit_of
+from sirdar.search.pricing import Priced, estimated
 from sirdar.search.space import Candidate, SearchSpace
 from sirdar.search.spaces import mqcnn
 from sirdar.search.study import Options, Study, search
@@ -41,6 +42,7 @@ from sirdar.workload.trace import trace
 
 HOST = "this-cpu"  # priced by running
 TIMED = 1024  # series in such a run; candidates are to be priced in seconds
+_FAR = 10  # times below the smallest network's cost no other comes: the largest takes about twice as long
 
 
 class ShapedNetwork(nn.Module):
@@ -195,6 +197,9 @@ class ForecasterTask:
         horizon: steps to forecast.
         steps: optimiser steps of a training.
         batch: series in one run of the network, for its cost.
+
+    Raises:
+        ArgumentError: the horizon leaves no history.
     """
 
     metric = "wql"
@@ -203,6 +208,13 @@ class ForecasterTask:
     def __init__(self, panel: Panel, horizon: int, steps: int = 400, batch: int = BATCH) -> None:
         self.horizon = require_positive_integer(horizon, "horizon")
         self.steps, self.batch = require_positive_integer(steps, "steps"), require_positive_integer(batch, "batch")
+        longest = int(panel.history.max(initial=0))
+        if 0 < longest <= self.horizon:
+            msg = (
+                f"a horizon of {self.horizon} steps leaves no history to learn from: the last of it are held out, and "
+                f"the longest series has {longest}"
+            )
+            raise ArgumentError(msg)
         self.past = panel.cut(self.horizon)
         learned = ShapedMQCNN(self.horizon, width=4, depth=2, steps=1).fit(self.past).learned
         assert learned is not None  # by fit
@@ -328,7 +340,8 @@ def search_product(
         options: storage, region and progress; the cost, the name and the conditions are the product's.
 
     Raises:
-        ArgumentError: no candidate keeps to the limits, or "this-cpu" is to be curated for.
+        ArgumentError: no candidate keeps to the limits, the horizon leaves no history, or "this-cpu" is to be curated
+            for.
     """
     chip = chip or "trainium1"
     if chip == HOST and options is not None and options.curate:
@@ -336,7 +349,9 @@ def search_product(
         raise ArgumentError(msg)
     batch = TIMED if chip == HOST else BATCH
     task, space = ForecasterTask(data.read(), data.horizon, batch=batch), mqcnn()
-    cost = pricing(task, chip)
+    priced = Priced(pricing(task, chip))
+    cost = priced.cost
+    _require_near(space, priced, limits or {})
     start = baseline(space, task.length)
     bounds = dict(limits or {"latency_s": usual_limit(cost(start).latency_s, cost(space.smallest()).latency_s)})
     conditions = {"chip": chip, "horizon": str(data.horizon), "data": data.digest()}
@@ -345,6 +360,15 @@ def search_product(
     rest = replace(options or Options(), cost=cost, name=f"mq-cnn {chip}", conditions=conditions)
     study = search(space, task, limits=bounds, strategy=strategy, trials=trials, seed=seed, options=rest)
     return replace(study, chip=chip)
+
+
+def _require_near(space: SearchSpace, priced: Priced, limits: Mapping[str, float]) -> None:
+    """Refuses at once a limit that the smallest network is far beyond: to price all others takes many minutes."""
+    for name, limit in limits.items():
+        least, most = priced.measures(space.smallest()).get(name, 0.0), limit_of(name, limit)
+        if 0 < _FAR * most < least:
+            msg = f"no network keeps to {name} <= {most:g}: the smallest, {space.smallest()}, takes {least:.4g}"
+            raise ArgumentError(msg)
 
 
 def deliver_winner(

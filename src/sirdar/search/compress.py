@@ -174,6 +174,7 @@ def stored_bytes(network: nn.Module, dtype_bits: int = 8) -> float:
     """Bytes of a network's weights, each layer in the smaller of a dense and an entropy-coded form.
 
     A layer of few values takes their entropy per weight, the least that any code takes, and a book of the values.
+    Biases count as `dtype_bits` each, though a file in int8 holds four bytes of one.
 
     Args:
         network: pruned or clustered or neither.

@@ -208,6 +208,7 @@ def curate(
     """The space with only those channel counts that fill a chip's granule.
 
     A choice of which no option is a multiple keeps those that fill best; so does one whose options are all smaller.
+    Where there is a multiplier what counts is its product with the channels, in the mean over its options.
 
     Args:
         space: to curate.
@@ -219,6 +220,8 @@ def curate(
         ArgumentError: no choice ends so, a granule is below 1, or one is for a choice that is none of these.
     """
     picked = _ending(space, endings)
+    known = next((choice.options for choice in space.choices if choice.name == "multiplier"), None)
+    scales = tuple(multipliers) or (1.0,) if known is None else known
     names = [choice.name for choice in picked]
     unknown = [] if isinstance(size, int) else [name for name in size if name not in names]
     if unknown:
@@ -230,10 +233,10 @@ def curate(
         if grain < 1:
             msg = f"a granule must be at least 1, got {grain} for {choice.name!r}"
             raise ArgumentError(msg)
-        fill = {option: _fill(option, grain) for option in choice.options}
+        fill = {option: sum(_fill(option, scale, grain) for scale in scales) / len(scales) for option in choice.options}
         kept[choice.name] = [option for option in choice.options if fill[option] == max(fill.values())]
     found = _restricted(space, kept)
-    if multipliers and all(choice.name != "multiplier" for choice in space.choices):
+    if multipliers and known is None:
         rest = SearchSpace(found.space.name, (Choice("multiplier", tuple(multipliers)), *found.space.choices))
         return replace(found, space=rest, before=found.before * len(multipliers))
     return found
@@ -253,9 +256,9 @@ def _ending(space: SearchSpace, endings: Sequence[str]) -> list[Choice]:
     return picked
 
 
-def _fill(option: Value, grain: int) -> float:
-    """Share of the multipliers that work; none is idle where there is no such layer."""
-    channels = float(option)
+def _fill(option: Value, scale: Value, grain: int) -> float:
+    """Share of a chip's multipliers that work; none is idle where there is no such layer."""
+    channels = float(option) * float(scale)
     return channels / (grain * math.ceil(channels / grain)) if channels > 0 else 1.0
 
 

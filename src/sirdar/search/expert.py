@@ -98,12 +98,12 @@ def find_rules(
     each = chance / max(1, sum(len(options) + len(grains) for options, grains in places.values()))
 
     def general(rule: Rule) -> bool:
-        return not rule.where.startswith("*") or _throughout(rule, best, others)
+        return not _general(rule) or _throughout(rule, best, others)
 
     found = [
         rule for where, offered in places.items() for rule in _rules_of(where, offered, best, others, each, general)
     ]
-    return tuple(sorted(found, key=lambda rule: (rule.chance, rule.where.startswith("*"), str(rule))))
+    return tuple(sorted(found, key=lambda rule: (rule.chance, _general(rule), str(rule))))
 
 
 def apply_rules(rules: Sequence[Rule], space: SearchSpace, start: Candidate) -> Candidate:
@@ -115,10 +115,13 @@ def apply_rules(rules: Sequence[Rule], space: SearchSpace, start: Candidate) -> 
         start: the model to change.
 
     Raises:
-        ArgumentError: a rule pins or forbids what is not among a choice's options, all of them are forbidden, or the
-            model has one that the space does not offer.
+        ArgumentError: a rule pins or forbids what is not among a choice's options, or speaks of no choice as it does,
+            rules contradict each other, all options are forbidden, or the model has one that the space does not offer.
     """
-    _require_options(rules, space)
+    binding = [rule for rule in rules if rule.verb in ("pin", "forbid")]
+    _require_choices(binding, space)
+    _require_options(binding, space)
+    bind([rule for rule in binding if rule.verb == "pin" and not _general(rule)], space)
     values = {choice.name: choice.options[0] for choice in space.choices}
     values |= space.candidate(values | {name: value for name, value in start.values if name in values}).as_dict()
     for choice in space.choices:
@@ -130,15 +133,13 @@ def bind(rules: Sequence[Rule], space: SearchSpace) -> SearchSpace:
     """The space as a person's "pin" and "forbid" rules leave it; of several pins of a choice, an exact name's holds.
 
     Raises:
-        ArgumentError: they leave a choice without options, or speak of none or of what is no option.
+        ArgumentError: they leave a choice without options, contradict each other, or speak of no choice or of what is
+            no option.
     """
     binding = [rule for rule in rules if rule.verb in ("pin", "forbid")]
-    for rule in binding:
-        names = [choice.name for choice in space.choices]
-        if not any(rule.meets(name) for name in names):
-            msg = f"rule {str(rule)!r} speaks of no choice of space {space.name!r}.{nearest(rule.where, names)}"
-            raise ArgumentError(msg)
-    _require_options([rule for rule in binding if rule.verb == "forbid"], space)
+    _require_choices(binding, space)
+    whole = space
+    _require_options(binding, space)
     for choice in space.choices:
         told = _told(binding, choice)
         _refuse_contradiction(choice, told)
@@ -150,16 +151,47 @@ def bind(rules: Sequence[Rule], space: SearchSpace) -> SearchSpace:
             if rule.verb == "pin":
                 space = space.pin(choice.name, rule.value)
             elif rule.value in left[choice.name]:  # "*.kind" may forbid what not every stage has
+                _allowed(choice, told)
                 space = space.forbid(choice.name, rule.value)
+    _refuse_left_out(binding, whole, space)
     return space
 
 
 def _refuse_contradiction(choice: Choice, told: Sequence[Rule]) -> None:
-    """What is pinned must not be forbidden."""
-    pin = next((rule for rule in told if rule.verb == "pin" and rule.value in choice.options), None)
-    if pin is not None and any(rule.verb == "forbid" and rule.value == pin.value for rule in told):
-        msg = f"rules pin {choice.name} to {pin.value} and forbid it; give one of them"
+    """What is pinned is not forbidden; of equal standing no two pins differ, and nothing preferred is avoided."""
+    pins = [rule for rule in told if rule.verb == "pin" and rule.value in choice.options]
+    if pins and any(rule.verb == "forbid" and rule.value == pins[0].value for rule in told):
+        msg = f"rules pin {choice.name} to {pins[0].value} and forbid it; give one of them"
         raise ArgumentError(msg)
+    others = [rule for rule in pins if _general(rule) == _general(pins[0]) and rule.value != pins[0].value]
+    if others:
+        msg = f"rules pin {choice.name} to {pins[0].value} and to {others[0].value}; give one of them"
+        raise ArgumentError(msg)
+    avoided = [(rule.value, _general(rule)) for rule in told if rule.verb == "avoid"]
+    for rule in told:
+        if rule.verb == "prefer" and (rule.value, _general(rule)) in avoided:
+            msg = f"rules prefer {rule.value} as {choice.name} and avoid it; give one of them"
+            raise ArgumentError(msg)
+
+
+def _refuse_left_out(rules: Sequence[Rule], whole: SearchSpace, left: SearchSpace) -> None:
+    """What is pinned must be there still: other rules may decide what it depends on otherwise."""
+    names = [choice.name for choice in left.choices]
+    for rule in rules:
+        if rule.verb == "pin" and not any(rule.meets(name) for name in names):
+            parents = {choice.parent for choice in whole.choices if rule.meets(choice.name)}
+            told = f"others leave out what it speaks of, as they decide {' and '.join(sorted(parents))}"
+            msg = f"rule {str(rule)!r} cannot hold: {told}; give one of them"
+            raise ArgumentError(msg)
+
+
+def _require_choices(rules: Sequence[Rule], space: SearchSpace) -> None:
+    """Refuses rules that speak of no choice."""
+    names = [choice.name for choice in space.choices]
+    for rule in rules:
+        if not any(rule.meets(name) for name in names):
+            msg = f"rule {str(rule)!r} speaks of no choice of space {space.name!r}.{nearest(rule.where, names)}"
+            raise ArgumentError(msg)
 
 
 def _require_options(rules: Sequence[Rule], space: SearchSpace) -> None:
@@ -224,8 +256,15 @@ def _rule(row: dict[str, Any]) -> Rule:
     if not isinstance(row["where"], str) or not isinstance(row["value"], str | int | float):
         msg = f"a rule needs the name of a choice and one option, got {row['where']!r} and {row['value']!r}"
         raise TypeError(msg)
-    counts = {name: (int(a), int(b)) for name in ("winners", "others") for a, b in [row.get(name, (0, 0))]}
+    counts = {name: _count(name, row.get(name, (0, 0))) for name in ("winners", "others")}
     return Rule(row["verb"], row["where"], row["value"], **counts, chance=float(row.get("chance", 0.0)))
+
+
+def _count(name: str, pair: Any) -> tuple[int, int]:  # noqa: ANN401 - of JSON
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(count, int) for count in pair):
+        msg = f"the {name} of a rule must be two counts, such as [9, 10], got {json.dumps(pair):.40}"
+        raise TypeError(msg)
+    return pair[0], pair[1]
 
 
 def _winners(objectives: Objectives, trials: Sequence[Trial], share: float) -> set[int]:
@@ -326,7 +365,26 @@ def _has(rule: Rule, option: Value) -> bool:
 
 def _told(rules: Sequence[Rule], choice: Choice) -> list[Rule]:
     """The rules that speak of a choice, exact names before general ones."""
-    return sorted((rule for rule in rules if rule.meets(choice.name)), key=lambda rule: rule.where.startswith("*"))
+    return sorted((rule for rule in rules if rule.meets(choice.name)), key=_general)
+
+
+def _general(rule: Rule) -> bool:
+    """Whether it may speak of several choices."""
+    return rule.where.startswith("*")
+
+
+def _allowed(choice: Choice, told: Sequence[Rule]) -> list[Value]:
+    """The options that are not forbidden.
+
+    Raises:
+        ArgumentError: all are.
+    """
+    forbidden = [rule.value for rule in told if rule.verb == "forbid"]
+    allowed = [option for option in choice.options if option not in forbidden]
+    if not allowed:
+        msg = f"rules forbid all options of {choice.name}: {', '.join(map(str, choice.options))}"
+        raise ArgumentError(msg)
+    return allowed
 
 
 def _decided(choice: Choice, present: Value, told: Sequence[Rule]) -> Value:
@@ -338,11 +396,7 @@ def _decided(choice: Choice, present: Value, told: Sequence[Rule]) -> Value:
     for rule in told:
         if rule.verb == "pin" and rule.value in choice.options:
             return rule.value
-    forbidden = [rule.value for rule in told if rule.verb == "forbid"]
-    allowed = [option for option in choice.options if option not in forbidden]
-    if not allowed:
-        msg = f"rules forbid all options of {choice.name}: {', '.join(map(str, choice.options))}"
-        raise ArgumentError(msg)
+    allowed = _allowed(choice, told)
     avoided: list[Value] = []
     for rule in told:
         if rule.verb == "avoid":

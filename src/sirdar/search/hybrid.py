@@ -28,10 +28,14 @@ _MANY, _AGAIN = 40, 10  # trainings, from which on the process's shape is looked
 
 @dataclass(frozen=True)
 class _Pool:
-    """Candidates, the most promising first, what is believed of them before any is trained, and numbers for each."""
+    """Candidates, the most promising first, what is believed of them before any is trained, and numbers for each.
+
+    The rest are those that were scored and not kept, in the order of their scores.
+    """
 
     search: object
     candidates: list[Candidate]
+    rest: list[Candidate]
     belief: np.ndarray
     features: np.ndarray
 
@@ -45,7 +49,7 @@ class Hybrid:
         ranking: of what is kept, by shared weights; left out when None.
         pool: candidates that are scored; all of the space where it is not larger.
         keep: the best of them, which are ranked and of which some are trained; a fiftieth of `pool` (at least 20) when
-            None.
+            None. Where all were trained the others follow in the order of their scores.
         start: trainings that are spread before the process decides.
 
     Raises:
@@ -79,7 +83,9 @@ class Hybrid:
         tried = list({place[trial.candidate] for trial in view.trials if trial.candidate in place})
         rng = view.rng()
         if len(tried) == len(known.candidates):
-            return view.first(lambda: view.space.sample(rng), rng)
+            seen = {trial.candidate for trial in view.trials}
+            left = (candidate for candidate in known.rest if candidate not in seen)
+            return next(left, None) or view.first(lambda: view.space.sample(rng), rng)
         judged = [trial for trial in view.judged() if trial.candidate in place]
         if len(judged) < min(self.start, len(known.candidates)):
             return known.candidates[_apart(known.features, tried, rng)]
@@ -107,7 +113,8 @@ class Hybrid:
     def _prune(self, view: View) -> _Pool:
         """The best of a pool by zero-shot scores, in order, with the belief of the ranking added where there is one."""
         drawn = _drawn(view, self.pool)
-        kept = [drawn[row] for row in _order(self.scoring, drawn)[: self.keep]]
+        scored = [drawn[row] for row in _order(self.scoring, drawn)]
+        kept, rest = scored[: self.keep], scored[self.keep :]
         belief = ndtri((np.arange(len(kept), 0, -1) - 0.5) / len(kept))
         if self.ranking is not None:
             quality = np.nan_to_num(self.ranking(view, kept), nan=-np.inf)  # shared weights may not suit a candidate
@@ -116,7 +123,7 @@ class Hybrid:
         best_first = np.argsort(-belief, kind="stable")
         ordered = [kept[row] for row in best_first]
         features = np.stack([view.space.encode(candidate) for candidate in ordered])
-        return _Pool(view.search, ordered, belief[best_first], features)
+        return _Pool(view.search, ordered, rest, belief[best_first], features)
 
 
 @final

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 from urllib.parse import unquote
@@ -19,6 +20,7 @@ from urllib.parse import unquote
 from sirdar.errors import ArgumentError, DataError, OutputError, UnsupportedError
 from sirdar.search.engine import quiet, require_optuna
 from sirdar.search.space import Candidate, SearchSpace
+from sirdar.search.stopping import Curve
 from sirdar.search.task import Trial
 
 _TRIAL, _SPACE, _SPENT = "sirdar:trial", "sirdar:space", "sirdar:spent"
@@ -157,15 +159,18 @@ class OptunaLedger:
     def waiting(self) -> tuple[Candidate, ...]:
         """What was enqueued here or through Optuna; missing choices take their first option.
 
-        What is not in the space fails with a note, and so does what waits twice.
+        What is not in the space fails with a note, and so do what waits twice and what was trained before.
         """
         states = require_optuna().trial.TrialState
         queue: list[Candidate] = []
-        for trial in self._study.get_trials(deepcopy=False, states=(states.WAITING,)):
+        waiting = self._study.get_trials(deepcopy=False, states=(states.WAITING,))
+        # What failed may be wished for again: the reason may be gone.
+        tried = {trial.candidate: trial.number for trial in self.ended() if trial.state != "failed"} if waiting else {}
+        for trial in waiting:
             fixed = trial.system_attrs.get("fixed_params", {})
             whole, place = {**_complete(self.space), **fixed}, self._place(trial)
             try:
-                queue.append(self._wished(whole, queue))
+                queue.append(self._wished(whole, queue, tried))
             except ArgumentError as error:
                 self._stored.set_trial_user_attr(place, _NOTE, str(error))
                 self._stored.set_trial_state_values(place, states.FAIL)
@@ -174,8 +179,11 @@ class OptunaLedger:
                 self._stored.set_trial_system_attr(place, "fixed_params", whole)
         return tuple(queue)
 
-    def _wished(self, values: Mapping[str, Any], queue: list[Candidate]) -> Candidate:
+    def _wished(self, values: Mapping[str, Any], queue: list[Candidate], tried: Mapping[Candidate, int]) -> Candidate:
         candidate = self.space.candidate(values)
+        if candidate in tried:
+            msg = f"{candidate} was tried as trial {tried[candidate]}"
+            raise ArgumentError(msg)
         if candidate in queue:
             msg = f"{candidate} waits already, and is tried once"
             raise ArgumentError(msg)
@@ -202,27 +210,29 @@ class OptunaLedger:
         state = getattr(optuna.trial.TrialState, _STATES[trial.state])
         values = [trial.measures[name] for name, _ in self.names] if trial.usable else None
         facts = {**trial.measures, _TRIAL: json.dumps(trial_to_dict(trial))}  # last: what has it has all
-        if not self._told(facts, values, state):
-            self._study.add_trial(
-                optuna.create_trial(
-                    state=state,
-                    values=values,
-                    params=_complete(self.space) | trial.candidate.as_dict(),
-                    distributions={
-                        c.name: optuna.distributions.CategoricalDistribution(c.options) for c in self.space.choices
-                    },
-                    user_attrs=facts,
-                    intermediate_values=dict(trial.curve),
-                )
+        if not self._told(facts, values, state, trial.curve):
+            made = optuna.create_trial(
+                state=state,
+                values=values,
+                params=_complete(self.space) | trial.candidate.as_dict(),
+                distributions={
+                    c.name: optuna.distributions.CategoricalDistribution(c.options) for c in self.space.choices
+                },
+                user_attrs=facts,
+                intermediate_values=dict(trial.curve),
             )
+            made.datetime_start = made.datetime_complete - timedelta(seconds=trial.seconds)  # else both are now
+            self._study.add_trial(made)
         self._known += 1
 
-    def _told(self, facts: Mapping[str, Any], values: list[float] | None, state: Any) -> bool:  # noqa: ANN401
+    def _told(self, facts: Mapping[str, Any], values: list[float] | None, state: Any, curve: Curve) -> bool:  # noqa: ANN401
         """Whether a wish takes the results: there is one under way, and nobody ended it from outside."""
         wish, self._wish = self._wish, None
         if wish is None:
             return False
         try:
+            for step, value in curve:  # by the storage: Optuna reports no curve where there are several objectives
+                self._stored.set_trial_intermediate_value(self._place(wish), step, value)
             for name, value in facts.items():
                 wish.set_user_attr(name, value)
         except require_optuna().exceptions.UpdateFinishedTrialError:

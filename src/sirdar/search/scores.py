@@ -81,7 +81,12 @@ def correlation(seen: Observation) -> float:
 
 
 def gradients(seen: Observation) -> float:
-    """ZiCo without labels: steady gradients train fast (Li et al. 2023, arXiv:2301.11300), per layer."""
+    """ZiCo without labels: steady gradients train fast (Li et al. 2023, arXiv:2301.11300), per layer.
+
+    A batch of one has no parts to compare: minus infinity.
+    """
+    if len(seen.codes) < 2:
+        return -math.inf
     return float(sum(math.log(value) for value in seen.gradients if value > 0))
 
 
@@ -329,6 +334,8 @@ def _steadiness(network: nn.Module, outputs: Tensor, generator: torch.Generator)
         return ()
     direction = torch.randn(outputs.shape, generator=generator).to(outputs)
     half = len(outputs) // 2
+    if not half:
+        return ()
     parts = []
     for rows, keep in ((slice(0, half), True), (slice(half, None), False)):
         value = (outputs[rows] * direction[rows]).mean()

@@ -5,6 +5,7 @@ Any builder will do whose parameter names tell position and kind. A candidate's 
 one along channels, and the centre of it along the axes of a kernel (Cai et al. 2020, arXiv:1908.09791).
 """
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Protocol, final, runtime_checkable
@@ -70,6 +71,11 @@ class WeightBank:
             for name, parameter in network.named_parameters():
                 parameter.copy_(self._slice(name, parameter))
         return network
+
+    def reach(self) -> float:
+        """The size of the largest weight; not a number where one is none."""
+        sizes = [float(weight.detach().abs().max()) for weight in self.weights.values() if weight.numel()]
+        return math.nan if any(map(math.isnan, sizes)) else max(sizes, default=0.0)
 
     def step(self, rate: float, momentum: float = 0.9, decay: float = 1e-4) -> None:
         """One step of SGD with Nesterov's momentum on what has a gradient, and no gradient left."""

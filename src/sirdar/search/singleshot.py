@@ -2,7 +2,8 @@
 """Single-shot search: all candidates train at once in shared weights, within a latency limit and with a latency term.
 
 * Sandwich rule and in-place distillation (Yu and Huang 2019, arXiv:1903.05134): every step trains the largest candidate
-  on the labels, and the smallest and some random ones on the labels and on the largest one's answers.
+  on the labels, and the smallest and some random ones on the labels and on the largest one's answers: of classes their
+  probabilities (also in BigNAS, Yu et al. 2020, arXiv:2003.11142), else the numbers.
 * A distribution over candidates learns meanwhile which are good: a policy gradient on the absolute reward
   quality - weight * |latency / target - 1| (Bender et al. 2020, TuNAS, arXiv:2008.06120).
 * A hard limit: what exceeds it is never drawn. The largest, when it does, teaches but is never proposed.
@@ -28,10 +29,13 @@ from sirdar.search.space import Candidate, SearchSpace
 
 _TRIES = 100
 _HALVINGS = 3  # of the rate, where training diverges
+_HUGE = 1e6  # a weight that no sound training reaches
+_FEW = 4  # candidates, at least, of which equal scores are no accident
+_NOTHING = 1e-12
 
 
 class _DivergedError(Exception):
-    """A loss was not finite."""
+    """A loss was not finite, or a weight is huge."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Supernet:
         steps: of the optimiser.
         rate: of learning, its peak; halved where training diverges.
         randoms: random candidates in each step, beside the largest and the smallest.
-        distil: weight of the squared distance to the largest candidate's answers.
+        distil: weight of the distance to the largest candidate's answers: the cross entropy with its probabilities
+            where targets are numbers of classes, which stand along the outputs' second axis, else the squared distance.
         latency_weight: of the latency term in the reward; 0 for none.
         target_s: latency that is wanted.
         policy_rate: of the distribution's learning.
@@ -185,16 +190,28 @@ class SingleShot:
                         policy.learn(candidate, -loss - term)
                 done = step / self.supernet.steps
                 bank.step(rate * min(1.0, 10 * done + 0.1) * 0.5 * (1 + np.cos(np.pi * done)))
+        if not (largest_weight := bank.reach()) < _HUGE:
+            msg = f"the shared weights diverged, up to {largest_weight:.3g} in size,"
+            raise _DivergedError(msg)
         return bank, policy
 
     def scores(self, view: View, candidates: Sequence[Candidate]) -> np.ndarray:
-        """The task's score of each candidate with shared weights, [candidate]; trained when first asked for."""
+        """The task's score of each candidate with shared weights, [candidate]; trained when first asked for.
+
+        Where all are equal they tell nothing, which is a warning.
+        """
         bank, _ = self._trained(view)
         found = []
         for candidate in candidates:
             network = recalibrate(bank.load(bank.network(self.task, candidate)), self.task, seed=view.seed)
             with torch.no_grad():
                 found.append(float(self.task.score(network)))
+        if len(found) >= _FEW and len({score for score in found if math.isfinite(score)}) <= 1:
+            told = (
+                f"the shared weights tell nothing of {len(found)} candidates, which all score {found[0]:.4g}; "
+                "give another rate or more steps: SingleShot(task, Supernet(rate=..., steps=...))"
+            )
+            warnings.warn(told, RuntimeWarning, stacklevel=2)
         return np.array(found)
 
     def _trained(self, view: View) -> tuple[WeightBank, "Policy"]:
@@ -216,7 +233,7 @@ class SingleShot:
         loss = self.task.loss(outputs, targets)
         whole = loss
         if teacher is not None and isinstance(outputs, Tensor) and teacher.shape == outputs.shape:
-            whole = loss + self.supernet.distil * functional.mse_loss(outputs, teacher)
+            whole = loss + self.supernet.distil * _distance(outputs, teacher, targets)
         (whole / (2 + self.supernet.randoms)).backward()
         return float(loss.detach()), outputs.detach() if isinstance(outputs, Tensor) else None
 
@@ -241,3 +258,18 @@ class SingleShot:
         rng = np.random.default_rng((view.seed, 32452843))
         drawn = list(dict.fromkeys(policy.draw(view, rng) for _ in range(self.pool)))
         return [drawn[row] for row in np.argsort(-self.scores(view, drawn), kind="stable")]
+
+
+def _distance(outputs: Tensor, teacher: Tensor, targets: Any) -> Tensor:  # noqa: ANN401 - the task's own
+    """How far outputs are from a teacher's: in probabilities of classes, else squared.
+
+    Nothing holds logits as labels hold a regression's numbers: small networks that follow them pull up the weights they
+    share with the teacher, and it runs away. So a spread beyond that of the labels is divided out.
+    """
+    labelled = isinstance(targets, Tensor)
+    classes = outputs.dim() > 1 and outputs.shape[1] > 1 and labelled and not targets.is_floating_point()
+    if classes and targets.shape == (len(outputs), *outputs.shape[2:]):
+        return functional.cross_entropy(outputs, teacher.softmax(dim=1))
+    usual = float(targets.float().var(correction=0)) if labelled else 1.0
+    excess = float(teacher.var(correction=0)) / max(usual, _NOTHING)
+    return functional.mse_loss(outputs, teacher) / max(1.0, excess)

@@ -57,11 +57,12 @@ class MedianStopping:
 class CurveStopping:
     """Stops what would not reach the best even if its curve went on as a power law (Domhan et al. 2015, one family).
 
-    Points that are not finite say nothing.
+    Points that are not finite say nothing, nor do those before the steepest rise: an S is no power law until then, and
+    while it still gets steeper it is not judged.
 
     Args:
         until: the step at which trainings end.
-        least: points of a curve before it is judged.
+        least: points of a curve, from its steepest rise on, before it is judged.
         slack: share of the expected rest of the way that is added, for hope.
     """
 
@@ -80,7 +81,10 @@ class CurveStopping:
         best = max(sign * value for value in ends)
         steps = np.array([step for step, _ in curve], dtype=np.float64)
         values = sign * np.array([value for _, value in curve])
-        hoped = expected_end(steps, values, self.until)
+        steepest = _steepest(steps, values)
+        if len(values) - steepest < self.least:
+            return False
+        hoped = expected_end(steps[steepest:], values[steepest:], self.until)
         return bool(hoped + self.slack * max(hoped - values[-1], 0.0) < best)
 
 
@@ -94,6 +98,12 @@ def expected_end(steps: np.ndarray, values: np.ndarray, until: int) -> float:
         if solution[1] >= 0 and error < best:
             best, hoped = error, float(solution[0] - solution[1] * max(until, 1) ** -power)
     return max(hoped, float(values[-1]))
+
+
+def _steepest(steps: np.ndarray, values: np.ndarray) -> int:
+    """The place where the steepest rise begins, the first of equals."""
+    slopes = np.diff(values) / np.maximum(np.diff(steps), 1.0)  # a step may be told twice
+    return int(np.argmax(slopes)) if len(slopes) else 0
 
 
 def _best_until(curve: Curve, step: int, *, higher: bool) -> float | None:

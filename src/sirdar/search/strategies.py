@@ -61,7 +61,9 @@ def _hybrid(task: Task, trials: int, seed: int) -> Hybrid:
     from sirdar.search.sharing import Shared  # it imports torch
 
     ranking = _single_shot(task, "hybrid").scores if isinstance(task, Shared) else None
-    return Hybrid(_scoring(task, "hybrid", seed), ranking, pool=_POOL, start=max(1, trials * 2 // 3))
+    # Of so many the process still has a choice when the last trials come.
+    keep, start = max(20, 3 * trials), max(1, trials * 2 // 3)
+    return Hybrid(_scoring(task, "hybrid", seed), ranking, pool=_POOL, keep=keep, start=start)
 
 
 def _kind(task: Task) -> str:

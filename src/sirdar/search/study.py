@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sirdar.chips import Chip, Estimator, load
 from sirdar.deploy.estimating import estimator_of
-from sirdar.errors import ArgumentError, DataError, require_positive_integer, require_seed
+from sirdar.errors import ArgumentError, DataError, nearest, require_positive_integer, require_seed
 from sirdar.search.expert import Rule, bind
 from sirdar.search.ledger import Ledger, MemoryLedger, OptunaLedger, alone, trial_from_dict, trial_to_dict, used
 from sirdar.search.limits import feasible_candidate
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _WISH = "enqueued"
 _BEYOND = "it does not keep to the limits"
 _MEASURED = "it ended beyond the limits"
+_UNTOLD = "the task measured no finite"
 _PARTS = (("space", dict, "an object"), ("objectives", dict, "an object"), ("trials", list, "a list"))
 _TASK = ("metric", "higher_is_better", "evaluate")  # its graph is not asked for where options.cost prices
 _KINDS = {
@@ -47,7 +48,8 @@ _KINDS = {
     "options": "an Options",
 }
 _UNPRICED = 20  # candidates in a row that cannot be priced, after which the chip is to blame
-_FAILURES = 3  # in a row, after which the task and not the candidate is to blame
+_FAILURES = 3  # in a row, after which the task and not the candidate is to blame, where none was sound before
+_MANY_FAILURES = 20  # likewise where one was
 
 
 @dataclass(frozen=True)
@@ -211,11 +213,21 @@ class _Search:
         if len(lost) == _UNPRICED and all(trial.note.startswith(UNPRICED) for trial in lost):
             msg = f"the last {_UNPRICED} candidates could not be priced, the last for this reason: {trial.note}"
             raise ArgumentError(msg)
-        last = self.counted()[-_FAILURES:]
-        if len(last) == _FAILURES and all(_broken(trial) for trial in last):
-            msg = f"the last {_FAILURES} trials failed, the last with: {trial.note}"
+        self._require_measured(trial)
+        broken = [_broken(trial) for trial in self.counted()]
+        most = _FAILURES if all(broken) else _MANY_FAILURES
+        if len(broken) >= most and all(broken[-most:]):
+            msg = f"the last {most} trials failed, the last with: {trial.note}"
             raise ArgumentError(msg) from self.error  # whose traceback says where, if it is a mistake in the task
         return True
+
+    def _require_measured(self, trial: Trial) -> None:
+        """Refuses an objective of which the first training tells nothing: its name is a slip."""
+        absent = [wanted.name for wanted in self.objectives.wanted if wanted.name not in trial.measures]
+        if absent and trial.note.startswith(_UNTOLD) and not any(other.usable for other in self.trials):
+            told = f"the first training tells {', '.join(trial.measures)}.{nearest(absent[0], trial.measures)}"
+            msg = f"objective {absent[0]!r} is nothing that the task measures: {told}"
+            raise ArgumentError(msg)
 
     def _next(self, fallback: Candidate) -> tuple[Candidate, str]:
         waiting = self.ledger.waiting()
@@ -254,7 +266,7 @@ class _Search:
 
     def _lacking(self, measures: Mapping[str, float]) -> str:
         lacking = [wanted.name for wanted in self.objectives.wanted if not _finite(measures.get(wanted.name))]
-        return f"the task measured no finite {lacking[0]}" if lacking else ""
+        return f"{_UNTOLD} {lacking[0]}" if lacking else ""
 
     def _rivals(self, costs: Mapping[str, float]) -> list[Trial]:
         """The trials that cost no more, as far as cost is wanted: only they can make a training hopeless."""
@@ -301,8 +313,9 @@ def search(
         options: storage, objectives, estimator, stopping and more.
 
     Raises:
-        ArgumentError: no candidate keeps to the limits (the sentence names the nearest that can be had), three trials
-            in a row failed, the storage holds trials made under other conditions, or an argument is out of its range.
+        ArgumentError: no candidate keeps to the limits (the sentence names the nearest that can be had), the first
+            three trials failed or later twenty in a row, the task does not measure an objective, the storage holds
+            trials made under other conditions, or an argument is out of its range.
         DataError: a trial in the storage cannot be read.
         OutputError: the storage cannot be opened, or another search writes to this study.
     """
