@@ -123,6 +123,14 @@ def test_a_folder_that_cannot_be_written_is_refused(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_storage_of_searches_is_no_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.db").write_bytes(b"SQLite format 3\0\xfb")
+    said = refused(["rules", tmp_path / "s.db"], monkeypatch, capsys)
+    assert said.endswith("s.db is a storage of searches, not a study; give the study.json in the --out of a search")
+
+
 def test_the_version_and_completion_are_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +214,36 @@ def test_ctrl_c_and_a_batch_system_end_cleanly(number: signal.Signals, tmp_path:
     assert process.returncode == 130
     assert (out, err) == ("", "sirdar: interrupted; no result was written\n")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_processes_that_share_the_work_end_with_it(number: signal.Signals) -> None:
+    """A batch system tells the first alone, a terminal all of them."""
+    script = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from sirdar import cli
+from sirdar.recipes import plan
+
+def shared(*_):
+    with ProcessPoolExecutor(2) as pool:  # as statsforecast has one; at its end it waits for what is under way
+        jobs = [pool.submit(time.sleep, 60) for _ in range(3)]
+        time.sleep(0.2)
+        print("begun", flush=True)
+        jobs[0].result()
+
+plan.read = shared
+cli.main()
+"""
+    words = [sys.executable, "-c", script, "backtest"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    _, err = process.communicate(timeout=4)  # before the interrupt is repeated
+    assert (process.returncode, err) == (130, "sirdar: interrupted; no result was written\n")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # none is left
 
 
 @pytest.mark.parametrize(

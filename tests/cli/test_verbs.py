@@ -55,7 +55,8 @@ def test_backtest_prints_what_it_writes(
     assert {row["model"] for row in printed["models"]} == {"seasonal-naive", "tsb"}
     assert printed["data"]["series"] == 4
     shown = run(command, monkeypatch, capsys)
-    assert "Backtest: 3 origins, horizon 3" in shown
+    assert printed["season"] == 1  # 51 weeks are less than two seasons
+    assert "Backtest: 3 origins, horizon 3, season 1" in shown
     assert "weekly" in shown
 
 

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rolling origins: alignment by hand, scores by the functions of `predictive.scores`, and a spy for leaks."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sirdar.errors import ArgumentError, DataError
-from sirdar.forecasting.backtest import Backtest, backtest
+from sirdar.forecasting.backtest import Backtest, _build_all, backtest
 from sirdar.forecasting.ladder import ENSEMBLE, LADDER, NAIVE
 from sirdar.forecasting.models.ladder import Ladder
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.textbook import Textbook
 from sirdar.forecasting.panel import Panel
-from sirdar.predictive import DECILES, Forecast, msis, scores
+from sirdar.predictive import DECILES, Forecast, Frequency, msis, scores
 from sirdar.testing.forecasters import NullForecaster, panel_of
 
 
@@ -235,6 +237,61 @@ def test_nothing_to_score_or_to_learn_from_is_refused() -> None:
         backtest({"a": Constant(2, 0)}, panel_of([]))
     with pytest.raises(DataError, match="nothing was observed before origin 1 of 2"):
         backtest({"a": Constant(2, 0)}, panel_of([[np.nan] * 9 + [1.0] * 3]), windows=2)
+
+
+class Shown:
+    """A model of one's own, which cannot be saved, and answers what a function makes of the right forecast."""
+
+    horizon = 2
+
+    def __init__(self, answer: Callable[[Forecast], object], *, fitted: bool = True) -> None:
+        self.answer, self.fitted = answer, fitted
+
+    def fit(self, panel: Panel) -> Any:  # noqa: ANN401, ARG002 - None in one case
+        return self if self.fitted else None
+
+    def predict(self, panel: Panel) -> Any:  # noqa: ANN401 - anything
+        return self.answer(NullForecaster(2).predict(panel))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Shown(lambda made: made.values), "a Forecast, such as .*, got ndarray"),
+        (Shown(lambda made: made.take(np.array([1, 0]))), "the 2 series .* in its order, got 2: 'product 1', 'product"),
+        (Shown(lambda made: made.take(np.array([0]))), "the 2 series of the panel in its order, got 1: 'product 0'"),
+        (Shown(lambda made: replace(made, start=made.start - 5)), "from the step after each series' history on"),
+        (Shown(lambda made: replace(made, frequency=Frequency("D"))), "from the step after each series' history on"),
+        (Shown(lambda made: replace(made, values=made.values[:, :1])), "2 steps, its horizon, got 1"),
+        (Shown(lambda made: made, fitted=False), "fit must answer the forecaster itself, got NoneType"),
+    ],
+)
+def test_an_answer_for_other_series_or_steps_is_refused(model: Shown, message: str) -> None:
+    with pytest.raises(ArgumentError, match=f"model 'mine': .*{message}"):
+        backtest({"mine": model}, counting([12, 12]), windows=1)
+
+
+def test_a_model_that_cannot_be_saved_is_scored() -> None:
+    whole, found = (
+        backtest({"mine": model}, counting([12, 12]), windows=1).scores[0].wql
+        for model in (NullForecaster(2), Shown(lambda made: made))
+    )
+    assert found == whole
+
+
+def test_what_is_no_model_is_refused_in_a_sentence() -> None:
+    for models in ([NullForecaster(2)], NullForecaster(2)):
+        with pytest.raises(ArgumentError, match=f"models must be forecasters by name, .*, got {type(models).__name__}"):
+            _build_all(models)
+    wanted = "model 'mine' must be a forecaster, with horizon, fit and predict, or a function that builds one"
+    for model, got in (
+        ("theta", ", got 'theta'"),
+        (Textbook, " without arguments, got one that needs horizon"),
+        (lambda panel: panel, " without arguments, got one that needs panel"),
+        (dict, ", got one of dict"),
+    ):
+        with pytest.raises(ArgumentError, match=f"{wanted}{got}"):
+            _build_all({"mine": model})
 
 
 def test_wrong_arguments_are_refused_in_a_sentence() -> None:

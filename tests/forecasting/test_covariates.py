@@ -160,14 +160,16 @@ def test_what_is_on_most_of_the_time_is_no_flag() -> None:
     assert not is_flag(np.array([np.nan]))
 
 
-def test_a_note_says_of_which_series_a_flag_is_not_known_ahead() -> None:
+def test_a_note_says_of_which_series_a_covariate_is_not_known_ahead() -> None:
     panel = panel_of([[1, 2, 3, 4], [5, 6, 7]], history=[3, 3])
     flag, same, price = np.array([0, 0, 1, 1, 0, 0, 1]), np.zeros(7), np.array([9, 9, 7, 7, 9, 9, 7])
     columns = {"promo": flag, "never": same, "price": price, "event=fair": flag, "event=sale": 1 - flag}
     panel = replace(panel, future={k: v.astype(np.float32) for k, v in columns.items()}, texts=("event",))
-    note = "covariate {!r} is not known for the whole horizon of {} of 2 series; taken as off where it is not"
-    assert unknown_ahead(panel, 1) == (note.format("promo", 1), note.format("event", 1))
-    assert unknown_ahead(panel, 2) == (note.format("promo", 2), note.format("event", 2))
+    note, off = "covariate {!r} is not known for the whole horizon of {} of 2 series; ", "taken as off where it is not"
+    held = "the forecast holds its last value, where a backtest knows the true one"
+    for ahead in (1, 2):
+        named = (("promo", off), ("price", held), ("event", off))
+        assert unknown_ahead(panel, ahead) == tuple(note.format(name, ahead) + what for name, what in named)
     assert unknown_ahead(panel.cut(1), 1) == ()
 
 

@@ -298,3 +298,35 @@ def test_sums_that_no_float32_holds_are_refused() -> None:
     frame = table(a=days(14)).with_columns(y=3e38)
     with pytest.raises(DataError, match=r"target of series 'a' sums to 2.1e\+39 in a weekly period"):
         Panel.read(frame, freq="W")
+
+
+@pytest.mark.parametrize(
+    ("times", "names"),
+    [
+        (hours(200), ("h", "H", "1h", "60min", "D", "1d", "1D")),
+        (days(60), ("D", "1d", "W", "1w")),
+        (months(30), ("M", "MS", "ME", "1mo", "Q", "QS", "1q", "Y", "YE", "1y")),
+    ],
+)
+def test_pandas_and_polars_names_of_frequencies(times: list, names: tuple[str, ...]) -> None:
+    known: dict[str, Frequency] = {}
+    for name in names:  # one of ours, then those that mean the same
+        found = Panel.read(table(a=times), freq=name).frequency
+        assert known.setdefault(found.unit, found) == found
+    assert len(known) == sum(name in {"h", "D", "W", "M", "Q", "Y"} for name in names)
+
+
+def test_weeks_end_on_the_weekday_asked_for() -> None:
+    """Sixty days from a Monday on: the last one is a Thursday."""
+    daily, weekly = table(a=days(60)), table(a=days(9, 7, dt.date(2024, 1, 7)))
+    assert Panel.read(daily, freq="W").series(0)[0][0] == np.datetime64("2024-01-04")
+    assert Panel.read(daily, freq="W-SUN").series(0)[0][0] == np.datetime64("2024-01-07")
+    assert Panel.read(weekly, freq="W-SUN").frequency == Panel.read(weekly).frequency
+    with pytest.raises(DataError, match="dated by another weekday than those of freq W-MON; give freq W"):
+        Panel.read(weekly, freq="W-MON")
+
+
+def test_steps_of_two_hours_are_refused_with_a_way_out() -> None:
+    with pytest.raises(DataError, match="give freq h where the periods between were not observed, or a coarser one"):
+        Panel.read(table(a=hours(100, 2)))
+    assert Panel.read(table(a=hours(96, 2)), freq="D").target.tolist() == [12.0] * 8

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person types: one file per verb, and one place that turns errors into sentences."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -112,10 +113,16 @@ def _insistent_interrupt() -> Iterator[None]:
     """Repeats Ctrl-C, or SIGTERM as a batch system sends it, until it has ended the block.
 
     Python drops an exception that is raised while a weak reference's callback or `__del__` runs, as it does after each
-    import, and with it the interrupt: the work would go on.
+    import, and with it the interrupt: the work would go on. So would processes that were forked to share it, which
+    have this handler too: Python waits for them at its end.
     """
+    own = os.getpid()
 
     def interrupt(*_: object) -> None:
+        if os.getpid() != own:
+            os._exit(_INTERRUPTED)  # without a traceback of its own
+        for child in multiprocessing.active_children():
+            child.kill()
         signal.setitimer(signal.ITIMER_REAL, _AGAIN)
         raise KeyboardInterrupt
 

@@ -10,6 +10,8 @@ import typer
 
 from sirdar.cli import options
 
+_SQLITE = b"SQLite format 3"
+
 
 def rules(
     studies: Annotated[list[Path], typer.Argument(help="study.json of `sirdar search`, one or more.")],
@@ -36,6 +38,8 @@ def rules(
     from sirdar.search.expert import apply_rules, find_rules, read_rules, write_rules
     from sirdar.search.study import read_study
 
+    for path in studies:
+        _refuse_storage(path)
     runs = [read_study(path) for path in studies]
     runs = [run for place, run in enumerate(runs) if run not in runs[:place]]  # given twice, it tells no more
     found = find_rules(runs, share, chance) if rules_file is None else read_rules(rules_file)
@@ -55,3 +59,14 @@ def rules(
         sys.stdout.write(f"{rule}\n")
     if model is not None:
         sys.stdout.write(json.dumps(content["model"]) + "\n")
+
+
+def _refuse_storage(path: Path) -> None:
+    """A file of `sirdar search --storage` has the trials of several searches, but in a database."""
+    from sirdar.errors import DataError
+
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(_SQLITE)) == _SQLITE:
+                msg = f"{path} is a storage of searches, not a study; give the study.json in the --out of a search"
+                raise DataError(msg)

@@ -38,7 +38,8 @@ def leaderboard(evaluation: Backtest) -> None:
         for score in evaluation.scores
     ]
     columns = ["model", "WQL", "MASE", "80 %\ncover", "closed", "cross", "time", "CPU", "memory,\nMiB"]
-    print_table(f"Backtest: {len(evaluation.origins)} origins, horizon {evaluation.horizon}", columns, rows)
+    title = f"Backtest: {len(evaluation.origins)} origins, horizon {evaluation.horizon}, season {evaluation.season}"
+    print_table(title, columns, rows)
     for model, reasons in evaluation.why.items():
         print_table(
             f"Why the {model} chose as it did, at the last origin", [""], [[line] for line in reasons.splitlines()]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rolling-origin evaluation: every model is trained anew at each origin and scored on what followed."""
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from jaxtyping import Float32
 
 from sirdar.errors import ArgumentError, DataError, nearest, require_positive_integer
 from sirdar.forecasting.cluster import Cluster
-from sirdar.forecasting.forecaster import Forecaster
+from sirdar.forecasting.forecaster import Trainable
 from sirdar.forecasting.ladder import ENSEMBLE, LADDER, NAIVE
 from sirdar.forecasting.meter import Meter
 from sirdar.forecasting.models.ensemble import average
@@ -93,6 +94,9 @@ class Backtest:
             msg = f"no model {model!r} was backtested; there are {', '.join(known)}.{nearest(model, known)}"
             raise ArgumentError(msg)
         forecasts = [origin.forecasts[model] for origin in self.origins]
+        if len(levels := {forecast.levels for forecast in forecasts}) > 1:
+            msg = f"model {model!r} must forecast the same levels at all origins, got {sorted(levels)}"
+            raise ArgumentError(msg)
         return (
             np.concatenate([origin.actual for origin in self.origins]),
             np.concatenate([forecast.values for forecast in forecasts]),
@@ -101,7 +105,7 @@ class Backtest:
 
 
 def backtest(
-    models: Mapping[str, Forecaster | Callable[[], Forecaster]],
+    models: Mapping[str, Trainable | Callable[[], Trainable]],
     panel: Panel,
     *,
     windows: int = 3,
@@ -117,23 +121,26 @@ def backtest(
     there: of the steps after it only the covariates that are known ahead.
 
     Args:
-        models: forecasters by name, or functions that build a fresh one.
+        models: forecasters by name, or functions without arguments that build a fresh one; `save` and `load` are not
+            needed.
         panel: the history.
         windows: number of origins.
         stride: steps between origins; the horizon when None, so that no step is scored twice.
         ensemble: also score the average of all models but the seasonal naive and the ladder, when there are at least
             two.
-        season: steps in a season, for the scale of MASE; that of the calendar when None.
+        season: steps in a season, for the scale of MASE; when None that of the calendar, or 1 while the longer half of
+            the series have seen less than two of them.
         progress: called with a text and the share of work done.
         cluster: where models train: None for this process, one after the other; "local" for all cores of this machine,
             or the address of a Ray cluster, see `cluster.Cluster`. Forecasts are the same.
 
     Raises:
-        ArgumentError: there is no model, their horizons differ, or one has the ensemble's name.
+        ArgumentError: there is no model, their horizons differ, one has the ensemble's name, or answers anything but a
+            forecast of the horizon for the series and from the steps that it was shown.
         DataError: the history is too short; says how short, and for which series.
     """
     require_positive_integer(windows, "windows")
-    built = {name: _built(model) for name, model in models.items()}
+    built = _build_all(models)
     members = [name for name in built if name not in {NAIVE, LADDER}]
     ensemble = ensemble and len(members) > 1
     horizon = _shared_horizon(built, ensemble=ensemble)
@@ -176,12 +183,38 @@ class _Answer(NamedTuple):
     why: dict[str, str]
 
 
-def _answer(shown: Panel, job: tuple[str, Forecaster]) -> _Answer:
+def _answer(shown: Panel, job: tuple[str, Trainable]) -> _Answer:
     name, model = job
     meter = Meter()
     with meter.running():
-        forecast = model.fit(shown).predict(shown)
+        fitted: object = model.fit(shown)
+        if not isinstance(fitted, Trainable):
+            msg = f"model {name!r}: fit must answer the forecaster itself, got {type(fitted).__name__}"
+            raise ArgumentError(msg)
+        forecast = fitted.predict(shown)
+    _refuse_other(name, forecast, shown, model.horizon)
     return _Answer(forecast, meter, {name: model.why()} if isinstance(model, Ladder) else {})
+
+
+def _refuse_other(name: str, forecast: object, shown: Panel, horizon: int) -> None:
+    """An answer that is no forecast of the panel shown would be scored on other series or dates."""
+    wrong = ""
+    if not isinstance(forecast, Forecast):
+        wrong = f"answer a Forecast, such as `panel.forecast` makes, got {type(forecast).__name__}"
+    elif list(forecast.ids) != shown.ids:
+        got = f"got {len(forecast.ids)}: {_listed(forecast.ids)}"
+        wrong = f"forecast the {len(shown)} series of the panel in its order, {got}"
+    elif forecast.frequency != shown.frequency or not np.array_equal(forecast.start, shown.end):
+        wrong = "forecast from the step after each series' history on, which is `panel.end`"
+    elif forecast.horizon != horizon:
+        wrong = f"forecast {horizon} steps, its horizon, got {forecast.horizon}"
+    if wrong:
+        msg = f"model {name!r}: predict must {wrong}"
+        raise ArgumentError(msg)
+
+
+def _listed(ids: Sequence[str]) -> str:
+    return ", ".join(map(repr, ids[:3])) + (", ..." if len(ids) > 3 else "")
 
 
 def _past(panel: Panel, steps: int, window: int, windows: int) -> Panel:
@@ -194,14 +227,48 @@ def _past(panel: Panel, steps: int, window: int, windows: int) -> Panel:
     return past  # shown to models as `known`, since a caller's own may read past the end of history
 
 
-def _built(model: Forecaster | Callable[[], Forecaster]) -> Forecaster:
+def _build_all(models: object) -> dict[str, Trainable]:
+    """The forecasters by name, built where functions were given.
+
+    Raises:
+        ArgumentError: something else was given; says what.
+    """
+    if not isinstance(models, Mapping):
+        msg = f"models must be forecasters by name, such as {{'mine': model}}, got {type(models).__name__}"
+        raise ArgumentError(msg)
+    return {name: _built(name, model) for name, model in models.items()}
+
+
+def _built(name: str, model: object) -> Trainable:
     # A class whose horizon is a property looks like a forecaster itself.
-    if isinstance(model, Forecaster) and not isinstance(model, type):
+    if isinstance(model, Trainable) and not isinstance(model, type):
         return model
-    return model()
+    wanted = f"model {name!r} must be a forecaster, with horizon, fit and predict, or a function that builds one"
+    if not callable(model):
+        msg = f"{wanted}, got {model!r}"
+        raise ArgumentError(msg)
+    if needed := _needed(model):
+        msg = f"{wanted} without arguments, got one that needs {', '.join(needed)}"
+        raise ArgumentError(msg)
+    made = model()
+    if not isinstance(made, Trainable):
+        msg = f"{wanted}, got one of {type(made).__name__}"
+        raise ArgumentError(msg)
+    return made
 
 
-def _shared_horizon(models: Mapping[str, Forecaster], *, ensemble: bool) -> int:
+def _needed(function: Callable[..., object]) -> list[str]:
+    """The arguments that a function cannot be called without."""
+    try:
+        given = inspect.signature(function).parameters.values()
+    except ValueError:  # written in C
+        return []
+    return [
+        one.name for one in given if one.default is one.empty and one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}
+    ]
+
+
+def _shared_horizon(models: Mapping[str, Trainable], *, ensemble: bool) -> int:
     if not models:
         msg = "there is no model to backtest"
         raise ArgumentError(msg)

@@ -15,6 +15,7 @@ from sirdar.predictive import Frequency
 # calendar extrapolates nonsense into dates that it never saw.
 SEASONS_BEFORE_CALENDAR = 2.0
 FARTHEST = 5.0
+_HELD = "the forecast holds its last value, where a backtest knows the true one"
 
 
 def calendar_features(frequency: Frequency, periods: np.ndarray, *, yearly: bool) -> Float32[np.ndarray, "... channel"]:
@@ -50,16 +51,22 @@ def carried(panel: Panel, name: str, values: np.ndarray) -> np.ndarray:
 
 
 def unknown_ahead(panel: Panel, horizon: int) -> tuple[str, ...]:
-    """Notes on the flags and events that a panel does not tell of all `horizon` steps to forecast."""
-    lacking: dict[str, int] = {}
-    for name in _flags(panel):
-        if _varies(column := panel.future[name]):
+    """Notes on the covariates that a panel does not tell of all `horizon` steps to forecast.
+
+    A backtest is told of all its steps, so that a forecast may be worse than its scores. What never varies is passed
+    over.
+    """
+    lacking: dict[str, tuple[int, str]] = {}
+    flags = _flags(panel)
+    for name, column in panel.future.items():
+        if _varies(column):
+            text = panel.text_of(name)
             unknown = ~np.isfinite(panel.tail(column, 0, ahead=horizon)).all(axis=1)
-            lacking[panel.text_of(name) or name] = int(unknown.sum())
+            stand_in = "taken as off where it is not" if text or name in flags else _HELD
+            lacking[text or name] = int(unknown.sum()), stand_in
     return tuple(
-        f"covariate {name!r} is not known for the whole horizon of {count} of {len(panel)} series; taken as off where "
-        "it is not"
-        for name, count in lacking.items()
+        f"covariate {name!r} is not known for the whole horizon of {count} of {len(panel)} series; {stand_in}"
+        for name, (count, stand_in) in lacking.items()
         if count
     )
 

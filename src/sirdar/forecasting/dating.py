@@ -12,6 +12,11 @@ from sirdar.predictive import Frequency
 from sirdar.predictive.frequency import SEASONS
 
 _ORDER = list(SEASONS)  # finest first
+_ALIASES = {f"{count}{name}": f"{count}min" for count in (5, 10, 15, 30) for name in "Tm"}
+_ALIASES |= {"60min": "h", "H": "h", "1h": "h", "1D": "D", "1d": "D", "1w": "W", "1mo": "M", "1q": "Q", "1y": "Y"}
+_ALIASES |= {"MS": "M", "ME": "M", "QS": "Q", "QE": "Q", "YS": "Y", "YE": "Y"}
+# Days from a Thursday to the weekday.
+_WEEK_ENDS = {f"W-{day}": place for place, day in enumerate(("THU", "FRI", "SAT", "SUN", "MON", "TUE", "WED"))}
 _INTRADAY = [unit for unit in _ORDER if Frequency(unit).intraday]
 _RUN = 3  # this many equal steps in a row are a rhythm, not chance
 _WEEKDAYS = 20  # dates, none of them on a weekend, that are no chance
@@ -60,11 +65,16 @@ def covariate(name: str) -> str:
     return f"={name}"
 
 
-def require_freq(freq: str | None) -> None:
-    """Refuses a frequency that is not known."""
-    if freq is not None and freq not in _ORDER:
+def require_freq(freq: str | None) -> str | None:
+    """The frequency as it is called here, also where pandas or polars call it otherwise; refused if it is not known.
+
+    Of weeks that end on a weekday, "W-SUN", the name stays.
+    """
+    plain = freq if freq is None else _ALIASES.get(freq, freq)
+    if plain is not None and plain not in {*_ORDER, *_WEEK_ENDS}:
         msg = f"freq must be one of {', '.join(_ORDER)}, got {freq!r}"
         raise ArgumentError(msg)
+    return plain
 
 
 def are_lines(times: pl.Series, freq: str | None) -> bool:
@@ -75,16 +85,20 @@ def are_lines(times: pl.Series, freq: str | None) -> bool:
     return bool((times.to_physical() % (minutes * 60_000_000) != 0).sum() > 0.5 * len(times))
 
 
-def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regular: bool) -> Calendar:
+def infer_frequency(
+    frame: pl.DataFrame, where: str, freq: str | None, *, regular: bool, ended: bool = False
+) -> Calendar:
     """The table's frequency, and the coarser one if asked for.
 
     Args:
         frame: columns id (Enum), time and target, in the order of the first two.
         where: words that name the table in errors.
-        freq: the frequency asked for, or None for the table's own.
+        freq: the frequency asked for, as `require_freq` answers it, or None for the table's own.
         regular: rows stand for every period (not only those with sales), so two rhythms in one table are a mistake.
+        ended: weeks are known to be dated by their last day.
     """
-    require_freq(freq)
+    weekday = _WEEK_ENDS.get(freq or "")
+    asked, freq = freq, require_freq(freq if weekday is None else "W")
     last = frame.filter(pl.col("target").is_not_null()).select(pl.col("time").max()).to_series().to_numpy()
     codes = frame["id"].to_physical().to_numpy()
     same = codes[1:] == codes[:-1]
@@ -93,18 +107,22 @@ def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regula
     unit = _unit(dates, regular=regular or freq is not None) if same.any() else None
     if unit is None:
         if freq is None:
-            msg = f"{where}no series has two rows, so the frequency cannot be inferred; give freq"
+            listed = ", ".join(_ORDER)
+            msg = f"{where}no series has two rows, so the frequency cannot be inferred; give freq, one of {listed}"
             raise DataError(msg)
         unit = freq
     if (unit, freq) == ("B", "D"):
         unit = "D"
-    own = _anchored(unit, dates)
+    own = _anchored(unit, dates, ended=ended)
     if regular:
         _refuse_mixture(rows, own, where)
         if freq is None:
             _refuse_minutes(rows, own, where)
             _refuse_coarser_series(rows, own, where)
             _refuse_irregular(rows, own, where)
+    if own.unit == "W" and weekday not in {None, own.offset}:
+        msg = f"{where}the weeks are dated by another weekday than those of freq {asked}; give freq W"
+        raise DataError(msg)
     if freq is None or freq == own.unit:
         return Calendar(own, own)
     if _ORDER.index(freq) < _ORDER.index(unit):
@@ -112,7 +130,8 @@ def infer_frequency(frame: pl.DataFrame, where: str, freq: str | None, *, regula
         raise DataError(msg)
     if regular:
         _refuse_uneven(rows, freq, where)
-    return Calendar(own, Frequency(freq, offset=_weekday(last[0]) if freq == "W" else 0))
+    weekday = _weekday(last[0]) if weekday is None else weekday
+    return Calendar(own, Frequency(freq, offset=weekday if freq == "W" else 0))
 
 
 def _unit(dates: Shaped[np.ndarray, " date"], *, regular: bool) -> str:
@@ -200,7 +219,7 @@ def _refuse_irregular(rows: _Rows, own: Frequency, where: str) -> None:
                 f"{where}the rows step by four weeks, which is none of {', '.join(_ORDER)}; give rows by week or by day"
             )
         elif len(odd):
-            msg = f"{where}most rows are {usual}, but {rows.step(int(odd[0]))}; correct the dates, or give freq"
+            msg = f"{where}most rows are {usual}, but {rows.step(int(odd[0]))}; correct the dates, or give freq {unit}"
         else:
             first, other = _out_of_place(rows, unit)
             msg = (
@@ -213,7 +232,8 @@ def _refuse_irregular(rows: _Rows, own: Frequency, where: str) -> None:
         near = int(np.argmin(steps))
         msg = (
             f"{where}no series has rows in two neighbouring periods of the {own.name} calendar: at the nearest, "
-            f"{rows.step(int(index[near]))}; give freq"
+            f"{rows.step(int(index[near]))}; give freq {own.unit} where the periods between were not observed, or a "
+            "coarser one to sum rows by it"
         )
         raise DataError(msg)
 
@@ -252,10 +272,10 @@ def _ending_runs(step: Int64[np.ndarray, " step"]) -> Int64[np.ndarray, " step"]
     return result
 
 
-def _anchored(unit: str, times: np.ndarray) -> Frequency:
+def _anchored(unit: str, times: np.ndarray, *, ended: bool) -> Frequency:
     if unit == "W":
         days = times.astype("datetime64[D]").astype(np.int64)
-        first = bool((days % 7 == _MONDAY).all())  # no calendar of business ends its weeks on it
+        first = not ended and bool((days % 7 == _MONDAY).all())  # no calendar of business ends its weeks on it
         return Frequency("W", offset=_weekday(times.max()), phase=6 if first else 0)
     if unit in {"M", "Q", "Y"}:
         days = times.astype("datetime64[D]")

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 @runtime_checkable
-class Forecaster(Protocol):
-    """Learns from a panel, forecasts any panel of the same frequency."""
+class Trainable(Protocol):
+    """Learns from a panel, forecasts any panel of the same frequency: all that a backtest needs."""
 
     @property
     def horizon(self) -> int:
         """Steps that it forecasts."""
         ...
 
-    def fit(self, panel: Panel) -> "Forecaster":
+    def fit(self, panel: Panel) -> "Trainable":
         """Learns from the panel's history and answers itself."""
         ...
 
@@ -28,8 +28,17 @@ class Forecaster(Protocol):
         """The quantiles of the `horizon` steps after each series' history."""
         ...
 
+
+@runtime_checkable
+class Forecaster(Trainable, Protocol):
+    """One that can be kept."""
+
+    def fit(self, panel: Panel) -> "Forecaster":
+        """Learns from the panel's history and answers itself."""
+        ...
+
     def save(self, path: str | Path) -> None:
-        """Writes everything that `load` needs into a new folder."""
+        """Writes everything that `load` needs into the folder `path`, over what it saved there before."""
         ...
 
     @classmethod

@@ -82,14 +82,15 @@ class Panel:
         """Reads a long table: one row per series and time.
 
         Args:
-            source: a Parquet or CSV file (.csv.gz too), a folder of them, or a frame (polars, pandas, Arrow, ...).
+            source: a Parquet or CSV file (.csv.gz too), a folder of them or of folders NAME=VALUE, or a frame (polars,
+                pandas, Arrow, ...).
             id: column that names the series.
             time: column of dates, timestamps, ISO weeks, quarters, months or years.
             target: column of demand; null and NaN mean "not observed".
-            freq: "5min", "10min", "15min", "30min", "h", "D", "B" (business days), "W", "M", "Q" or "Y"; inferred when
-                None. Coarser than the table's own steps: the table is aggregated (target and past covariates summed,
-                price averaged by units, other covariates averaged); rows at times of day within its periods may share
-                one, as the lines of a till do.
+            freq: "5min", "10min", "15min", "30min", "h", "D", "B" (business days), "W", "M", "Q" or "Y", also as pandas
+                and polars write them ("MS", "1d", "W-SUN"); inferred when None. Coarser than the table's own steps: the
+                table is aggregated (target and past covariates summed, price averaged by units, other covariates
+                averaged); rows at times of day within its periods may share one, as the lines of a till do.
             gaps: what a step without a row means: "missing" (not observed) or "zero" (nothing sold; for tables that
                 list sales only). A period in which no series has a row is not observed either way, but with "zero"
                 nothing is sold on weekdays, or at times of the week, at which no series ever has one, and all series

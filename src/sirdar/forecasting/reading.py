@@ -15,6 +15,7 @@ from sirdar.forecasting.gathering import gathered
 from sirdar.forecasting.panel import Roles
 from sirdar.forecasting.tables import (
     Table,
+    dated_by_end,
     first_row,
     place_of,
     plain_ids,
@@ -34,6 +35,7 @@ _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday",
 _TOTALS = ("total", "totals", "grand total", "subtotal", "sub total", "overall total", "total general", "total général")
 _TOTALS += ("sum", "summe", "gesamt", "gesamtsumme", "gesamtergebnis", "zwischensumme", "insgesamt")
 _TOTALS += ("somme", "suma", "totale", "totaal")
+_LARGEST = 1e30  # demand of a step
 _FAR = 20  # times as long as others
 _WEEKS = 4  # in which a shop that never opens at some time has shown that it is closed then
 
@@ -62,7 +64,7 @@ def read_panel(
     if gaps not in {"missing", "zero"}:
         msg = f"gaps must be 'missing' or 'zero', got {gaps!r}"
         raise ArgumentError(msg)
-    require_freq(freq)
+    freq = require_freq(freq)
     columns = _columns(names, roles)
     tables, where, native = read_tables(source, columns.key, columns.time)
     tables = [_prepared(table, columns, roles) for table in tables]
@@ -78,7 +80,8 @@ def read_panel(
     # Covariates are known ahead when the table goes on after the last demand.
     planned = frame["time"].max() != frame.filter(pl.col("target").is_not_null())["time"].max()
     regular = gaps == "missing"
-    calendar = infer_frequency(frame, where, freq, regular=regular)
+    ended = dated_by_end(tables[0], columns.time)
+    calendar = infer_frequency(frame, where, freq, regular=regular, ended=ended)
     price = roles.get("price")
     covariates = (
         tuple(map(covariate, columns.averaged)),
@@ -111,7 +114,7 @@ def _prepared(table: Table, columns: Columns, roles: Roles) -> Table:
     key, time, target, *covariates = columns
     asked = [key, time, target, *(name for names in covariates for name in names)]
     table = stripped(table, asked)
-    require_columns(table, asked)
+    require_columns(table, asked, key)
     stock = roles.get("in_stock")
     return table if stock is None else yes_or_no(table, stock)
 
@@ -177,7 +180,7 @@ def _checked(tables: list[Table], columns: Columns, where: str, words: set[str],
                 *[_plain_static(frame[name], at).alias(covariate(name)) for name in columns.static],
             ]
         )
-        for frame, at, _, semicolons in tables
+        for frame, at, _, semicolons, _ in tables
     ]
     for name in columns.static:
         if len({part[covariate(name)].dtype for part in parts}) > 1:
@@ -251,6 +254,7 @@ def _arrays(
     first_row = np.cumsum(count) - count
     period = frame["period"].to_numpy().astype(np.int64)
     target = frame["target"].to_numpy().astype(np.float64)
+    _refuse_huge(target, ids, count, where)
     last_observed = int(period[np.isfinite(target)].max())
     start, last = period[first_row], period[first_row + count - 1]
     if zeros is not None:  # a table of sales is as long as the panel, and a product's life begins with its first row
@@ -341,6 +345,16 @@ def _far(ids: Sequence[str], lengths: np.ndarray, count: np.ndarray) -> list[str
     return [
         f"series {ids[row]!r} has {count[row]} rows over {lengths[row]} periods, far more than others; check its dates"
     ]
+
+
+def _refuse_huge(target: np.ndarray, ids: np.ndarray, count: np.ndarray, where: str) -> None:
+    """Means, squares and forecasts of such demand overflow float32, and with them a network that learns of it."""
+    huge = np.abs(target) > _LARGEST
+    if huge.any():
+        row = int(np.argmax(huge))
+        name = ids[np.searchsorted(np.cumsum(count), row, side="right")]
+        msg = f"{where}demand of series {name!r} is {target[row]:g}, beyond {_LARGEST:g}; give it in a larger unit"
+        raise DataError(msg)
 
 
 def _refuse_sparse(ids: np.ndarray, lengths: np.ndarray, count: np.ndarray, where: str) -> None:

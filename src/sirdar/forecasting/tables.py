@@ -5,6 +5,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,11 +31,13 @@ _TIME_FORMATS = (
     "%d-%b-%Y",
     "%d %b %Y",
 )
+_DAY = r"^\d{4}-\d\d-\d\d$"
 _SLASHED = r"^(\d{4})/(\d\d?)/(\d\d?)"  # with the year first, no country writes the day before the month
 _CLOCK_OFFSET = r"(:\d\d(?:\.\d+)?) ?(?:UTC|[+-]\d\d(?::?\d\d)?)$"  # behind a time of day
+_SPAN = r"^\d{4}-\d\d-\d\d/(\d{4}-\d\d-\d\d)$"  # a week of pandas, dated by its last day
 _PERIODS = (  # their form, and a day of theirs, with its format: the first where nothing else is said
     (r"^(\d{4})-?W(\d\d)$", "$1-W$2-1", "%G-W%V-%u"),  # a week of ISO 8601, which begins on a Monday
-    (r"^\d{4}-\d\d-\d\d/(\d{4}-\d\d-\d\d)$", "$1", "%Y-%m-%d"),  # a week of pandas, dated by its last day
+    (_SPAN, "$1", "%Y-%m-%d"),
     *((rf"^(\d{{4}})[- ]?[Qq]{place + 1}$", f"${{1}}-{3 * place + 1:02}-01", "%Y-%m-%d") for place in range(4)),
 )
 _COMPACT = {8: "", 6: "01", 4: "0101"}  # digits of a day, a month or a year, and what makes them a day
@@ -79,6 +82,7 @@ class Table(NamedTuple):
     where: str  # the words that name it in errors
     text: bool  # a CSV file, whose columns are all text
     semicolons: bool = False  # such as programs write where a comma is decimal and a point groups thousands
+    spans: bool = False  # its times were periods of pandas, of which weeks are dated by their last day
 
 
 def read_tables(source: Any, key: str, time: str) -> tuple[list[Table], str, Native | None]:  # noqa: ANN401 - any frame
@@ -91,38 +95,71 @@ def read_tables(source: Any, key: str, time: str) -> tuple[list[Table], str, Nat
         return _files(path), f"{path}: ", None
     import narwhals as nw  # only frames need it
 
+    pyarrow = nw.dependencies.get_pyarrow()
+    if pyarrow is not None and isinstance(source, pyarrow.RecordBatch):
+        source = pyarrow.Table.from_batches([source])
     try:
         wrapped = nw.from_native(source, eager_only=False)
     except nw.exceptions.DuplicateError:
         _refuse_twins([str(name) for name in source.columns], "")
         raise
     except (TypeError, AttributeError):
-        msg = f"expected a path or a frame (polars, pandas, Arrow), got {type(source).__name__}"
+        what = type(source).__name__
+        way = f"; make it one: {what.lower()}.reset_index()" if nw.dependencies.is_pandas_series(source) else ""
+        msg = f"expected a path or a frame (polars, pandas, Arrow), got {what}{way}"
         raise DataError(msg) from None
     try:
-        wrapped = nw.from_native(_plain_pandas(source)) if nw.dependencies.is_pandas_dataframe(source) else wrapped
+        periods = None
+        if nw.dependencies.is_pandas_dataframe(source):
+            plain, periods = _plain_pandas(source, time)
+            wrapped = nw.from_native(plain)
         eager = wrapped.collect() if isinstance(wrapped, nw.LazyFrame) else wrapped
-        return [Table(eager.to_polars(), "", text=False)], "", native_of(eager, key, time)
+        frame = eager.to_polars()
+        native = native_of(eager, time, _known_ids(eager, frame, key), periods or _written(eager, frame, time))
+        return [Table(frame, "", text=False, spans=periods is not None)], "", native
     except _UNREADABLE as error:
         msg = f"the frame cannot be read as columns of plain values: {_first_line(error)}"
         raise DataError(msg) from error
 
 
-def _plain_pandas(frame: Any) -> Any:  # noqa: ANN401 - pandas may be absent
+def _plain_pandas(frame: Any, time: str) -> tuple[Any, Any]:  # noqa: ANN401 - pandas may be absent
     """The frame with the named levels of its index as columns, and with timestamps for periods.
 
-    They are those at which a period begins, of a week that of its last day. It shares the values of the caller's.
+    They are those at which a period begins, of a week that of its last day. It shares the values of the caller's. Then
+    the type of the column `time`, where it held periods; else None.
     """
     names = list(frame.index.names)
+    if time not in {*frame.columns, *names} and str(frame.index.dtype).startswith(("datetime64", "period[")):
+        msg = f"no column {time!r}, but an index of dates without a name; name it: frame.rename_axis({time!r})"
+        raise DataError(msg)
     levels = [name for name in names if name is not None and name not in frame.columns and names.count(name) == 1]
     plain = frame.copy(deep=False)
     for name in levels:
         plain[name] = frame.index.get_level_values(name)
-    for name, kind in list(plain.dtypes.items()):
-        if str(kind).startswith("period["):
-            side = "end" if str(kind).startswith("period[W") else "start"
-            plain[name] = plain[name].dt.to_timestamp(how=side).dt.floor("s" if side == "start" else "D")
-    return plain
+    periods = {name: kind for name, kind in plain.dtypes.items() if str(kind).startswith("period[")}
+    for name, kind in periods.items():
+        side = "end" if str(kind).startswith("period[W") else "start"
+        plain[name] = plain[name].dt.to_timestamp(how=side).dt.floor("s" if side == "start" else "D")
+    return plain, periods.get(time)
+
+
+def _known_ids(frame: Any, plain: pl.DataFrame, key: str) -> tuple[list[str], Any] | None:  # noqa: ANN401 - of narwhals
+    """`Native.ids` of a frame; `plain` is the same of polars."""
+    kind = plain.schema.get(key)
+    if kind is None or not (kind.is_numeric() or kind in (pl.Boolean, pl.Categorical, pl.Enum)):
+        return None
+    rows = plain[key].arg_unique()
+    return _id_texts(plain[key].gather(rows)).to_list(), frame[key][rows.to_list()].to_native()
+
+
+def _written(frame: Any, plain: pl.DataFrame, time: str) -> type | None:  # noqa: ANN401 - of narwhals
+    """`Native.times` of objects: `str` where all are written like 2024-01-31, `date` for dates; None for others."""
+    kind = plain.schema.get(time)
+    if kind == pl.String:
+        column = plain[time]
+        alike = column.head(1).str.contains(_DAY).all() and column.str.len_bytes().max() == len("2024-01-31")
+        return str if alike else None
+    return date if kind == pl.Date and type(frame.schema[time]).__name__ == "Object" else None
 
 
 def load_table(path: Path) -> pl.DataFrame:
@@ -146,8 +183,7 @@ def _files(path: Path) -> list[Table]:
         msg = f"{path}: cannot be read ({error.strerror})"
         raise DataError(msg) from error
     if not files:
-        msg = f"{path}: the folder holds no .parquet or .csv file"
-        raise DataError(msg)
+        return [_load_partitions(path)]
     tables = [_load_file(file) for file in files]
     first = tables[0].frame.columns
     for file, table in zip(files, tables, strict=True):
@@ -156,6 +192,21 @@ def _files(path: Path) -> list[Table]:
             msg = f"{file}: column {odd!r} is in only one of it and {files[0].name}; all need the same columns"
             raise DataError(msg)
     return [table._replace(frame=table.frame.select(first)) for table in tables]
+
+
+def _load_partitions(folder: Path) -> Table:
+    """Folders that are called NAME=VALUE, as pandas and Spark write them; what they name is a column of text."""
+    try:
+        files = sorted(folder.glob("*=*/**/*.parquet"))
+        if not files:
+            msg = f"{folder}: the folder holds no .parquet or .csv file"
+            raise DataError(msg)
+        names = [part.partition("=")[0] for part in files[0].relative_to(folder).parts if "=" in part]
+        frame = pl.read_parquet(files, hive_partitioning=True, hive_schema=dict.fromkeys(names, pl.String), glob=False)
+    except _UNREADABLE as error:
+        msg = f"{folder}: not readable as folders NAME=VALUE of Parquet files: {_first_line(error)}"
+        raise DataError(msg) from error
+    return Table(frame, f"{folder}: ", text=False)
 
 
 def _kind(path: Path) -> str | None:
@@ -256,8 +307,8 @@ def stripped(table: Table, names: Iterable[str]) -> Table:
     return table._replace(frame=table.frame.rename(dict(zip(columns, plain, strict=True))))
 
 
-def require_columns(table: Table, names: Iterable[str]) -> None:
-    """Refuses a table that lacks a column, naming those it has and the nearest."""
+def require_columns(table: Table, names: Iterable[str], key: str | None = None) -> None:
+    """Refuses a table that lacks a column, naming those it has and the nearest; `key` names the series."""
     known = table.frame.columns
     for name in names:
         if name not in known:
@@ -265,6 +316,8 @@ def require_columns(table: Table, names: Iterable[str]) -> None:
             listed += f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
             several = "," in name and all(part.strip() in known for part in name.split(","))
             hint = " Join these into one column first." if several else nearest(name, known)
+            if name == key and not hint:
+                hint = f" Give id the name of another, or for one series alone add a column {name!r} of one value."
             msg = f"{table.where}no column {name!r}; the columns are {listed}.{hint}"
             raise DataError(msg)
 
@@ -285,13 +338,23 @@ def plain_ids(column: pl.Series, where: str) -> pl.Series:
     if column.dtype.is_nested() or column.dtype.is_temporal() or column.dtype in _NO_IDS or broken:
         msg = f"{where}column {column.name!r} holds {column.dtype}; series ids must be text or whole numbers"
         raise DataError(msg)
-    text = column.cast(pl.Int64, strict=False) if column.dtype.is_float() else column
-    text = text.cast(pl.String)
+    text = _id_texts(column)
     empty = text.is_null() | (text == "")
     if empty.any():
         msg = f"{where}column {column.name!r} has no value in row {first_row(empty)}; every row needs a series id"
         raise DataError(msg)
     return text
+
+
+def _id_texts(column: pl.Series) -> pl.Series:
+    whole = column.cast(pl.Int64, strict=False) if column.dtype.is_float() else column
+    return whole.cast(pl.String)
+
+
+def dated_by_end(table: Table, time: str) -> bool:
+    """Whether the times are weeks that tell their first and last day, and are dated by the last."""
+    column = table.frame[time]
+    return table.spans or (column.dtype == pl.String and bool(column.head(1).str.contains(_SPAN).any()))
 
 
 def plain_times(column: pl.Series, where: str) -> pl.Series:

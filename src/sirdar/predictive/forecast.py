@@ -15,12 +15,16 @@ from sirdar.predictive.frequency import Frequency
 from sirdar.predictive.native import answered
 
 DECILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_DIGITS = 9
 
 
 def require_levels(levels: Sequence[float]) -> tuple[float, ...]:
-    """The levels as plain numbers, or an `ArgumentError` when they do not rise within (0, 1)."""
+    """The levels as plain numbers, or an `ArgumentError` when they do not rise within (0, 1).
+
+    They are rounded to nine digits: what sums of steps make of 0.3 is 0.30000000000000004.
+    """
     try:
-        plain = tuple(float(level) for level in levels)
+        plain = tuple(round(float(level), _DIGITS) for level in levels)
     except (TypeError, ValueError):
         msg = f"levels must be numbers that rise within (0, 1), got {levels!r}"
         raise ArgumentError(msg) from None
@@ -46,7 +50,8 @@ class Forecast:
         values: the quantiles, never falling along the last axis.
         floor: the least possible value, of all series or of each; minus infinity when there is none.
         correlation: lag-one correlation of the normal scores of neighbouring steps. Sample paths carry it, so that sums
-            over a lead time have the right spread. 0 draws every step alone.
+            over a lead time have the right spread. 0, which is what forecasters answer, draws every step alone; a
+            `Backtest.correlation` is what past errors had.
     """
 
     ids: Sequence[str]
@@ -59,7 +64,7 @@ class Forecast:
     native: Any = field(default=None, repr=False, compare=False)  # a `Native`, or a narwhals backend
 
     def __post_init__(self) -> None:
-        require_levels(self.levels)
+        object.__setattr__(self, "levels", require_levels(self.levels))
         if not -1 < self.correlation < 1:
             msg = f"correlation must lie in (-1, 1), got {self.correlation}"
             raise ArgumentError(msg)
@@ -106,7 +111,7 @@ class Forecast:
         if not bool(((u > 0) & (u < 1)).all()):
             msg = f"a quantile level must lie in (0, 1), got {level}"
             raise ArgumentError(msg)
-        if not bool((u == self.levels[0]).all()):
+        if not bool((u.round(_DIGITS) == self.levels[0]).all()):
             self._refuse_lone(f"the quantile at {level}")
         return self._at(np.broadcast_to(u, self.values.shape[:2])[..., None])[..., 0]
 
@@ -182,7 +187,8 @@ class Forecast:
     def to_frame(self) -> Any:  # noqa: ANN401 - the caller's own frame type
         """A long frame of the caller's own type: unique_id, ds and one column per level ("q0.1", ...).
 
-        Ids and times have the types of the table that the panel was read from, where that was a frame.
+        Ids and times have the types of the table that the panel was read from, where that was a frame. Times that it
+        wrote as numbers, or as texts other than 2024-01-31, are timestamps.
         """
         times = self.times().astype("datetime64[us]")
         columns: dict[str, Any] = {
