@@ -200,7 +200,7 @@ def test_columns_may_be_called_as_the_reader_calls_its_own(shop: pl.DataFrame) -
     ("arguments", "sentence"),
     [
         ({"gaps": "none"}, "gaps must be 'missing' or 'zero', got 'none'"),
-        ({"freq": "MS"}, "freq must be one of 5min, 10min, 15min, 30min, h, D, B, W, M, Q, Y, got 'MS'"),
+        ({"freq": "2h"}, "freq must be one of 5min, 10min, 15min, 30min, h, D, B, W, M, Q, Y, got '2h'"),
         ({"prize": "y"}, "unknown column role 'prize'; the roles are .* Did you mean 'price'\\?"),
         ({"price": "y"}, "column 'y' is given two roles; give it one"),
         ({"past": ["x", "x"]}, "column 'x' is given two roles"),
@@ -222,6 +222,14 @@ def test_one_column_names_the_series(shop: pl.DataFrame, key: object) -> None:
 def test_a_missing_covariate_is_refused_with_the_nearest(shop: pl.DataFrame) -> None:
     with pytest.raises(DataError, match=r"no column 'Prices'; the columns are .* Did you mean 'price'\?"):
         Panel.read(shop.with_columns(price=1.0), price="Prices")
+
+
+def test_demand_beyond_all_measure_is_refused_by_its_series(shop: pl.DataFrame) -> None:
+    """A square of it is no float32."""
+    huge = shop.with_columns(y=pl.when(pl.int_range(pl.len()) == pl.len() - 1).then(3e37).otherwise(1.0))
+    last = shop["unique_id"][-1]
+    with pytest.raises(DataError, match=rf"demand of series '{last}' is 3e\+37, beyond 1e\+30; give it in a larger"):
+        Panel.read(huge)
 
 
 def test_frames_that_cannot_be_read_are_refused(shop: pl.DataFrame) -> None:

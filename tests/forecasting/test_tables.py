@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from sirdar.errors import DataError
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.tables import load_table, plain_times
+from sirdar.testing.forecasters import NullForecaster
 
 GOOD = "unique_id,ds,y\na,2024-01-01,1\na,2024-01-02,2\n"
 
@@ -247,6 +249,17 @@ def test_the_index_and_the_periods_of_a_pandas_frame() -> None:
     assert panel.frequency.written(panel.series(1)[0]) == ["2024-01-07", "2024-01-14"]  # weeks that end on Sundays do
 
 
+def test_weeks_that_end_on_mondays_do(tmp_path: Path) -> None:
+    """Dates alone would be taken for the first days of weeks."""
+    weeks = pd.Series(pd.period_range("2024-01-02", periods=20, freq="W-MON"))
+    table = pd.DataFrame({"unique_id": "a", "ds": weeks, "y": range(20)})
+    table.assign(ds=weeks.astype(str)).to_csv(tmp_path / "table.csv", index=False)
+    for source in (table, table.set_index("ds"), tmp_path / "table.csv"):
+        panel = Panel.read(source, holidays="US")
+        assert (panel.frequency.phase, panel.frequency.written(panel.series(0)[0])[0]) == (0, "2024-01-08")
+        assert "weeks are taken to end on the Monday" in panel.notes[0]
+
+
 def test_two_columns_that_name_the_series_together(tmp_path: Path) -> None:
     path = written(tmp_path / "table.csv", "store,brand,ds,y\n1,x,2024-01-01,1\n")
     with pytest.raises(DataError, match=r"no column 'store,brand'; .* y\. Join these into one column first\.$"):
@@ -270,3 +283,39 @@ def test_a_table_of_a_country_with_decimal_commas(tmp_path: Path) -> None:
     panel = Panel.read(tmp_path / "table.csv")
     assert panel.series(0)[1].tolist() == [1.5, 2, 0.125]
     assert panel.frequency.written(panel.frequency.labels(panel.end - 1)) == ["2024-01-02"]
+
+
+def test_folders_that_name_a_column_and_its_value(tmp_path: Path) -> None:
+    rows = pl.DataFrame(
+        {"sku": ["007", "007", "8"], "ds": [dt.date(2024, 1, day) for day in (1, 2, 3)], "y": [1.0, 2.0, 3.0]}
+    )
+    for sku, part in rows.group_by("sku"):
+        (folder := tmp_path / "shop=1" / f"sku={sku[0]}").mkdir(parents=True)
+        part.drop("sku").write_parquet(folder / "0.parquet")
+    panel = Panel.read(tmp_path, id="sku", static=["shop"], freq="D")
+    assert (panel.ids, panel.target.tolist()) == (["007", "8"], [1, 2, 3])
+    assert panel.static["shop"].tolist() == ["1", "1"]
+    assert load_table(tmp_path).height == 3
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match=r"none: the folder holds no \.parquet or \.csv file"):
+        Panel.read(tmp_path / "none")
+
+
+def test_what_a_frame_lacks_is_told_with_a_way_out() -> None:
+    frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=3), "y": 1.0})
+    with pytest.raises(DataError, match="no column 'unique_id'; .* for one series alone add a column 'unique_id' of"):
+        Panel.read(frame)
+    indexed = frame.assign(unique_id="a").set_index("ds")
+    with pytest.raises(DataError, match=r"an index of dates without a name; name it: frame\.rename_axis\('ds'\)"):
+        Panel.read(indexed.rename_axis(None))
+    with pytest.raises(DataError, match=r"got Series; make it one: series\.reset_index\(\)"):
+        Panel.read(indexed["y"])
+
+
+def test_a_batch_of_arrow_is_a_table() -> None:
+    batch = pa.RecordBatch.from_pydict(
+        {"unique_id": ["a"] * 3, "ds": [dt.date(2024, 1, day) for day in (1, 2, 3)], "y": [1.0, 2.0, 3.0]}
+    )
+    panel = Panel.read(batch)
+    assert panel.target.tolist() == [1, 2, 3]
+    assert isinstance(NullForecaster().predict(panel).to_frame(), pa.Table)

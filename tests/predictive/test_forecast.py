@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from sirdar.errors import ArgumentError
 from sirdar.predictive import DECILES, Forecast, Frequency
+from sirdar.predictive.forecast import require_levels
 
 
 def forecast_of(values: np.ndarray, levels: tuple[float, ...] = DECILES, **keywords: float | np.ndarray) -> Forecast:
@@ -66,6 +67,16 @@ def test_every_series_may_have_a_floor_of_its_own(levels: tuple[float, ...]) -> 
         np.testing.assert_array_equal(forecast.mean()[row], alone.mean()[0])
         assert forecast.sample(20)[row].min() >= floor[row]
     np.testing.assert_array_equal(forecast.take(np.array([2, 0])).floor, [-5, 0])
+
+
+def test_levels_that_steps_summed_to_are_those_meant() -> None:
+    levels = np.arange(0.1, 1, 0.1)
+    assert levels[2] > 0.3
+    forecast = forecast_of(np.zeros((1, 1, 9)), tuple(levels))
+    assert forecast.levels == DECILES
+    assert forecast.to_frame().columns[4] == "q0.3"
+    assert require_levels(np.linspace(0.05, 0.95, 19).tolist())[9] == 0.5
+    assert forecast_of(np.zeros((1, 1, 1)), (levels[2],)).quantile(levels[2]) == 0  # a lone one, by the same name
 
 
 def test_between_levels_it_is_linear_and_beyond_them_exponential() -> None:
@@ -188,7 +199,7 @@ def test_the_frame_is_long_and_the_caller_s_own() -> None:
 
 
 def test_every_level_has_a_column_of_its_own() -> None:
-    levels = (1e-5, 1 / 3, 0.99999991, 0.99999999)
+    levels = (1e-5, 0.333333333, 0.99999991, 0.99999999)
     columns = forecast_of(np.zeros((1, 1, 4)), levels).to_frame().columns[2:]
     assert tuple(float(name[1:]) for name in columns) == levels
 

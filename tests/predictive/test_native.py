@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Forecasts must be joinable with the table they were made from: the same types of ids and times."""
 
-from datetime import date, datetime
+from collections.abc import Callable
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
-import narwhals as nw
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -49,6 +49,44 @@ def test_pandas_types_come_back() -> None:
     assert given.merge(answer, on=["unique_id", "ds"]).empty
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [
+        lambda ids: ids.astype(object),
+        lambda ids: ids.astype("category"),
+        lambda ids: ids.astype("float64"),
+        lambda ids: ids.astype("Int64"),
+        lambda ids: ids == 7,
+    ],
+)
+@pytest.mark.parametrize(
+    "times",
+    [
+        lambda times: times.dt.date,
+        lambda times: times.dt.strftime("%Y-%m-%d"),
+        lambda times: times.dt.to_period("D"),
+        lambda times: times.dt.tz_localize(timezone(timedelta(hours=2))),
+        lambda times: times.astype(pd.ArrowDtype(pa.date32())),
+    ],
+)
+def test_whatever_pandas_holds_can_be_joined(
+    ids: Callable[[pd.Series], pd.Series], times: Callable[[pd.Series], pd.Series]
+) -> None:
+    whole = TABLE.to_pandas().assign(ds=lambda frame: pd.to_datetime(frame["ds"]))
+    whole = whole.assign(unique_id=ids(whole["unique_id"]), ds=times(whole["ds"]))
+    answer = forecast_of(whole.groupby("unique_id", observed=True).head(67))
+    assert answer.dtypes["unique_id"] == whole.dtypes["unique_id"]
+    assert len(answer.merge(whole, on=["unique_id", "ds"])) == 6
+
+
+def test_dates_that_polars_holds_as_text_come_back_as_text() -> None:
+    answer = forecast_of(given := TABLE.with_columns(pl.col("ds").cast(pl.String), pl.col("unique_id") == 7))
+    assert answer.schema["unique_id"] == pl.Boolean
+    assert answer["ds"].to_list() == ["2024-03-11", "2024-03-12", "2024-03-13"] * 2
+    minutes = given.with_columns(pl.col("ds") + " 00:00")
+    assert forecast_of(minutes).schema["ds"] == pl.Datetime("us")
+
+
 def test_arrow_types_come_back() -> None:
     answer = forecast_of(given := TABLE.to_arrow())
     assert isinstance(answer, pa.Table)
@@ -66,4 +104,5 @@ def test_hours_that_a_clock_skips_or_shows_twice() -> None:
 
 def test_other_ids_than_the_tables_stay_text() -> None:
     """Forecasts of groups, say, made from those of a table with whole numbers as ids."""
-    assert answered({"id": ["toys"]}, Native("polars", nw.Int64()), "id")["id"].to_list() == ["toys"]
+    assert answered({"id": ["2"]}, Native("polars", (["1"], pl.Series([1]))), "id")["id"].to_list() == [2]
+    assert answered({"id": ["toys"]}, Native("polars", (["1"], pl.Series([1]))), "id")["id"].to_list() == ["toys"]
