@@ -6,10 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from sirdar.cli import main
 from sirdar.forecasting.models.mqcnn import MQCNN
+from sirdar.recipes import classification
 from sirdar.testing.forecasters import example_panel
+from sirdar.vision.checkpoint import save_network
+from sirdar.workload.trace import trace
 
 FACTORY = """
 import torch
@@ -54,6 +58,20 @@ def test_estimate_of_a_factory(here: Path, capsys: pytest.CaptureFixture[str], m
     assert "slowest layers" in capsys.readouterr().out
     assert run(["estimate", "advised_here:wide", "--chip", "t4"], monkeypatch) == 0
     assert "% of the memory of t4." in " ".join(capsys.readouterr().out.split())
+
+
+def test_estimate_of_a_saved_camera_network(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ethosu")
+    candidate = classification.SPACE.smallest()
+    facts = {"product": "classification", "choices": candidate.as_dict(), "height": 48, "width": 64}
+    save_network(here / "network.safetensors", classification.build_for(candidate, 3, (48, 64)), facts)
+    assert run(["estimate", ".", "--chip", "t4", "--chip", "ethos-u55-128", "--json"], monkeypatch) == 0
+    one, other = (row["cost"] for row in json.loads(capsys.readouterr().out)["estimates"])
+    wanted = trace(classification.build_for(candidate, 3, (48, 64)), torch.zeros(1, 3, 48, 64)).macs
+    assert one["macs"] == other["macs"] == wanted
+    assert run(["advise", ".", "--volume", "1000", "--batch", "8", "--chip", "t4", "--json"], monkeypatch) == 0
 
 
 def test_advice_for_a_service(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,3 +203,13 @@ def test_a_layer_is_blamed_only_where_the_output_is_beyond_the_tolerance(
     assert made.plan is not None
     show_migration.show(replace(made, plan=replace(made.plan, error=error, first="linear")), ())
     assert ("the first layer beyond the tolerance is linear" in capsys.readouterr().out) is said
+
+
+def test_what_was_mended_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    moving = ({0: torch.export.Dim("batch", min=1, max=8)},)
+    program = torch.export.export(nn.Linear(8, 8), (torch.randn(4, 8),), dynamic_shapes=moving)
+    show_migration.show(migrate(program, chip="trainium1"), ())
+    said = capsys.readouterr().out
+    assert "it runs" in said
+    assert "mended NCC_EMOD025: An input has a size that is not fixed" in said
+    assert "error NCC" not in said

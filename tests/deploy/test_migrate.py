@@ -71,6 +71,15 @@ def test_inferentia_1_casts_by_itself() -> None:
     assert 0 < made.reference.error < 0.02
 
 
+def test_the_price_of_today_is_that_of_the_network_before_it_is_rewritten() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU()).eval()
+    x = torch.zeros(1, 3, 32, 32)
+    made = migrate(module, x, chip="trainium1")
+    assert [row.name for row in made.rewrites] == ["fold-batch-norm"]
+    estimate = Tiled().estimate(trace(module, x), load("this-cpu"), "fp32")
+    assert made.prices[0].latency_s == pytest.approx(estimate.latency_s)
+
+
 def test_the_price_is_that_of_an_estimate() -> None:
     module = perceptron().eval()
     made = migrate(module, X, chip="trainium1")

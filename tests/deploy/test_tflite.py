@@ -271,6 +271,12 @@ EXPRESSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum of products": lambda x: torch.einsum("bchw,bdhw->bcd", x, x),
     "least of all": lambda x: x.amin() + x,
     "least kept": lambda x: x.amin(1, keepdim=True),
+    "scores masked": lambda x: (x @ x * 0.3).masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf).softmax(-1),
+    "padded by a value": lambda x: functional.pad(x, (1, 2, 0, 1), value=0.5),
+    "reflected": lambda x: functional.pad(x, (1, 2, 3, 1), mode="reflect"),
+    "channels picked": lambda x: x[:, [2, 0, -1]].index_select(2, torch.tensor([3, 1])),
+    "nearest and exact": lambda x: functional.interpolate(x, size=(12, 18), mode="nearest-exact"),
+    "each repeated": lambda x: x.repeat_interleave(2, 3),
     "expanded": lambda x: x.mean(1, keepdim=True).expand(-1, 4, -1, -1) + x,
 }
 
@@ -285,6 +291,13 @@ def test_operators_compute_what_torch_does(name: str) -> None:
     assert found.shape == expected.shape
     scale = float(expected.max() - expected.min())
     assert (found - expected).abs().max() <= 0.03 * scale + 1e-6
+
+
+def test_minus_infinity_is_hidden_from_a_softmax_alone() -> None:
+    x = torch.randn(1, 4, 6, 6)
+    module = Expression(lambda x: x.masked_fill(torch.ones(6, 6).triu(1).bool(), -1e9).amax(3))
+    with pytest.raises(UnsupportedError, match="masked_fill.*only minus infinity before a softmax is"):
+        write(module, x, [x])
 
 
 def test_a_batch_norm_that_stands_alone_is_kept() -> None:

@@ -76,6 +76,14 @@ def test_graphs_and_modules_give_the_same_operators(build: Callable[[], nn.Modul
     assert found.shape == module(x).shape
 
 
+@pytest.mark.parametrize(
+    "layer", [nn.Hardswish(), nn.SiLU(), nn.Mish(), nn.Softplus(), nn.Hardsigmoid(), nn.PReLU(8)], ids=str
+)
+def test_an_activation_costs_a_graph_what_it_costs_its_module(layer: nn.Module) -> None:
+    module, x = nn.Sequential(nn.Conv2d(3, 8, 3), layer).eval(), torch.randn(1, 3, 8, 8)
+    assert codes(from_graph(trace(module, x))) == codes(write(module, x, [x]))
+
+
 class BesideNothing(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sirdar.errors import ArgumentError, DataError
-from sirdar.recipes import classification, detection
+from sirdar.recipes import classification, detection, segmentation
 from sirdar.recipes import migrate as recipe
 from sirdar.recipes.migrate import open_model
 from sirdar.tensors import write_tensors
@@ -42,8 +42,39 @@ def test_a_detector_too(tmp_path: Path) -> None:
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in module.state_dict().items())
 
 
+def test_a_classifier_comes_back_for_images_of_its_own_size(tmp_path: Path) -> None:
+    candidate = classification.SPACE.smallest()
+    network = classification.build_for(candidate, 3, (64, 72)).eval()  # its first convolution has a stride of 2
+    facts = {"product": "classification", "choices": candidate.as_dict(), "height": 64, "width": 72}
+    save_network(tmp_path / "network.safetensors", network, facts)
+    module, example = open_model(str(tmp_path))
+    assert isinstance(module, nn.Module)
+    assert isinstance(example, torch.Tensor)
+    assert tuple(example.shape) == (1, 3, 64, 72)
+    with torch.inference_mode():
+        assert torch.equal(module(example), network(example))
+
+
+def test_a_segmenter_comes_back_whose_input_is_none_of_the_usual_space(tmp_path: Path) -> None:
+    product = segmentation.product_for(3, ("96x112",))
+    candidate = product.space.smallest()
+    facts = {"product": "segmentation", "choices": candidate.as_dict()}
+    save_network(tmp_path / "network.safetensors", product.network(candidate).eval(), facts)
+    _, example = open_model(str(tmp_path))
+    assert isinstance(example, torch.Tensor)
+    assert tuple(example.shape) == (1, 3, 96, 112)
+
+
 @pytest.mark.parametrize(
-    "facts", [{}, {"product": "os"}, {"product": "detection"}, {"product": "detection", "choices": "all"}]
+    "facts",
+    [
+        {},
+        {"product": "os"},
+        {"product": "detection"},
+        {"product": "detection", "choices": "all"},
+        {"product": "detection", "choices": detection.BASELINE.as_dict(), "height": 65},
+        {"product": "segmentation", "choices": segmentation.BASELINE.as_dict() | {"input": "0x112"}},
+    ],
 )
 def test_a_strangers_file_is_refused_by_its_name(tmp_path: Path, facts: dict[str, object]) -> None:
     write_tensors(tmp_path / "network.safetensors", {"x": torch.zeros(1)}, facts)

@@ -236,6 +236,11 @@ def test_a_user_s_own_split_is_kept(tmp_path: Path) -> None:
             Image.new("RGB", (16, 16)).save(tmp_path / part / name / f"{number}.png")
     data = classification.opened(tmp_path)[1]
     assert (data.counts, data.classes) == ((5, 2), ("cat", "dog"))
+    for name, other in (("train", "Training"), ("val", "Validation")):
+        (tmp_path / name).rename(tmp_path / other)
+    assert classification.opened(tmp_path)[1].digest == data.digest
+    for name, other in (("train", "Training"), ("val", "Validation")):
+        (tmp_path / other).rename(tmp_path / name)
     (tmp_path / "val" / "cat").rename(tmp_path / "val" / "cow")
     with pytest.raises(DataError, match="train/ and val/ must have the same classes, and one of them lacks 'cat'"):
         classification.opened(tmp_path)

@@ -90,6 +90,18 @@ def test_only_cells_inside_an_object_learn_it_and_each_object_is_learnt() -> Non
     assert goal.quality.max() <= 1
 
 
+def test_an_object_between_the_middles_of_cells_is_learnt_by_the_nearest() -> None:
+    small = torch.tensor(
+        [[[33.0, 17.0, 38.0, 22.0], [0.0, 0.0, 96.0, 64.0]], [[40.0, 8.0, 52.0, 24.0], [torch.nan] * 4]]
+    )
+    raw, middles = _perfect(BOXES), cells(4, 6, torch.device("cpu"))
+    goal = assign(boxes_of(raw), raw.scores.sigmoid().flatten(1), small, middles, nearest=True)
+    for image in range(2):
+        (cell,) = torch.nonzero((goal.boxes[image] == small[image, 0]).all(-1) & (goal.quality[image] > 0))[:, 0]
+        assert cell == (middles - (small[image, 0, :2] + small[image, 0, 2:]) / 2).square().sum(-1).argmin()
+    assert (goal.quality[0] > 0).sum() > 1  # the object around it is learnt by others
+
+
 def test_a_perfect_answer_costs_less_than_a_blank_and_no_object_costs_nearly_nothing() -> None:
     perfect = _perfect(BOXES)
     blank = Raw(torch.full_like(perfect.scores, -9.0), torch.ones_like(perfect.distances))

@@ -2,7 +2,9 @@
 """Folders written by Pillow come back as they were; whatever is wrong with one is said in a sentence."""
 
 import io
+import struct
 import unicodedata
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +134,14 @@ def test_a_box_that_is_none_is_named(tmp_path: Path, rows: str, sentence: str) -
             "image,left,top,right,bottom,id,Label\na.png,4,2,20,10,1,cat\na.png,0,0,9,9,2,dog\n",
             r"column 'Label' names 2 kinds of objects \(cat, dog\), and detection has one class",
         ),
+        (
+            "image,left,top,right,bottom,Species\na.png,4,2,20,10,cat\na.png,0,0,9,9,dog\n",
+            r"column 'Species' names 2 kinds of objects \(cat, dog\)",
+        ),
+        (
+            "image,left,top,right,bottom,iscrowd\na.png,4,2,20,10,0\na.png,0,0,9,9,1\n",
+            "line 3: iscrowd is '1', and such boxes would be learnt as any other; leave these lines out",
+        ),
     ],
 )
 def test_a_table_of_other_columns_says_which(tmp_path: Path, table: str, sentence: str) -> None:
@@ -146,6 +156,21 @@ def test_one_kind_of_objects_may_be_named_and_columns_may_stand_apart(tmp_path: 
     rows = "image, left, top, right, bottom, class_id, class\na.png, 4, 2, 20, 10, 0, cat\n"
     (tmp_path / "boxes.csv").write_text(rows)
     assert read_boxed(tmp_path, (20, 40)).boxes.tolist() == [[[4, 2, 20, 10]]]
+
+
+def test_an_image_without_boxes_may_have_a_line(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        _png(tmp_path / "images" / name, _picture(0, 20, 40))
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom,difficult\na.png,4,2,20,10,0\nb.png,,,,,\n")
+    assert read_boxed(tmp_path, (20, 40)).boxes[:, 0, 0].isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("name", ["images/a.png", "a", "A.png"])
+def test_a_name_that_is_nearly_an_image_s_is_told(tmp_path: Path, name: str) -> None:
+    _png(tmp_path / "images" / "a.png", _picture(0, 20, 40))
+    (tmp_path / "boxes.csv").write_text(f"image,left,top,right,bottom\n{name},4,2,20,10\n")
+    with pytest.raises(DataError, match=rf"image '{name}' is not among the images\. Did you mean 'a\.png'\?"):
+        read_boxed(tmp_path, (20, 40))
 
 
 @pytest.mark.parametrize(
@@ -225,6 +250,34 @@ def test_a_depth_that_would_come_out_black_is_refused() -> None:
     Image.fromarray(np.full((4, 4), 200, np.int32)).save(file := io.BytesIO(), "TIFF")
     with pytest.raises(DataError, match="its pixels have 32 bits, of which nothing says what is white"):
         decoded(file.getvalue())
+
+
+def _sixteen(values: np.ndarray) -> bytes:
+    """A PNG of 16 bits of 2 (grey, opacity) or 3 (colour) channels, which Pillow cannot write."""
+    height, width, channels = values.shape
+    facts = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2}[channels], 0, 0, 0)
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = ((b"IHDR", facts), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    chunks = (struct.pack(">I", len(x)) + name + x + struct.pack(">I", zlib.crc32(name + x)) for name, x in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(("channels", "what"), [(3, "colour and would be black"), (2, "opacity and would be white")])
+def test_twelve_bits_in_a_file_of_sixteen_are_refused(channels: int, what: str) -> None:
+    whole = np.full((4, 4, channels), 65535)
+    assert (decoded(_sixteen(whole))[0] == 255).all()
+    whole[..., -1 if channels == 2 else slice(None)] = 4095
+    part, seen = what.split(" and ")
+    with pytest.raises(DataError, match=f"its 16 bits of {part} reach no further than 4095 and {seen}"):
+        decoded(_sixteen(whole))
+
+
+def test_a_link_to_nothing_is_named_once(tmp_path: Path) -> None:
+    _png(tmp_path / "images" / "a.png", _picture(0))
+    (tmp_path / "images" / "b.png").symlink_to(tmp_path / "gone")
+    (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom\na.png,4,2,8,6\n")
+    with pytest.raises(DataError, match=r"^[^:]*b\.png: cannot be read \(No such file or directory\)$"):
+        read_boxed(tmp_path, (8, 12))
 
 
 def test_a_camera_s_file_that_nobody_can_read_is_not_passed_over(tmp_path: Path) -> None:

@@ -140,6 +140,15 @@ def test_views_cost_nothing_and_share_memory() -> None:
     assert graph.peak_bytes() == 4 * (3 * 4 + 3 * 3)
 
 
+@pytest.mark.parametrize(
+    "layer", [nn.Hardswish(), nn.SiLU(), nn.Mish(), nn.Softplus(), nn.Hardsigmoid(), nn.PReLU(4)], ids=str
+)
+def test_an_activation_is_one_pass_over_memory(layer: nn.Module) -> None:
+    (operator,) = trace(layer, torch.zeros(2, 4, 3)).operators
+    assert (operator.kind, operator.flops) == ("elementwise", 2 * 4 * 3)
+    assert [weight.shape for weight in operator.weights] == [tuple(value.shape) for value in layer.parameters()]
+
+
 def test_softmax_norms_and_reductions_are_counted() -> None:
     class Sums(nn.Module):
         def __init__(self) -> None:

@@ -44,6 +44,7 @@ def advise(  # noqa: PLR0913 - one argument per option
     from sirdar.errors import ArgumentError, UnsupportedError
     from sirdar.recipes import advise as recipe
     from sirdar.recipes.files import finite, output_folder, write_json
+    from sirdar.recipes.vision_saved import camera_file
 
     if (volume is None) == (per_second is None):
         msg = f"one of --volume and --per-second must be given, got {volume} and {per_second}"
@@ -53,7 +54,8 @@ def advise(  # noqa: PLR0913 - one argument per option
             require_positive(value, option)
     for name in chip or ():
         recipe.format_on(load(name), dtype)
-    devices = [name for name in chip or () if Path(model).is_dir() and has_compiler(load(name))]
+    forecaster = Path(model).is_dir() and camera_file(model) is None
+    devices = [name for name in chip or () if forecaster and has_compiler(load(name))]
     left = f"{', '.join(devices)}: not ranked, as it runs an MQ-CNN's core alone, which sirdar estimate prices."
     if devices and set(devices) == set(chip or ()):
         raise UnsupportedError(left.removesuffix("."))

@@ -11,7 +11,7 @@ import typer
 from sirdar.cli import options
 
 _DTYPE = "Number format, bf16 if omitted; a chip without it takes the next one it has."
-_MODEL = "Folder of a saved forecaster, package.module:factory[@weights.safetensors], or network.pt2."
+_MODEL = "Folder of a saved forecaster or camera network, package.module:factory[@weights.safetensors], or network.pt2."
 
 
 def estimate(
@@ -39,11 +39,13 @@ def estimate(
     from sirdar.recipes import advise
     from sirdar.recipes.files import finite, output_folder, write_json
     from sirdar.recipes.saved import saved_core
+    from sirdar.recipes.vision_saved import camera_file
 
     wanted = chip or ["trainium1"]
     for name in wanted:  # a slip is refused before the network is traced
         advise.format_on(load(name), dtype)
-    cored = {name for name in wanted if Path(model).is_dir() and has_compiler(load(name))}
+    forecaster = Path(model).is_dir() and camera_file(model) is None
+    cored = {name for name in wanted if forecaster and has_compiler(load(name))}
     core = saved_core(Path(model), batch or 1) if cored else None
     graph = core if core and cored == set(wanted) else advise.network(model, batch)
     made = [advise.estimate(core if core and name in cored else graph, name, dtype) for name in wanted]

@@ -40,10 +40,8 @@ def _findings(findings: Sequence[Finding]) -> None:
         code = f" {row.codes[0]}" if row.codes else ""
         times = f" ({row.count} times)" if row.count > 1 else ""
         where = f"{row.location}" if row.location is not None else "whole network"
-        _say(
-            f"\n{row.severity}{code}: {row.title}{times}\n  {where}"
-            + (f": {row.location.code}" if row.location else "")
-        )
+        kind = "mended" if row.severity == "error" and not row.blocking else row.severity
+        _say(f"\n{kind}{code}: {row.title}{times}\n  {where}" + (f": {row.location.code}" if row.location else ""))
         _say(f"  found: {row.detail}" if row.detail else "  found in the graph")
         _say(f"  why: {row.why}")
         _say(f"  done: {row.rewritten}" if row.rewritten else f"  fix: {row.fix}")

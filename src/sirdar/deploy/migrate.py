@@ -310,7 +310,7 @@ def _priced(result: Migration) -> Migration:
     }
     widest = _default(result).storage
     room = fit(result.graph, result.chip, result.book, layers, formats.storage)
-    now = price(result.graph, result.current, dict.fromkeys(layers, "fp32"), "fp32")
+    now = price(_untouched(result) or result.graph, result.current, {}, "fp32")
     plain = price(result.graph, result.chip, dict.fromkeys(layers, widest), widest)
     planned = price(result.graph, result.chip, layers, formats.storage)
     whole = {"memory-above": room.share, "instructions-above": _instruction_share(room)}
@@ -325,6 +325,16 @@ def _priced(result: Migration) -> Migration:
         if wider != layers:
             prices = (*prices, price(result.graph, result.chip, wider, formats.storage))
     return replace(result, fit=room, prices=prices, findings=tuple(findings))
+
+
+def _untouched(result: Migration) -> Graph | None:
+    """The operators of the network before the target's rewrites; None where nothing is, or they cannot be counted."""
+    if not result.rewrites or result.original is None or result.original.program is None:
+        return None
+    try:
+        return graph_of(result.original.program, result.title)
+    except UnsupportedError:
+        return None
 
 
 def _integer(result: Migration) -> Migration:

@@ -17,6 +17,7 @@ from sirdar.deploy.estimating import estimator_of, has_compiler, method_of, requ
 from sirdar.errors import ArgumentError, UnsupportedError, require_positive_integer
 from sirdar.numerics.formats import element_named
 from sirdar.recipes.saved import BATCH, saved_network
+from sirdar.recipes.vision_saved import camera_file, saved_camera
 from sirdar.report.chips import ChipsReport, chips_page
 from sirdar.workload.graph import Graph
 from sirdar.workload.order import scheduled
@@ -64,7 +65,7 @@ def network(model: str, batch: int | None = None) -> Graph:
     """The graph of a network named on the command line.
 
     Args:
-        model: folder of a saved forecaster, or what `sirdar.deploy.loading.load` takes.
+        model: folder of a saved forecaster or camera network, or what `sirdar.deploy.loading.load` takes.
         batch: examples in one run; that of the example inputs (4,096 series of a forecaster) where None.
 
     Raises:
@@ -74,7 +75,11 @@ def network(model: str, batch: int | None = None) -> Graph:
     """
     if batch is not None:
         require_positive_integer(batch, "batch")
-    module, example = _saved(Path(model), batch) if Path(model).is_dir() else _loaded(model, batch)
+    if (weights := camera_file(model)) is not None:
+        module, image = saved_camera(weights)
+        example = (image,) if batch is None else _resized(model, (image,), batch)
+    else:
+        module, example = _saved(Path(model), batch) if Path(model).is_dir() else _loaded(model, batch)
     file = Path(model).name if model.endswith(".pt2") else None  # its module's class is none of the user's
     return replace(trace(module, example, file), name=Path(model).name)
 
@@ -98,7 +103,7 @@ def _resized(model: str, example: tuple[Tensor, ...], batch: int) -> tuple[Tenso
 
 
 def _saved(path: Path, batch: int | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    return saved_network(path, f"; otherwise give {loading.FORMS}").inference(batch or BATCH)
+    return saved_network(path, f" or camera network; otherwise give {loading.FORMS}").inference(batch or BATCH)
 
 
 def format_on(chip: Chip, dtype: str | None) -> str:

@@ -9,9 +9,10 @@ compiler packs weights of few values into four or five bits. `by_rules` applies 
 any search.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
@@ -25,6 +26,7 @@ from sirdar.recipes.vision_product import (
     held_out,
     require_size,
     searched,
+    size_in,
     spread,
     stage_of,
 )
@@ -44,7 +46,7 @@ _CHANNELS = ((16, 24, 32, 48, 64), (32, 40, 48, 64, 80, 96), (64, 80, 96, 112, 1
 _COUNTS = ((1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4))
 _STRIDES = (2, 2, 1)
 _NAMES = ("stage1", "stage2", "stage3")
-_TRAIN, _HELD_OUT = "train", ("val", "valid", "validation")  # folders of a user's own split
+_TRAIN, _HELD_OUT = ("train", "training"), ("val", "valid", "validation")  # folders of a user's own split
 _EXPANDING = ("fused", "ibn", "fused-first")
 
 
@@ -138,6 +140,20 @@ PRODUCT = Product(
 )
 
 
+def product_for(classes: int, size: tuple[int, int] = SIZE) -> Product:
+    """The product for a number of classes and images of a size."""
+    return replace(PRODUCT, build=lambda one: build_for(one, classes, size), size=lambda _candidate: size)
+
+
+def product_of(facts: Mapping[str, Any], classes: int) -> Product:
+    """The product that saved weights are of, by their facts and their number of classes.
+
+    Raises:
+        ArgumentError: the size of images among the facts cannot be read.
+    """
+    return product_for(classes, require_size(size_in(facts, SIZE), 16, 8))
+
+
 def data_of(training: Labelled, validation: Labelled, device: str = "cpu") -> Data:
     """Training and validation images for a search."""
     task, judged = ClassificationTask(training.to(device)), validation.to(device)
@@ -170,27 +186,32 @@ def opened(folder: Path, size: tuple[int, int] | None = None) -> tuple[Product, 
     """
     size = require_size(size or SIZE, 16, 8)
     training, validation = _parted(folder, size)
-    judged = data_of(training, validation)
-    classes = len(training.classes)
-    return replace(PRODUCT, build=lambda one: build_for(one, classes, size), size=lambda _candidate: size), judged
+    return product_for(len(training.classes), size), data_of(training, validation)
 
 
 def _parted(folder: Path, size: tuple[int, int]) -> tuple[Labelled, Labelled]:
     """Images to train on and to judge by."""
-    train, known = folder / _TRAIN, [folder / name for name in _HELD_OUT if (folder / name).is_dir()]
-    if not (train.is_dir() and class_folders(train)):
+    train = next((path for path in _folders_in(folder, _TRAIN) if class_folders(path)), None)
+    judged = next(iter(_folders_in(folder, _HELD_OUT)), None)
+    if train is None:
         every = read_labelled(folder, size)
         held = held_out(every.labels.numpy(), every.classes, 10)
         return every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held))
-    if not known:
-        msg = f"{folder}: has train/ and no val/; give {train}, of which a tenth is held out, or add val/"
+    if judged is None:
+        msg = f"{folder}: has {train.name}/ and no val/; give {train}, of which a tenth is held out, or add val/"
         raise DataError(msg)
-    training, validation = read_labelled(train, size), read_labelled(known[0], size)
+    training, validation = read_labelled(train, size), read_labelled(judged, size)
     if training.classes != validation.classes:
         odd = sorted(set(training.classes) ^ set(validation.classes))[0]
-        msg = f"{folder}: train/ and {known[0].name}/ must have the same classes, and one of them lacks {odd!r}"
+        both = f"{train.name}/ and {judged.name}/"
+        msg = f"{folder}: {both} must have the same classes, and one of them lacks {odd!r}"
         raise DataError(msg)
     return training, validation
+
+
+def _folders_in(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Folders of one of some names, in capitals or not."""
+    return [folder / name for name in class_folders(folder) if name.lower() in names]
 
 
 def search_product(

@@ -5,9 +5,10 @@ The baseline has inverted bottlenecks throughout. The space decides, for each of
 are ("deep") and whether its blocks are fused ("kind").
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
@@ -21,6 +22,7 @@ from sirdar.recipes.vision_product import (
     held_out,
     require_size,
     searched,
+    size_in,
     spread,
     stage_of,
 )
@@ -91,15 +93,30 @@ PRODUCT = Product(
 )
 
 
+def product_for(size: tuple[int, int]) -> Product:
+    """The product for images of a size."""
+    return replace(PRODUCT, size=lambda _candidate: size)
+
+
+def product_of(facts: Mapping[str, Any], _classes: int) -> Product:
+    """The product that saved weights are of, by their facts.
+
+    Raises:
+        ArgumentError: the size of images among the facts cannot be read.
+    """
+    return product_for(require_size(size_in(facts, SIZE), 64, 32))
+
+
 def true_boxes(data: Boxed) -> list[np.ndarray]:
     """The true boxes [object, 4] of every image."""
     rows = data.boxes.cpu().numpy().astype(np.float64)
     return [row[~np.isnan(row[:, 0])] for row in rows]
 
 
-def data_of(training: Boxed, validation: Boxed, device: str = "cpu") -> Data:
-    """Training and validation images for a search."""
-    task, truth, judged = DetectionTask(training.to(device)), true_boxes(validation), validation.to(device)
+def data_of(training: Boxed, validation: Boxed, device: str = "cpu", *, nearest: bool = False) -> Data:
+    """Training and validation images for a search; for `nearest` see `sirdar.vision.detection.assign`."""
+    task = DetectionTask(training.to(device), nearest=nearest)
+    truth, judged = true_boxes(validation), validation.to(device)
 
     def score(_candidate: Candidate, network: nn.Module) -> float:
         found = found_by(network, judged)
@@ -134,7 +151,7 @@ def opened(folder: Path, size: tuple[int, int] | None = None) -> tuple[Product, 
         if part.boxes.isnan().all():
             msg = f"{folder}/boxes.csv: no image to {purpose} has a box"
             raise DataError(msg)
-    return replace(PRODUCT, size=lambda _candidate: size), data_of(training, validation)
+    return product_for(size), data_of(training, validation, nearest=True)
 
 
 def search_product(

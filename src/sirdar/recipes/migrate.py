@@ -5,10 +5,9 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 from torch.export import ExportedProgram
 
 from sirdar.deploy import loading, vendor
@@ -19,15 +18,13 @@ from sirdar.deploy.opening import opened
 from sirdar.errors import DataError, require_positive_integer
 from sirdar.recipes.files import write_json
 from sirdar.recipes.saved import saved_network
+from sirdar.recipes.vision_saved import camera_file, saved_camera
 from sirdar.report import page
 from sirdar.report.migrate import migration_page
-from sirdar.tensors import read_tensors
-from sirdar.vision.checkpoint import load_network
 
 Progress = Callable[[str, float], None]
 _SHAPE_LINES = 1_000_000
 _SERIES = 64
-_CAMERA = "network.safetensors"  # as `sirdar search` writes it
 _ARTEFACTS = (
     vendor.PROGRAM,
     vendor.PLANNED,
@@ -36,7 +33,6 @@ _ARTEFACTS = (
     "network_vela.tflite",
     "compile.py",
 )
-_PRODUCTS = ("detection", "classification", "segmentation")
 
 
 @dataclass(frozen=True)
@@ -124,8 +120,8 @@ def open_model(spec: str) -> tuple[nn.Module | ExportedProgram, Example | None]:
     path = Path(spec)
     if spec.endswith(".pt2"):
         return opened(path), None
-    if path.name == _CAMERA or (path / _CAMERA).exists():
-        return _camera(path if path.name == _CAMERA else path / _CAMERA)
+    if (weights := camera_file(spec)) is not None:
+        return saved_camera(weights)
     if path.is_dir():
         otherwise = f" or camera network; otherwise give {loading.FORMS}"
         return saved_network(path, otherwise).inference(_SERIES)
@@ -154,28 +150,3 @@ def read_shapes(path: Path) -> list[tuple[int, ...]]:
         msg = f"{path}: holds no shapes"
         raise DataError(msg)
     return rows
-
-
-def _camera(path: Path) -> tuple[nn.Module, Example]:
-    """A network that a search for a camera product saved, with one image."""
-    tensors, facts = read_tensors(path)
-    name = facts.get("product") if isinstance(facts, dict) else None
-    if name not in _PRODUCTS:
-        msg = f"{path}: is for the product {name!r}; known are {', '.join(_PRODUCTS)}"
-        raise DataError(msg)
-    recipe = import_module(f"sirdar.recipes.{name}")
-    try:
-        candidate = recipe.PRODUCT.space.candidate(facts["choices"])
-    except (KeyError, TypeError, ValueError) as error:
-        msg = f"{path}: its choices are not of the space of {name} ({error})"
-        raise DataError(msg) from error
-    network = recipe.PRODUCT.network(candidate)
-    others = [tensors[key] for key, value in network.state_dict().items() if _differs(tensors.get(key), value)]
-    if others and hasattr(recipe, "build_for"):  # it was trained for another number of classes
-        network = recipe.build_for(candidate, int(others[0].shape[0]))
-    load_network(path, network)
-    return network.eval(), recipe.PRODUCT.example(candidate)
-
-
-def _differs(found: Tensor | None, wanted: Tensor) -> bool:
-    return found is not None and found.ndim > 0 and found.shape[1:] == wanted.shape[1:] and found.shape != wanted.shape

@@ -4,9 +4,10 @@
 The baseline is what suits a CPU: inverted bottlenecks, few multiplications, an output a quarter of the input's side.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
@@ -109,6 +110,25 @@ PRODUCT = Product(
 )
 
 
+def product_for(classes: int, inputs: Sequence[str]) -> Product:
+    """The product for a number of classes and networks that read images at one of some sizes, such as "96x112"."""
+    space = SearchSpace(SPACE.name, (Choice("input", tuple(inputs)), *SPACE.choices[1:]))
+    baseline = space.candidate(BASELINE.as_dict() | {"input": inputs[-1]})
+    return replace(PRODUCT, build=lambda one: build_for(one, classes), space=space, baseline=baseline)
+
+
+def product_of(facts: Mapping[str, Any], classes: int) -> Product:
+    """The product that saved weights are of, by their choice of input and their number of classes.
+
+    Raises:
+        ArgumentError: the input is of no size that the networks can read.
+    """
+    chosen = str(facts["choices"]["input"])
+    height, width = (int(side) for side in chosen.split("x"))
+    require_size((height, width), 16, 16)
+    return product_for(classes, (chosen,))
+
+
 def data_of(training: Masked, validation: Masked, device: str = "cpu") -> Data:
     """Training and validation images for a search."""
     weights = class_weights(training).to(device)
@@ -150,12 +170,7 @@ def opened(folder: Path, size: tuple[int, int] | None = None) -> tuple[Product, 
             known = f"{shown} of the {len(classes)} classes; {VOID} is void, no class"
             msg = f"{folder}/masks: those to {purpose} show {known}"
             raise DataError(msg)
-    judged = data_of(training, validation)
-    inputs = Choice("input", _inputs(size))
-    space = SearchSpace(SPACE.name, (inputs, *SPACE.choices[1:]))
-    baseline = space.candidate(BASELINE.as_dict() | {"input": inputs.options[-1]})
-    build = lambda candidate: build_for(candidate, len(classes))  # noqa: E731
-    return replace(PRODUCT, build=build, space=space, baseline=baseline), judged
+    return product_for(len(classes), _inputs(size)), data_of(training, validation)
 
 
 def search_product(

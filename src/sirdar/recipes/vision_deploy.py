@@ -23,6 +23,7 @@ from sirdar.vision.checkpoint import save_network
 from sirdar.vision.detection import Raw
 
 _ESTIMATES = ("latency_s", "cycles", "sram_bytes", "peak_bytes", "parameter_bytes")
+_SPAN = (-1.0, 1.0)  # of an image's bytes, though the training images be all of dusk
 _LOWER = STEP / 1000  # decides between two int8 values where a byte lies half way, as `compiled.json` says
 
 
@@ -57,10 +58,11 @@ def deliver(
     from sirdar.deploy.tflite import predict, save, write
 
     facts = {"product": product.name, "choices": candidate.as_dict(), "classes": list(classes)}
-    save_network(folder / "network.safetensors", network, facts)
+    height, width = product.size(candidate)
+    save_network(folder / "network.safetensors", network, facts | {"height": height, "width": width})
     with quiet():
         export_onnx(network, calibration[:1], folder / "network.onnx")
-    file = write(network, calibration[:1], [calibration])
+    file = write(network, calibration[:1], [calibration], span=_SPAN)
     save(file, folder / "network.tflite")
     save(vela_file(file, product.chip), folder / "network_vela.tflite")
     report = asdict(compile_tflite(file, product.chip))
@@ -69,7 +71,7 @@ def deliver(
     found = sorted(predict(file, calibration[:1]), key=lambda output: tuple(output.shape))
     pairs = zip(found, sorted(wanted, key=lambda output: tuple(output.shape)), strict=True)
     error = max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
-    used = usage(product.name, product.size(candidate), folder / "network.onnx", file)
+    used = usage(product.name, (height, width), folder / "network.onnx", file)
     _write_json(folder / "compiled.json", facts | used | {"chip": product.chip, "vela": report, "int8_error": error})
     return {name: float(report[name]) for name in _ESTIMATES} | {"int8_error": error}
 

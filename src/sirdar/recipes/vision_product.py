@@ -232,6 +232,11 @@ def require_size(size: tuple[int, int], least: int, multiple: int) -> tuple[int,
     return size
 
 
+def size_in(facts: Mapping[str, Any], usual: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the images that saved weights are for; the usual ones where the facts tell none."""
+    return int(facts.get("height", usual[0])), int(facts.get("width", usual[1]))
+
+
 def folder_of(data: Path | None) -> Path:
     """The folder of images, or an `ArgumentError` that asks for one."""
     if data is None:

@@ -128,6 +128,8 @@ def assign(
     scores: Float[Tensor, "batch cell"],
     wanted: Float[Tensor, "batch box 4"],
     middles: Float[Tensor, "cell 2"],
+    *,
+    nearest: bool = False,
 ) -> Assigned:
     """Cells inside an object that find it best learn it (task-aligned assignment, Feng et al. 2021, section 3.2).
 
@@ -136,12 +138,16 @@ def assign(
         scores: and their scores, 0 to 1.
         wanted: the objects; NaN where there is none.
         middles: of the cells, in pixels.
+        nearest: whether an object that holds no cell's middle, as small ones do, is learnt by the nearest cell,
+            whichever object that is inside of; otherwise by none.
     """
     there = ~wanted.isnan().any(-1)
     target = torch.nan_to_num(wanted)
     inside: Bool[Tensor, "batch box cell"] = (
         (middles[None, None] > target[:, :, None, :2]) & (middles[None, None] < target[:, :, None, 2:])
     ).all(-1) & there[:, :, None]
+    lone = (there & ~inside.any(-1))[:, :, None] & _nearest(target, middles) if nearest else None
+    inside = inside if lone is None else inside | lone
     shape = (*inside.shape, 4)
     overlap = overlaps(found[:, None].expand(shape), target[:, :, None].expand(shape))[0] * inside
     # The published measure is score^a x overlap^6, here with a = 1/2; a floor keeps an order before anything overlaps.
@@ -149,7 +155,8 @@ def assign(
     count = min(_POSITIVES, fit.shape[-1])
     least = fit.topk(count, dim=-1).values[..., -1:]
     chosen = inside & (fit >= least.clamp(min=1e-12))
-    owner_fit, owner = (overlap + 1e-6).masked_fill(~chosen, 0).max(dim=1)
+    claim = overlap + 1e-6 if lone is None else overlap + 1e-6 + 2.0 * lone
+    owner_fit, owner = claim.masked_fill(~chosen, 0).max(dim=1)
     taken = owner_fit > 0
     best_fit = fit.masked_fill(~chosen, 0).amax(-1, keepdim=True).clamp(min=1e-12)
     best_overlap = overlap.masked_fill(~chosen, 0).amax(-1, keepdim=True)
@@ -157,17 +164,24 @@ def assign(
     return Assigned(target.gather(1, owner[..., None].expand(*owner.shape, 4)), (quality + 1e-6 * taken).clamp(max=1))
 
 
-def detection_loss(raw: Raw, wanted: Float[Tensor, "batch box 4"]) -> Tensor:
+def _nearest(boxes: Float[Tensor, "batch box 4"], middles: Float[Tensor, "cell 2"]) -> Bool[Tensor, "batch box cell"]:
+    """Which cell's middle is the nearest to that of a box."""
+    gaps = torch.cdist((boxes[..., :2] + boxes[..., 2:]) / 2, middles[None])
+    return torch.arange(len(middles), device=middles.device) == gaps.argmin(-1, keepdim=True)
+
+
+def detection_loss(raw: Raw, wanted: Float[Tensor, "batch box 4"], *, nearest: bool = False) -> Tensor:
     """Quality focal loss for the scores and generalised overlap for the boxes (Li et al. 2020, equation 6; GIoU).
 
     Args:
         raw: the network's output.
         wanted: boxes in pixels, NaN where there is none.
+        nearest: see `assign`.
     """
     found, logits = boxes_of(raw), raw.scores.float().flatten(1)
     rows, columns = raw.scores.shape[2:]
     with torch.no_grad():
-        goal = assign(found, logits.sigmoid(), wanted, cells(rows, columns, logits.device))
+        goal = assign(found, logits.sigmoid(), wanted, cells(rows, columns, logits.device), nearest=nearest)
     gap = (goal.quality - logits.sigmoid()).abs()
     entropy = functional.binary_cross_entropy_with_logits(logits, goal.quality, reduction="none")
     total = goal.quality.sum().clamp(min=1)
@@ -182,10 +196,12 @@ class DetectionTask:
     Args:
         data: training images, on the device of the network.
         warp: how far they are moved.
+        nearest: see `assign`.
     """
 
     data: Boxed
     warp: Warp = field(default_factory=Warp)
+    nearest: bool = False
 
     def batch(self, generator: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
         """Images [batch, 3, height, width] in -1..1 and boxes [batch, box, 4] in pixels."""
@@ -219,7 +235,7 @@ class DetectionTask:
 
     def loss(self, outputs: Raw, targets: Tensor) -> Tensor:
         """See `detection_loss`."""
-        return detection_loss(outputs, targets)
+        return detection_loss(outputs, targets, nearest=self.nearest)
 
 
 def _uncovered(below: Tensor, above: Tensor) -> Tensor:

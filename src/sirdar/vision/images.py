@@ -15,9 +15,10 @@ before white where they let something through.
 
 import csv
 import io
+import re
 import struct
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,16 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from sirdar.errors import ArgumentError, DataError
+from sirdar.errors import ArgumentError, DataError, nearest
 
 VOID = 255
 _SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
 _SUFFIXES |= {".avif", ".heic", ".heif"}  # of cameras; one that Pillow does not know is refused, not passed over
 _COLUMNS = ("image", "left", "top", "right", "bottom")
-_KINDS = {"class", "class_id", "class_name", "label", "category", "category_id"}  # columns by which objects differ
+_KINDS = {"class", "class_id", "class_name", "label", "category", "category_id"}  # of numbers; any text tells kinds
+_DOUBTFUL = {"iscrowd", "difficult"}
 _SHALLOW = 4096  # 12 bits in a file of 16 come out nearly black
+_DEEP = re.compile(r"'(RGB|LA)\w*;16")  # how Pillow unpacks 16 bits of each colour, of which it keeps the upper 8
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,8 @@ def decoded(
         picture = _upright(data)
         if picture.mode.startswith("I"):
             picture = pillow.fromarray(_eight_bits(picture, data))
+        if _DEEP.search(str(pillow.open(io.BytesIO(data)).tile)):
+            _require_depth(picture)
         if picture.mode == "F":
             msg = "its pixels are fractions; give whole numbers from 0 to 255"
             raise DataError(msg)
@@ -242,6 +247,17 @@ def _eight_bits(picture: Any, data: bytes) -> UInt8[np.ndarray, "height width"]:
         msg = f"its 16 bits of grey reach no further than {most} and would be black; give it with white at 65535"
         raise DataError(msg)
     return np.rint(values / 257).clip(0, 255).astype(np.uint8)
+
+
+def _require_depth(picture: Any) -> None:  # noqa: ANN401 - Pillow's image
+    """Colours of 16 bits, of which Pillow kept the upper 8, are not those of a file of 12."""
+    values = np.array(picture)
+    colours = 1 if picture.mode == "LA" else 3
+    for part, where, seen in ((values[..., :colours], "colour", "black"), (values[..., colours:], "opacity", "white")):
+        most = int(part.max(initial=0))
+        if 0 < most < _SHALLOW // 256:
+            msg = f"its 16 bits of {where} reach no further than {256 * most + 255} and would be {seen}; "
+            raise DataError(msg + "give it with the greatest at 65535")
 
 
 def decoded_mask(data: bytes, size: tuple[int, int] | None = None) -> UInt8[np.ndarray, "height width"]:
@@ -330,8 +346,9 @@ def _bytes(path: Path) -> bytes:
 
 
 def _picture(path: Path, size: tuple[int, int]) -> tuple[Tensor, tuple[float, float]]:
+    data = _bytes(path)
     try:
-        array, scale = decoded(_bytes(path), size)
+        array, scale = decoded(data, size)
     except DataError as error:
         msg = f"{path}: {error}"
         raise DataError(msg) from error
@@ -364,23 +381,59 @@ def _boxes(path: Path, known: set[str]) -> dict[str, list[list[float]]]:
             if row["image"] is None:
                 msg = "a line without a name"
                 raise ValueError(msg)
-            if row["image"] not in known:
-                row["image"] = named.get(_composed(row["image"]), row["image"])
-            if row["image"] not in known:
-                msg = f"{path}: image {row['image']!r} is not among the images"
+            name = row["image"] if row["image"] in known else named.get(_composed(row["image"]))
+            if name is None:
+                msg = f"{path}: image {row['image']!r} is not among the images.{_meant(row['image'], known)}"
                 raise DataError(msg)
-            box = [float(row[k]) for k in _COLUMNS[1:]]
-            if not (np.isfinite(box).all() and box[0] < box[2] and box[1] < box[3]):
-                msg = f"{path}, line {rows.line_num}: left < right and top < bottom must hold, got {box}"
-                raise DataError(msg)
-            found.setdefault(row["image"], []).append(box)
-            kinds |= {(name, row[name]) for name in rows.fieldnames or () if name.lower() in _KINDS and row[name]}
+            place = f"{path}, line {rows.line_num}"
+            _require_single(place, row)
+            if all(row[column] == "" for column in _COLUMNS[1:]):  # an image without a box
+                continue
+            found.setdefault(name, []).append(_box(place, row))
+            kinds |= _kinds(row)
     except (KeyError, ValueError, TypeError, csv.Error) as error:
         msg = f"{path}: expected the columns {', '.join(_COLUMNS)} with numbers ({error!r})"
         raise DataError(msg) from error
     _require_pixels(path, found)
     _require_one_kind(path, kinds)
     return found
+
+
+def _meant(name: str, known: set[str]) -> str:
+    """The image that a folder before a name or an ending that is missing hides, as a question."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    alike = next((one for one in sorted(known) if last in (one, Path(one).stem)), None)
+    return nearest(name, known) if alike is None else f" Did you mean {alike!r}?"
+
+
+def _box(place: str, row: Mapping[str, str]) -> list[float]:
+    box = [float(row[column]) for column in _COLUMNS[1:]]
+    if not (np.isfinite(box).all() and box[0] < box[2] and box[1] < box[3]):
+        msg = f"{place}: left < right and top < bottom must hold, got {box}"
+        raise DataError(msg)
+    return box
+
+
+def _require_single(place: str, row: Mapping[str, str]) -> None:
+    """Nothing trains differently on boxes around crowds and on those that others do not count."""
+    for column, value in row.items():
+        if column and column.lower() in _DOUBTFUL and value and value.lower() not in ("0", "0.0", "false"):
+            msg = f"{place}: {column} is {value!r}, and such boxes would be learnt as any other; leave these lines out"
+            raise DataError(msg)
+
+
+def _kinds(row: Mapping[str, str]) -> set[tuple[str, str]]:
+    """What a line says of its object beside the box: any text, and numbers in columns that are known for it."""
+    others = [(name, value) for name, value in row.items() if name and name not in _COLUMNS and value]
+    return {(name, value) for name, value in others if name.lower() in _KINDS or not _is_number(value)}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _require_columns(path: Path, names: Sequence[str]) -> None:

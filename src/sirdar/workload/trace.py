@@ -43,8 +43,17 @@ _DTYPES = {
 }
 
 
-# Attention's softmax; taken apart, it looks at every score for rows that are masked whole, which costs no chip time.
-_WHOLE = (torch.ops.aten._safe_softmax.default,)
+# One pass over memory on any chip, as GELU and ReLU, which torch keeps whole by itself; taken apart, each step would be
+# charged with one. Attention's softmax would look at every score for rows that are masked whole.
+_WHOLE = (
+    torch.ops.aten._safe_softmax.default,
+    torch.ops.aten.hardsigmoid.default,
+    torch.ops.aten.hardswish.default,
+    torch.ops.aten.mish.default,
+    torch.ops.aten.prelu.default,
+    torch.ops.aten.silu.default,
+    torch.ops.aten.softplus.default,
+)
 
 
 def trace(module: nn.Module, example: Example, title: str | None = None) -> Graph:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.export import default_decompositions
 
 aten: Any = torch.ops.aten
-_HIDDEN = -16.0  # added to the score of what a mask hides
+HIDDEN = -16.0  # added to the score of what a mask hides
 _RECURRENT = (
     *(aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input),
     *(aten.lstm_cell.default, aten.gru_cell.default, aten.rnn_tanh_cell.default, aten.rnn_relu_cell.default),
@@ -25,6 +25,7 @@ def compositions() -> dict[Any, Callable[..., Any]]:
     known = default_decompositions()
     return {
         **{operator: known[operator] for operator in (*_RECURRENT, aten.einsum.default) if operator in known},
+        aten._upsample_nearest_exact2d.vec: _nearest_exact,
         aten.addcmul.default: lambda x, y, z, value=1: x + (y * z if value == 1 else y * z * value),
         aten.amin.default: lambda x, axes=(), keepdim=False: -torch.amax(-x, axes, keepdim),
         aten.celu.default: lambda x, alpha=1.0: _elu(x, alpha, 1.0, 1.0 / alpha),
@@ -47,6 +48,9 @@ def compositions() -> dict[Any, Callable[..., Any]]:
         aten.min.dim: _least,
         aten.min.other: torch.minimum,
         aten.mish.default: lambda x: x * torch.tanh(_softplus(x)),
+        aten.constant_pad_nd.default: lambda x, rows, value=0: _pad(x, rows, "constant", value),
+        aten.pad.default: _pad,
+        aten.repeat_interleave.self_int: _repeat_interleave,
         aten.pixel_shuffle.default: _pixel_shuffle,
         aten.pixel_unshuffle.default: _pixel_unshuffle,
         aten.rms_norm.default: _rms_norm,
@@ -161,7 +165,7 @@ def _attention(
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
     if isinstance(mask, Tensor):
         # Minus infinity has no place in int8; this leaves a share of e^-16.
-        scores = scores + (torch.where(mask, 0.0, _HIDDEN) if mask.dtype == torch.bool else mask.clamp(min=_HIDDEN))
+        scores = scores + (torch.where(mask, 0.0, HIDDEN) if mask.dtype == torch.bool else mask.clamp(min=HIDDEN))
     return torch.softmax(scores, -1) @ value
 
 
@@ -184,6 +188,27 @@ def _pixel_unshuffle(x: Tensor, factor: int) -> Tensor:
     small = (height // factor, width // factor)
     split = x.reshape(-1, channels, small[0], factor, small[1], factor).permute(0, 1, 3, 5, 2, 4)
     return split.reshape(*batch, channels * factor**2, *small)
+
+
+def _pad(x: Tensor, rows: list[int], mode: str = "constant", value: float | None = None) -> Any:  # noqa: ANN401
+    if mode != "constant" or not value:
+        return NotImplemented  # zeros it has
+    return torch.nn.functional.pad(x - value, rows) + value
+
+
+def _repeat_interleave(x: Tensor, times: int, axis: int | None = None, **_: object) -> Any:  # noqa: ANN401
+    if axis is None:
+        return NotImplemented
+    axis %= x.ndim
+    spread = x.unsqueeze(axis + 1).expand(*x.shape[: axis + 1], times, *x.shape[axis + 1 :])
+    return spread.reshape(*x.shape[:axis], -1, *x.shape[axis + 1 :])
+
+
+def _nearest_exact(x: Tensor, size: list[int] | None, factors: list[float] | None) -> Any:  # noqa: ANN401
+    wanted = size or [int(side * factor) for side, factor in zip(x.shape[2:], factors or (), strict=True)]
+    if any(to % of for of, to in zip(x.shape[2:], wanted, strict=True)):
+        return NotImplemented
+    return torch.nn.functional.interpolate(x, wanted)  # by whole factors both are the same
 
 
 def _between(x: Tensor, y: Tensor, weight: Tensor | float) -> Tensor:

@@ -33,6 +33,7 @@ _OPTIONS = {
     "LEAKY_RELU": "LeakyReluOptions",
     "MAX_POOL_2D": "Pool2DOptions",
     "MEAN": "ReducerOptions",
+    "MIRROR_PAD": "MirrorPadOptions",  # of which the first mode leaves the edge itself out, as torch does
     "MUL": "MulOptions",
     "REDUCE_MAX": "ReducerOptions",
     "RESHAPE": "ReshapeOptions",
@@ -66,6 +67,7 @@ _VERSIONS = {
     "MAX_POOL_2D": 2,
     "MEAN": 2,
     "MINIMUM": 2,
+    "MIRROR_PAD": 2,
     "MUL": 2,
     "PAD": 2,
     "PADV2": 2,

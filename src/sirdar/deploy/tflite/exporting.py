@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from sirdar.deploy.capture import all_lines, fresh
-from sirdar.deploy.tflite.compositions import compositions
+from sirdar.deploy.tflite.compositions import HIDDEN, compositions
+from sirdar.deploy.tflite.fusion import hides
 from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.workload.trace import evaluating
 
@@ -59,13 +60,16 @@ def arguments(example: object) -> tuple[Tensor, ...]:
     return found
 
 
-def ranges_of(graph: fx.GraphModule, batches: Iterable[Example], example: Example) -> Ranges:
+def ranges_of(
+    graph: fx.GraphModule, batches: Iterable[Example], example: Example, span: tuple[float, float] | None = None
+) -> Ranges:
     """Least and greatest value of every node over calibration batches.
 
     Args:
         graph: from `exported`.
         batches: each shaped like the example, or with a first axis some multiple as long.
         example: what the graph was exported with.
+        span: least and greatest value that inputs can take, whatever the batches show of them.
 
     Raises:
         ArgumentError: there is no batch, its shape does not fit, or a value is not finite.
@@ -79,7 +83,13 @@ def ranges_of(graph: fx.GraphModule, batches: Iterable[Example], example: Exampl
     if not recorder.ranges:
         msg = "calibration must hold at least one batch, got none"
         raise ArgumentError(msg)
-    return recorder.ranges
+    return recorder.ranges if span is None else {**recorder.ranges, **_widened(recorder.ranges, span)}
+
+
+def _widened(ranges: Ranges, span: tuple[float, float]) -> Ranges:
+    """The ranges of the inputs, with a span in them."""
+    inputs = {node: found for node, found in ranges.items() if node.op == "placeholder"}
+    return {node: (min(low, span[0]), max(high, span[1])) for node, (low, high) in inputs.items()}
 
 
 def _parts(batch: tuple[Tensor, ...], example: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
@@ -113,12 +123,17 @@ class _Recorder(fx.Interpreter):
                 self.moving.add(node)
 
     def run_node(self, n: fx.Node) -> object:
-        result = super().run_node(n)
+        result = self._masked(n) if n.op == "call_function" and hides(n) else super().run_node(n)
         if isinstance(result, Tensor) and result.is_floating_point() and result.numel() and n in self.moving:
             low, high = (float(value) for value in torch.aminmax(result))
             before = self.ranges.get(n, (low, high))
             self.ranges[n] = (min(low, before[0]), max(high, before[1]))
         return result
+
+    def _masked(self, n: fx.Node) -> Tensor:
+        """Scores as the file masks them: minus infinity has no place in it."""
+        scores, mask = self.fetch_args_kwargs_from_env(n)[0][:2]
+        return scores + torch.where(mask, HIDDEN, 0.0)
 
     def check(self) -> None:
         """Refuse values that are not finite; here, since torch adds its own text to errors inside a run."""

@@ -156,6 +156,8 @@ def elementwise(drawing: Drawing, operator: Operator, values: Values) -> Values:
         return [None]
     if name == "where":
         return [max(real, key=lambda value: int(np.prod(drawing.net.shape(value.tensor))))]
+    if name in _COMPOSED:
+        return _COMPOSED[name](drawing, operator, values)
     if name in _UNARY and len(operator.inputs) == 1:
         options = {"alpha": 0.01} if name == "leaky_relu" else {"approximate": False} if name == "gelu" else {}
         return [_unary(drawing, _UNARY[name], real[0], **options)]
@@ -177,6 +179,42 @@ def hard_sigmoid(drawing: Drawing, operator: Operator, values: Values) -> Values
     inner = layers.binary(drawing.net, "ADD", value.tensor, drawing.constant(single), clamped)
     result = layers.binary(drawing.net, "MUL", inner, drawing.constant(single), drawing.output())
     return [Value(result, value.order)]
+
+
+def silu(drawing: Drawing, operator: Operator, values: Values) -> Values:
+    """The input times its logistic."""
+    value = _first(operator, values)
+    return [_times(drawing, value, _unary(drawing, "LOGISTIC", value))]
+
+
+def softplus(drawing: Drawing, operator: Operator, values: Values) -> Values:
+    """As `compositions` writes it: the rectified input, and the logarithm of the logistic of its size."""
+    value = _first(operator, values)
+    bend = value
+    for code in ("ABS", "LOGISTIC", "LOG"):
+        bend = _unary(drawing, code, bend)
+    for _ in ("sign", "beta"):
+        bend = _times(drawing, bend, _plain(drawing, drawing.constant((1,) * len(value.order))))
+    rectified = _unary(drawing, "RELU", value)
+    result = layers.binary(drawing.net, "ADD", rectified.tensor, bend.tensor, drawing.output())
+    return [Value(result, value.order)]
+
+
+def mish(drawing: Drawing, operator: Operator, values: Values) -> Values:
+    """The input times the hyperbolic tangent of its softplus."""
+    value = _first(operator, values)
+    curve = _first(operator, softplus(drawing, operator, values))
+    return [_times(drawing, value, _unary(drawing, "TANH", curve))]
+
+
+def prelu(drawing: Drawing, operator: Operator, values: Values) -> Values:
+    """A leaky rectifier with a slope per channel."""
+    value, made = _first(operator, values), operator.outputs[0].shape
+    slopes = [1] * len(made)
+    slopes[min(1, len(made) - 1)] = operator.weights[0].elements if operator.weights else 1
+    constant = drawing.constant([slopes[axis] for axis in value.order][1:])
+    result = drawing.made(drawing.name, drawing.net.shape(value.tensor))
+    return [Value(drawing.net.step(layers.Step("PRELU", (value.tensor, constant), (result,))), value.order)]
 
 
 def softmax(drawing: Drawing, operator: Operator, values: Values) -> Values:
@@ -354,6 +392,10 @@ def _unary(drawing: Drawing, code: str, value: Value, **options: object) -> Valu
     return Value(layers.unary(drawing.net, code, value.tensor, drawing.output(), **options), value.order)
 
 
+def _times(drawing: Drawing, first: Value, second: Value) -> Value:
+    return Value(layers.binary(drawing.net, "MUL", first.tensor, second.tensor, drawing.output()), first.order)
+
+
 def _pair(drawing: Drawing, operator: Operator, real: list[Value], code: str) -> Value:
     rank = len(operator.outputs[0].shape)
     raised = [drawing.layout.raised(value, rank) for value in real]
@@ -440,6 +482,13 @@ def _part(drawing: Drawing, operator: Operator, value: Value, made: Sequence[int
     return value
 
 
+_COMPOSED: dict[str, RuleOfGraph] = {
+    "hardsigmoid": hard_sigmoid,
+    "mish": mish,
+    "prelu": prelu,
+    "silu": silu,
+    "softplus": softplus,
+}
 RULES: dict[str, RuleOfGraph] = {
     "attention": attention,
     "concat": concat,

@@ -49,14 +49,18 @@ class Convolution:
     groups: int = 1
 
 
-def pad(net: Net, source: int, rows: Sequence[tuple[int, int]], *, lowest: bool = False) -> int:
-    """Rows of zeros (or of the least value there is) around each axis."""
+def pad(
+    net: Net, source: int, rows: Sequence[tuple[int, int]], *, lowest: bool = False, reflected: bool = False
+) -> int:
+    """Rows of zeros (or of the least value there is, or of what lies at the edge reflected) around each axis."""
     if not any(before or after for before, after in rows):
         return source
     shape = [size + before + after for size, (before, after) in zip(net.shape(source), rows, strict=True)]
     name = f"{net.name(source)}/padded"
     table = net.raw(f"{name}/rows", np.asarray(rows, dtype=np.int32))
     result = net.alike(source, name, shape)
+    if reflected:
+        return net.step(Step("MIRROR_PAD", (source, table), (result,)))
     if not lowest:
         return net.step(Step("PAD", (source, table), (result,)))
     least = net.raw(f"{name}/least", np.asarray([-128], dtype=np.int8))

@@ -9,7 +9,8 @@ import torch
 from torch import fx
 
 from sirdar.deploy.tflite import layers
-from sirdar.deploy.tflite.fusion import Bound, bounds, given, operator_name, rectifier
+from sirdar.deploy.tflite.compositions import HIDDEN
+from sirdar.deploy.tflite.fusion import Bound, bounds, given, hides, operator_name, rectifier
 from sirdar.deploy.tflite.layout import Value
 from sirdar.deploy.tflite.lowering import Lowering, Rule
 
@@ -152,6 +153,17 @@ def _bounded(low: Lowering, node: fx.Node, value: Value, code: str, bound: Bound
     return Value(layers.extreme(low.net, code, left, right, f"{node.name}/{code.lower()}"), order)
 
 
+def masked_fill(low: Lowering, node: fx.Node) -> Value:
+    """What a softmax shall not see: a sum that leaves it a share of e^-16."""
+    if not hides(node):
+        raise low.refuse(node, "only minus infinity before a softmax is")
+    if not low.is_constant(node.args[1]):
+        raise low.refuse(node, "its mask is no constant")
+    offsets = torch.from_numpy(np.where(low.constant(node.args[1]) != 0, HIDDEN, 0.0))
+    (scores, mask), order = _aligned(low, node, node.args[0], offsets)
+    return Value(layers.binary(low.net, "ADD", scores, mask, low.output(node)), order)
+
+
 def softmax(low: Lowering, node: fx.Node) -> Value:
     """Softmax or its logarithm over one axis, which has to lie last."""
     value = low.value(node.args[0])
@@ -215,6 +227,7 @@ RULES: dict[str, Rule] = {
     "leaky_relu": _unary("LEAKY_RELU", _slope),
     "gelu": _unary("GELU", _approximate),
     "elu": elu,
+    "masked_fill": masked_fill,
     "exp": _unary("EXP"),
     "log": _unary("LOG"),
     "rsqrt": _unary("RSQRT"),

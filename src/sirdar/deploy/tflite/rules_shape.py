@@ -111,6 +111,34 @@ def take(low: Lowering, node: fx.Node) -> Value:
     return Value(low.net.step(layers.Step("STRIDED_SLICE", (value.tensor, *tables), (result,))), value.order)
 
 
+def index_select(low: Lowering, node: fx.Node) -> Value:
+    """Places of an axis that are known beforehand."""
+    axis, places = (*node.args[1:],)
+    return _places(low, node, int(axis), places)  # type: ignore[call-overload]
+
+
+def index(low: Lowering, node: fx.Node) -> Value:
+    """The same, written as an index of one axis."""
+    rows: Any = node.args[1]
+    given = [(axis, row) for axis, row in enumerate(rows) if row is not None]
+    if len(given) != 1:
+        raise low.refuse(node, "only an index of one axis is")
+    return _places(low, node, *given[0])
+
+
+def _places(low: Lowering, node: fx.Node, axis: int, places: object) -> Value:
+    value = low.value(node.args[0])
+    made: Any = places.meta["val"] if isinstance(places, fx.Node) else None
+    if not low.is_constant(places) or made is None or made.ndim != 1 or made.dtype == torch.bool:
+        raise low.refuse(node, "only a constant list of places is")
+    axis %= len(value.order)
+    size = low.layout.shape(value)[axis]
+    kept = [int(place) % size for place in low.constant(places)]
+    blocks = [low.layout.block(value, axis, place, 1, f"{node.name}/{number}") for number, place in enumerate(kept)]
+    joined = layers.concat(low.net, [block.tensor for block in blocks], value.order.index(axis), node.name)
+    return Value(joined, value.order)
+
+
 def select(low: Lowering, node: fx.Node) -> Value:
     """One place of an axis, which vanishes."""
     value = low.value(node.args[0])
@@ -146,7 +174,7 @@ def expand(low: Lowering, node: fx.Node) -> Value:
 
 
 def pad(low: Lowering, node: fx.Node) -> Value:
-    """Zeros, or another constant, around the last axes."""
+    """Zeros, or what lies at the edges reflected, around the last axes."""
     source, rows = node.args[0], node.args[1]
     mode = node.args[2] if len(node.args) > 2 and isinstance(node.args[2], str) else "constant"
     fill = node.kwargs.get("value", next((a for a in node.args[2:] if isinstance(a, int | float)), 0)) or 0
@@ -156,8 +184,10 @@ def pad(low: Lowering, node: fx.Node) -> Value:
     for place in range(0, len(rows), 2):  # type: ignore[arg-type]
         pairs[rank - 1 - place // 2] = tuple(rows[place : place + 2])  # type: ignore[index]
     stored = [pairs[axis] for axis in value.order]
+    if mode == "reflect":
+        return Value(layers.pad(low.net, value.tensor, stored, reflected=True), value.order)
     if mode != "constant" or fill != 0 or any(number < 0 for pair in pairs for number in pair):
-        raise low.refuse(node, "only padding by zeros is")
+        raise low.refuse(node, "only padding by constants or by reflection is")
     return Value(layers.pad(low.net, value.tensor, stored), value.order)
 
 
@@ -173,6 +203,8 @@ RULES: dict[str, Rule] = {
     "embedding": embedding,
     "expand": expand,
     "flip": flip,
+    "index": index,
+    "index_select": index_select,
     "pad": pad,
     "repeat": expand,
     "select": select,

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 _RULES = {**rules_linear.RULES, **rules_pointwise.RULES, **rules_pool.RULES, **rules_shape.RULES}
 
 
-def write(module: nn.Module, example: Example, calibration: Iterable[Example]) -> bytes:
+def write(
+    module: nn.Module,
+    example: Example,
+    calibration: Iterable[Example],
+    *,
+    span: tuple[float, float] | None = None,
+) -> bytes:
     """An int8 TFLite file that computes what a module does.
 
     Args:
@@ -36,6 +42,7 @@ def write(module: nn.Module, example: Example, calibration: Iterable[Example]) -
         example: one input (or a tuple of them) with the batch that the file shall have, shape [batch, ...].
         calibration: inputs shaped like the example, or with a first axis some multiple as long; their least and
             greatest activations decide the scales, so they must look like what the network will see.
+        span: least and greatest value that inputs can take, whatever the calibration shows of them.
 
     Returns:
         The file. Inputs and outputs are int8; their scales stand in the file.
@@ -45,13 +52,19 @@ def write(module: nn.Module, example: Example, calibration: Iterable[Example]) -
             operator), or a package is missing.
         ArgumentError: the example or the calibration does not fit, or gives values that are not finite.
     """
-    return written(module, example, calibration)[0]
+    return written(module, example, calibration, span=span)[0]
 
 
-def written(module: nn.Module, example: Example, calibration: Iterable[Example]) -> tuple[bytes, dict[str, Location]]:
+def written(
+    module: nn.Module,
+    example: Example,
+    calibration: Iterable[Example],
+    *,
+    span: tuple[float, float] | None = None,
+) -> tuple[bytes, dict[str, Location]]:
     """The same, with the user's line of each tensor of the file, by its name."""
     graph = exported(module, example)
-    ranges = ranges_of(graph, calibration, example)
+    ranges = ranges_of(graph, calibration, example, span)
     lowering = Lowering(graph, ranges, type(module).__name__)
     return encode(lowering.run(_RULES)), lowering.places
 
