@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from m5_budget import Budget, Spent
+from m5_budget import Budget
 from m5_packed import HORIZON, SEASON, Daily, cut, pack, panel, read
 from store import bar, store
 
@@ -156,11 +156,8 @@ def network(name: str, data: Daily, budget: Budget) -> tuple[np.ndarray, dict[st
     few = some.select(np.arange(0, len(some), max(1, len(some) // 1024)))
     tried = kind(HORIZON, steps=_PROBE, training=Training(batch), progress=budget.tell)
     budget.probe(lambda: tried.fit(some), predict=lambda: tried.predict(few), share=len(few) / len(some))
-    model = kind(HORIZON, steps=10**9, training=Training(batch, seconds=budget.seconds), progress=budget.tell)
-    try:
-        model.fit(some)
-    except Spent:
-        model.learned.network.float().eval()
+    told = budget.note  # `seconds` ends the training: what is interrupted leaves no network
+    model = kind(HORIZON, steps=10**9, training=Training(batch, seconds=budget.seconds), progress=told).fit(some)
     return model.predict(some).values, {"steps": len(budget.told), "width": model.width, "batch": batch}
 
 

@@ -42,9 +42,13 @@ class Budget:
         """By the clock, for all steps, once `probe` knows what they take."""
         return float(self._steps() * self._each[1])
 
-    def tell(self, done: float) -> None:  # noqa: ARG002 - the shape of `progress`
-        """Called after each step; raises `Spent` when nothing is left."""
+    def note(self, done: float) -> None:  # noqa: ARG002 - the shape of `progress`
+        """Called after each step."""
         self.told.append(self.now())
+
+    def tell(self, done: float) -> None:
+        """Called after each step; raises `Spent` when nothing is left."""
+        self.note(done)
         if (self.left <= 0).any():
             raise Spent
 

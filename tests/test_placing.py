@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sirdar import placing
 from sirdar.errors import OutputError
-from sirdar.placing import placed
+from sirdar.placing import KEPT, MARK, abandoned, placed, scratch
 
 
 def test_a_file_takes_its_place_at_the_end(tmp_path: Path) -> None:
@@ -55,3 +56,31 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"folder: cannot be written \(.*directory"), placed(tmp_path / "folder"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(Path, "touch", killed)
+        patch.setattr(placing, "_remove", killed)
+        with placed(tmp_path / "file"):
+            pass
+    (tmp_path / f"{MARK}mine").mkdir()
+    assert len(list(tmp_path.iterdir())) == 2
+    with scratch(tmp_path, "other"):  # of another name, it is nobody's business
+        assert len(list(tmp_path.iterdir())) == 3
+    with placed(tmp_path / "file"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{MARK}mine", "file"]
+
+
+def test_what_is_in_use_or_kept_is_not_removed(tmp_path: Path) -> None:
+    with scratch(tmp_path, "x") as first, scratch(tmp_path, "x") as second:
+        assert first.is_dir()
+        (second / KEPT).mkdir()
+    assert list(tmp_path.iterdir()) == [second]
+    for left in abandoned(tmp_path, "x"):
+        (left / KEPT).rmdir()
+    assert not list(tmp_path.iterdir())

@@ -60,6 +60,14 @@ def _resident_bytes() -> int:
     return pages * 4096
 
 
+def test_a_panel_in_use_is_not_changed_by_a_save_over_it(tmp_path: Path) -> None:
+    panel_of([np.zeros(50_000)]).save(tmp_path / "kept")
+    found = Panel.load(tmp_path / "kept")
+    panel_of([np.ones(50_000)]).save(tmp_path / "kept")
+    assert not found.target.any()
+    assert Panel.load(tmp_path / "kept").target.all()
+
+
 def test_other_folders_are_told_apart(panel: Panel, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing"):
         Panel.load(tmp_path / "nothing")

@@ -21,7 +21,7 @@ from sirdar.forecasting.models.mqrnn import MQRNN
 from sirdar.forecasting.models.mqtransformer import MQTransformer
 from sirdar.forecasting.neural import NeuralForecaster, Setting
 from sirdar.forecasting.panel import Panel
-from sirdar.forecasting.training import Training
+from sirdar.forecasting.training import Precision, Training
 from sirdar.forecasting.windows import Windows
 from sirdar.testing.forecasters import changed_future, example_panel, panel_of
 
@@ -233,6 +233,49 @@ def test_a_killed_training_goes_on_to_the_same_result(rung: type[NeuralForecaste
     assert np.array_equal(fitted(begun.append), expected)
     assert begun[0] > 0.5
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16-sr"])
+@pytest.mark.parametrize("rung", [*RUNGS, FeedForward])
+def test_what_ends_a_training_early_leaves_the_forecaster_as_it_was(
+    rung: type[NeuralForecaster | FeedForward], precision: Precision
+) -> None:
+    def ended(done: float) -> None:
+        if done >= 0.5:
+            raise KeyboardInterrupt
+
+    panel = covariate_panel()
+    model = rung(3, steps=4, width=8, training=Training(precision=precision), progress=ended)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(panel)
+    with pytest.raises(ArgumentError, match="has not learned anything yet"):
+        model.predict(panel)
+    model.progress = None
+    expected = model.fit(panel).predict(panel).values
+    model.progress = ended
+    for train in (model.fit, model.update):
+        with pytest.raises(KeyboardInterrupt):
+            train(panel.cut(2))
+        assert np.array_equal(model.predict(panel).values, expected)
+
+
+@each_rung
+def test_a_killed_update_goes_on_to_the_same_result(rung: type[NeuralForecaster], tmp_path: Path) -> None:
+    panel, options = covariate_panel(), Training(checkpoint=tmp_path)
+    model = rung(3, steps=4, width=8, training=options).fit(panel)
+    expected = copy.deepcopy(model).update(panel, steps=20).predict(panel).values
+
+    def ended(done: float) -> None:
+        if done >= 0.5:
+            raise KeyboardInterrupt
+
+    model.progress = ended
+    with pytest.raises(KeyboardInterrupt):
+        model.update(panel, steps=20)
+    begun: list[float] = []
+    model.progress = begun.append
+    assert np.array_equal(model.update(panel, steps=20).predict(panel).values, expected)
+    assert begun[0] == pytest.approx(0.55)
 
 
 @pytest.mark.parametrize("patience", [None, 30])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sirdar.errors import DataError
+from sirdar.placing import sweep
 from sirdar.tensors import read_tensors, write_tensors
 
 
@@ -74,11 +75,12 @@ class Checkpoint:
         return int(facts["step"]), float(facts["seconds"])
 
     def finish(self) -> None:
-        """Takes the best weights, if validation chose any, and removes the file."""
+        """Takes the best weights, if validation chose any, and removes the file and what killed writes left."""
         if self._best:
             self._network.load_state_dict(self._best)
         if self._path is not None:
             self._path.unlink(missing_ok=True)
+            sweep(self._path.parent, self._path.name)
 
 
 def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import copy, deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -127,8 +128,8 @@ class NeuralForecaster(ABC):
         steps = training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST)
         trained = min(1.0, steps / _STEPS)
         alike = LookAlikes(self.horizon, self.levels).fit(panel) if trained < 1 else None
-        self.learned = Learned(self._network(setting), encoding, panel.frequency, setting, alike, trained)
-        self._train(panel, steps)
+        fresh = Learned(self._network(setting), encoding, panel.frequency, setting, alike, trained)
+        self.learned = self._trained(fresh, panel, steps)
         return self
 
     def update(self: Rung, panel: Panel, steps: int | None = None) -> Rung:
@@ -147,16 +148,18 @@ class NeuralForecaster(ABC):
         if learned.setting.counts:
             panel.require_counts()
         setting = replace(learned.setting, whole=learned.setting.whole and panel.whole)
-        self.learned = replace(learned, setting=setting)
+        begun = replace(learned, setting=setting, network=deepcopy(learned.network))
         usual = max(1, training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST) // 4)
-        self._train(panel, usual if steps is None else require_positive_integer(steps, "steps"))
+        steps = usual if steps is None else require_positive_integer(steps, "steps")
+        self.learned = self._trained(begun, panel, steps)
         return self
 
     def predict(self, panel: Panel) -> Forecast:
         """Quantiles after each series' history; a series without history gets the forecast of a new product.
 
         In few steps a network hardly learns what a category sells: the fewer of a full training's were taken, the more
-        a new product's quantiles are those of its look-alikes.
+        a new product's quantiles are those of its look-alikes. Which series are asked for together changes no more than
+        the last bits.
         """
         learned = self._require_frequency(panel)
         values = _answers(learned, self._windows(panel), np.arange(len(panel)), self.horizon, len(self.levels))
@@ -260,6 +263,13 @@ class NeuralForecaster(ABC):
     def _windows(self, panel: Panel) -> Windows:
         learned = self._fitted()
         return Windows(panel, learned.encoding, learned.length, self.horizon)
+
+    def _trained(self, learned: Learned, panel: Panel, steps: int) -> Learned:
+        """What training makes of it; until that is over this forecaster is as it was, whatever ends it early."""
+        trainee = copy(self)
+        trainee.learned = learned
+        trainee._train(panel, steps)
+        return learned
 
     def _train(self, panel: Panel, steps: int) -> None:
         learned, options = self._fitted(), self.training

@@ -166,6 +166,21 @@ def test_a_killed_fit_goes_on_to_the_same_result(tmp_path: Path, monkeypatch: py
     assert len(made) == 5  # another panel: nothing of it is kept
 
 
+def test_what_ends_a_fit_early_leaves_the_ladder_as_it_was() -> None:
+    def ended(done: float) -> None:
+        if done >= 0.7:
+            raise KeyboardInterrupt
+
+    panel = example_panel()
+    model = Ladder(3, ["theta", "seasonal-naive"]).fit(panel)
+    expected, why = model.predict(panel).values, model.why()
+    model.progress = ended
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(panel.cut(5))
+    assert np.array_equal(model.predict(panel).values, expected)
+    assert model.why() == why
+
+
 def test_what_befalls_the_checkpoint_is_not_laid_on_the_rungs(tmp_path: Path) -> None:
     panel, names = noisy(), ["seasonal-naive", "theta"]
     whole = Ladder(3, names, windows=1, checkpoint=tmp_path / "kept").fit(panel)

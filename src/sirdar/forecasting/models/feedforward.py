@@ -13,6 +13,7 @@ hyperbolic-sine link, as theirs are: they cannot cross.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from copy import copy, deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, final
@@ -197,7 +198,8 @@ class FeedForward:
         levels: quantile levels.
         steps: optimiser steps; when None 1,000, fewer for less than some 10,000 observations and more for over 400,000.
         width: of the layers over each step.
-        seed: of initial weights, dropout and batches; the same seed gives the same forecast.
+        seed: of initial weights, dropout and batches; the same seed gives the same forecast on as many threads, and on
+            more or fewer one that differs as sums round: in the last bits, which training may carry further.
         training: batch, learning rate, early stopping, precision and checkpoints.
         progress: called with the share of training done.
     """
@@ -229,8 +231,9 @@ class FeedForward:
         examples = self._drawn(source, _usable(panel), _TRIED, np.random.default_rng(self.seed))
         network = self._network(examples.shared.shape[-1], examples.ahead.shape[-1], counts=panel.counts)
         network.measure(about_level(examples, places := Places.of(features)))
-        self.learned = _Learned(network, features, places, panel.counts, panel.whole)
-        self._train(panel, training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST))
+        steps = training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST)
+        fresh = _Learned(network, features, places, panel.counts, panel.whole)
+        self.learned = self._trained(fresh, panel, steps)
         return self
 
     def update(self, panel: Panel, steps: int | None = None) -> "FeedForward":
@@ -249,15 +252,17 @@ class FeedForward:
         panel.require_observed()
         if learned.counts:
             panel.require_counts()
-        self.learned = replace(learned, whole=learned.whole and panel.whole)
+        begun = replace(learned, whole=learned.whole and panel.whole, network=deepcopy(learned.network))
         usual = max(1, training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST) // 4)
-        self._train(panel, usual if steps is None else require_positive_integer(steps, "steps"))
+        steps = usual if steps is None else require_positive_integer(steps, "steps")
+        self.learned = self._trained(begun, panel, steps)
         return self
 
     def predict(self, panel: Panel) -> Forecast:
         """Quantiles after each series' history; a series without history gets the forecast of a new product.
 
         Whole numbers where the demand that was learned from was whole: between two of them a network only hedges.
+        Which series are asked for together changes no more than the last bits.
         """
         learned = self._fitted()
         source = learned.features.on(panel)
@@ -357,6 +362,13 @@ class FeedForward:
     def _network(self, shared: int, own: int, *, counts: bool) -> FeedForwardNetwork:
         with training.seeded(self.seed):
             return FeedForwardNetwork(shared, own, len(self.levels), width=self.width, counts=counts)
+
+    def _trained(self, learned: _Learned, panel: Panel, steps: int) -> _Learned:
+        """What training makes of it; until that is over this forecaster is as it was, whatever ends it early."""
+        trainee = copy(self)
+        trainee.learned = learned
+        trainee._train(panel, steps)
+        return learned
 
     def _train(self, panel: Panel, steps: int) -> None:
         learned, options = self._fitted(), self.training

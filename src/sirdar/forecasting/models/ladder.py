@@ -82,20 +82,13 @@ class Ladder(Explained):
             OutputError: the checkpoint cannot be written.
         """
         panel.require_observed()
-        self.reasons = []
-        selection = self._validated(panel)
-        wanted = dict.fromkeys(self.rungs, 1 / len(self.rungs)) if selection is None else selection.weights
-        members: dict[str, Forecaster] = {}
-        for number, name in enumerate(wanted):
-            members |= self._trained(name, panel, forecasts=selection is None)
-            self._tell(0.7 + 0.3 * (number + 1) / len(wanted))
-        if not members and selection is not None:
-            members = self._stand_in(panel, selection)
-        if not members:
-            msg = f"no rung works on this panel: {' '.join(self.reasons)}"
-            raise ArgumentError(msg)
-        self.ensemble = Ensemble(members, [wanted.get(name, 1.0) for name in members])
-        self.weights = dict(zip(members, self.ensemble.weights, strict=True))
+        before, self.reasons = self.reasons, []
+        try:
+            self.ensemble = self._chosen(panel)
+        except BaseException:
+            self.reasons = before  # those of what stays
+            raise
+        self.weights = dict(zip(self.ensemble.members, self.ensemble.weights, strict=True))
         self._tell(1.0)
         return self
 
@@ -136,6 +129,21 @@ class Ladder(Explained):
             msg = "this Ladder has not learned anything yet: call fit(panel) first"
             raise ArgumentError(msg)
         return self.ensemble
+
+    def _chosen(self, panel: Panel) -> Ensemble:
+        """The rungs of choice, trained on the whole panel."""
+        selection = self._validated(panel)
+        wanted = dict.fromkeys(self.rungs, 1 / len(self.rungs)) if selection is None else selection.weights
+        members: dict[str, Forecaster] = {}
+        for number, name in enumerate(wanted):
+            members |= self._trained(name, panel, forecasts=selection is None)
+            self._tell(0.7 + 0.3 * (number + 1) / len(wanted))
+        if not members and selection is not None:
+            members = self._stand_in(panel, selection)
+        if not members:
+            msg = f"no rung works on this panel: {' '.join(self.reasons)}"
+            raise ArgumentError(msg)
+        return Ensemble(members, [wanted.get(name, 1.0) for name in members])
 
     def _build(self, name: str) -> Forecaster:
         return ladder.build(name, self.horizon, levels=self.levels, seed=self.seed)

@@ -83,7 +83,8 @@ class MQCNN(NeuralForecaster):
         steps: optimiser steps of each member; when None 400, fewer for less than some 20,000 observations and
             more for over 400,000.
         width: channels of the encoder.
-        seed: of initial weights, dropout and batches; the same seed gives the same forecast.
+        seed: of initial weights, dropout and batches; the same seed gives the same forecast on as many threads, and on
+            more or fewer one that differs as sums round: in the last bits, which training may carry further.
         members: networks whose quantiles are averaged.
         training: batch, learning rate, early stopping, precision and checkpoints.
         progress: called with the share of training done.
