@@ -137,7 +137,7 @@ def test_changes_that_cancel_each_other_are_told() -> None:
 def test_a_covariate_is_not_taken_for_demand_or_the_baseline() -> None:
     panel = panel_with_covariates().cut(4)
     panel = replace(panel, future={"demand": panel.future["price"]}, past={"baseline": panel.past["orders"]})
-    for model in (SparseQuantileForest(4, trees=8), MQCNN(4, steps=3, width=8)):
+    for model in (SparseQuantileForest(4, trees=30), MQCNN(4, steps=3, width=8)):
         names = set(model.fit(panel).explain(panel, "product 3", level=0.9).by_input())
         assert (
             {"demand", "demand (covariate)"}

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from sirdar.errors import DataError, OutputError
+from sirdar.forecasting.models.textbook import Textbook
 from sirdar.forecasting.panel import Panel
 from sirdar.testing.forecasters import panel_of
 
@@ -66,6 +67,16 @@ def test_a_panel_in_use_is_not_changed_by_a_save_over_it(tmp_path: Path) -> None
     panel_of([np.ones(50_000)]).save(tmp_path / "kept")
     assert not found.target.any()
     assert Panel.load(tmp_path / "kept").target.all()
+
+
+def test_a_panel_replaces_no_forecaster_nor_the_reverse(panel: Panel, tmp_path: Path) -> None:
+    forecaster = Textbook(2, "theta")
+    forecaster.save(tmp_path / "model")
+    panel.save(tmp_path / "kept")
+    with pytest.raises(OutputError, match="model: holds a 'textbook', which a 'panel' does not replace"):
+        panel.save(tmp_path / "model")
+    with pytest.raises(OutputError, match="kept: holds a 'panel', which a 'textbook' does not replace"):
+        forecaster.save(tmp_path / "kept")
 
 
 def test_other_folders_are_told_apart(panel: Panel, tmp_path: Path) -> None:

@@ -217,6 +217,13 @@ def test_parts_join_to_the_whole(values: np.ndarray) -> None:
     assert np.asarray(mixed.floor).tolist() == [-(2.0**61), -np.inf]
 
 
+def test_floors_of_single_series_join() -> None:
+    rows = np.zeros((3, 1, 9), dtype=np.float32)
+    forecast = forecast_of(rows, floor=np.array([0.0, -np.inf, 0.0]))
+    found = Forecast.joined([forecast.take(np.array([0])), forecast.take(np.array([2]))])
+    assert found.floor == 0
+
+
 def test_forecasts_of_two_kinds_do_not_join() -> None:
     with pytest.raises(ArgumentError, match="got 2 kinds"):
         Forecast.joined([normal(horizon=1), normal(horizon=2)])

@@ -101,3 +101,9 @@ def test_a_curve_like_an_s_is_judged_only_after_its_steepest_rise(middle: float,
     good, bad = rising(0.9), rising(0.5)
     assert not any(rule.hopeless(good[:seen], past, higher_is_better=True) for seen in range(1, 11))
     assert rule.hopeless(bad, past, higher_is_better=True)
+
+
+def test_a_training_that_only_gets_worse_is_stopped() -> None:
+    rule, past = CurveStopping(until=100), [Trial(0, TOY.smallest(), {"score": 0.8}, curve=((100, 0.8),))]
+    falling = tuple((step, 0.5 * step**-0.3) for step in range(1, 7))
+    assert rule.hopeless(falling, past, higher_is_better=True)

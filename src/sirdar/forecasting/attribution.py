@@ -107,6 +107,7 @@ def row_of(panel: Panel, series: str) -> int:
 
 def place_of(level: float, levels: Sequence[float]) -> int:
     """Which of the levels it is; an ArgumentError when it is none."""
+    level = round(level, 9)  # as `require_levels` has them
     if level not in levels:
         msg = f"level must be one of the forecaster's, {', '.join(f'{q:g}' for q in levels)}, got {level!r}"
         raise ArgumentError(msg)

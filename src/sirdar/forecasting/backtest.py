@@ -132,7 +132,8 @@ def backtest(
             the series have seen less than two of them.
         progress: called with a text and the share of work done.
         cluster: where models train: None for this process, one after the other; "local" for all cores of this machine,
-            or the address of a Ray cluster, see `cluster.Cluster`. Forecasts are the same.
+            or the address of a Ray cluster, see `cluster.Cluster`. Forecasts are the same; there panels cannot be
+            written to.
 
     Raises:
         ArgumentError: there is no model, their horizons differ, one has the ensemble's name, or answers anything but a

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Jobs that need nothing of each other: in this process, or on the machines of a Ray cluster, by the same code."""
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sirdar.errors import ArgumentError, UnsupportedError, require_positive_integer
+from sirdar.errors import ArgumentError, SirdarError, UnsupportedError, require_positive_integer
 from sirdar.forecasting.forecaster import Forecaster
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive import Forecast
@@ -37,13 +39,18 @@ class Cluster(AbstractContextManager["Cluster"]):
 
     def __init__(self, address: str | None = None) -> None:
         self._ray = None if address is None else _ray()
+        self._begun: list[Any] = []
         self._ours = self._ray is not None and not self._ray.is_initialized()
-        if self._ray is not None and self._ours:
-            _connect(self._ray, None if address == LOCAL else address)
+        if self._ray is not None and self._ours and address is not None:
+            _connect(self._ray, address)
 
     def __exit__(self, *_: object) -> None:
         """Leaves the cluster; what still runs is stopped."""
-        if self._ray is not None and self._ours:
+        if self._ray is None:
+            return
+        for job in self._begun:
+            self._ray.cancel(job, force=True)
+        if self._ours:
             self._ray.shutdown()
 
     def map(self, work: Callable[[Shared, Job], Result], shared: Shared, jobs: Iterable[Job]) -> Iterator[Result]:
@@ -58,8 +65,14 @@ class Cluster(AbstractContextManager["Cluster"]):
         """
         if self._ray is None:
             return (work(shared, job) for job in jobs)
-        held, task = self._ray.put(shared), self._ray.remote(work)
-        return map(self._result, [task.remote(held, job) for job in jobs])
+        try:
+            held, task = self._ray.put(shared), self._ray.remote(work)
+            begun = [task.remote(held, job) for job in jobs]
+        except TypeError as error:
+            msg = f"what runs on a cluster must be picklable ({str(error).splitlines()[0]})"
+            raise ArgumentError(msg) from error
+        self._begun += begun
+        return map(self._result, begun)
 
     def _result(self, pending: Any) -> Any:  # noqa: ANN401 - what the job answers
         assert self._ray is not None
@@ -67,8 +80,11 @@ class Cluster(AbstractContextManager["Cluster"]):
             return self._ray.get(pending)
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, Exception):
-                raise error.cause from None  # as it would have been raised here
+                raise error.cause from error  # as it would have been raised here
             raise
+        except self._ray.exceptions.RayError as error:
+            msg = f"a machine of the cluster lost the job ({str(error).splitlines()[0]})"
+            raise SirdarError(msg) from error
 
 
 def predict_in_parts(
@@ -85,6 +101,7 @@ def predict_in_parts(
         cluster: where, see `Cluster`.
     """
     require_positive_integer(series, "series")
+    panel = panel if isinstance(panel, Panel) else Path(panel).absolute()  # a machine has a folder of its own
     count = len(_panel(panel))
     parts = [np.arange(begin, min(begin + series, count)) for begin in range(0, max(count, 1), series)]
     with Cluster(cluster) as machines:
@@ -109,9 +126,14 @@ def _ray() -> ModuleType:
     return ray
 
 
-def _connect(ray: ModuleType, address: str | None) -> None:
+def _connect(ray: ModuleType, address: str) -> None:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    shown = False if address == LOCAL else None
     try:
-        ray.init(address, include_dashboard=None if address else False, log_to_driver=False, logging_level="error")
+        ray.init(address, include_dashboard=shown, log_to_driver=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError) as error:
         msg = f"no Ray cluster answers at {address!r} ({str(error).splitlines()[0]})"
         raise ArgumentError(msg) from error
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():  # Ray sets its own
+            signal.signal(number, handler)

@@ -113,7 +113,7 @@ def infer_frequency(
         unit = freq
     if (unit, freq) == ("B", "D"):
         unit = "D"
-    own = _anchored(unit, dates, ended=ended)
+    own = _anchored(unit, dates, ended=ended or weekday is not None)
     if regular:
         _refuse_mixture(rows, own, where)
         if freq is None:

@@ -11,7 +11,6 @@ from sirdar.forecasting import storage
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive import Frequency
 
-_KIND = "panel"
 _ARRAYS = ("start", "indptr", "history", "target")
 _COLUMNS = ("static", "past", "future")
 
@@ -24,34 +23,27 @@ def write_panel(panel: Panel, path: Path) -> None:
     texts: dict[str, list[Any]] = {}
     for role in _COLUMNS:
         for name, column in getattr(panel, role).items():
-            if column.dtype == object:
-                texts[name] = column.tolist()
+            if column.dtype.kind in "OU":
+                texts[f"{role}.{name}"] = column.tolist()
             else:
                 arrays[f"{role}.{name}"] = column
     config = {
-        "model": _KIND,
+        "model": storage.PANEL,
         "ids": panel.ids,
         "frequency": panel.frequency,
         "columns": {role: list(getattr(panel, role)) for role in _COLUMNS},
         "texts_of_series": texts,
         **{name: getattr(panel, name) for name in ("price", "texts", "holidays", "notes")},
     }
-    storage.write(path, config, {name: _tensor(array) for name, array in arrays.items()})
-
-
-def _tensor(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    storage.write(path, config, {name: torch.from_numpy(np.array(array, order="C")) for name, array in arrays.items()})
 
 
 def mapped_panel(path: Path) -> Panel:
     """The panel that stands in the folder `path`, see `Panel.load`."""
-    with storage.opened(path, model=_KIND) as (config, tensors):
+    with storage.opened(path, model=storage.PANEL) as (config, tensors):
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-        texts = {name: np.array(values, dtype=object) for name, values in config["texts_of_series"].items()}
-        columns = {
-            role: {name: texts[name] if name in texts else arrays[f"{role}.{name}"] for name in config["columns"][role]}
-            for role in _COLUMNS
-        }
+        stored = arrays | {name: np.array(values, dtype=object) for name, values in config["texts_of_series"].items()}
+        columns = {role: {name: stored[f"{role}.{name}"] for name in config["columns"][role]} for role in _COLUMNS}
         return Panel(
             ids=list(map(str, config["ids"])),
             frequency=Frequency(**config["frequency"]),

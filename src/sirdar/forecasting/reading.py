@@ -106,7 +106,15 @@ def read_panel(
     if fields["in_stock"] is not None and not (np.isfinite(fields["target"]) & fields["in_stock"]).any():
         msg = f"{where}column {roles.get('in_stock')!r} says that nothing was ever in stock; 1 or true means in stock"
         raise DataError(msg)
+    if native is not None and not _alike(native.times, calendar.wanted):
+        native = native._replace(times=None)
     return fields | {"frequency": calendar.wanted, "texts": tuple(texts), "notes": tuple(notes), "native": native}
+
+
+def _alike(times: Any, frequency: Frequency) -> bool:  # noqa: ANN401 - of any library
+    """Whether times of this type, where they are periods, are of this length."""
+    _, _, unit = str(times).partition("period[")
+    return not unit or unit[0].lower() == frequency.unit[0].lower()
 
 
 def _prepared(table: Table, columns: Columns, roles: Roles) -> Table:

@@ -21,6 +21,7 @@ from sirdar.forecasting.covariates import Encoding
 from sirdar.forecasting.holidays import require_country
 from sirdar.placing import KEPT, MARK, abandoned, locked, scratch, sweep
 
+PANEL = "panel"  # the one kind that is no forecaster
 _CONFIG, _WEIGHTS = "config.json", "weights.safetensors"
 _FOLDERS = "folders"  # in a config: the names of those that belong to the forecaster
 _INSIDE = "."  # for what scratch folders in a forecaster's own folder are made, wherever that is moved
@@ -58,7 +59,7 @@ def write(
         for left in abandoned(place, _INSIDE) if there else ():
             _restore(left, place)
         sweep(place.parent, place.name)
-        _require_replaceable(place, path)
+        _require_replaceable(place, path, config["model"])
         with scratch(place, _INSIDE) if there else scratch(place.parent, place.name) as work:
             _write_new(work / _NEW, path, config, weights, within or {})
             if there:
@@ -77,13 +78,19 @@ def standing(path: Path) -> Path:
     return path
 
 
-def _require_replaceable(place: Path, path: Path) -> None:
-    """Raises OutputError unless there is nothing, an empty folder, or one that `write` made."""
+def _require_replaceable(place: Path, path: Path, model: object) -> None:
+    """Raises OutputError unless there is nothing, an empty folder, or one that `write` made of the same kind.
+
+    Panels are one kind, forecasters the other.
+    """
     if not place.exists():
         return
     entries = [name for name in _entries(place) if not name.startswith(MARK)] if place.is_dir() else [""]
     if entries and not {_CONFIG, _WEIGHTS} <= set(entries):
         msg = f"{path}: exists and is nothing that Sirdar saved; choose another path"
+        raise OutputError(msg)
+    if entries and ((kept := _told(place).get("model")) == PANEL) != (model == PANEL):
+        msg = f"{path}: holds a {kept!r}, which a {model!r} does not replace; choose another path"
         raise OutputError(msg)
 
 
@@ -201,9 +208,10 @@ def opened(path: Path, *, model: str) -> Iterator[tuple[dict[str, Any], dict[str
     try:
         yield config, weights
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        again = "save" if model == PANEL else "train"
         told = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         what = f"it lacks {told}" if isinstance(error, KeyError) else told
-        msg = f"{path}: not as this version saves a forecaster ({what}); train it again"
+        msg = f"{path}: not as this version saves a {model!r} ({what}); {again} it again"
         raise DataError(msg) from error
 
 

@@ -116,7 +116,7 @@ def read_tables(source: Any, key: str, time: str) -> tuple[list[Table], str, Nat
         eager = wrapped.collect() if isinstance(wrapped, nw.LazyFrame) else wrapped
         frame = eager.to_polars()
         native = native_of(eager, time, _known_ids(eager, frame, key), periods or _written(eager, frame, time))
-        return [Table(frame, "", text=False, spans=periods is not None)], "", native
+        return [Table(frame, "", text=False, spans=str(periods).startswith("period[W"))], "", native
     except _UNREADABLE as error:
         msg = f"the frame cannot be read as columns of plain values: {_first_line(error)}"
         raise DataError(msg) from error
@@ -129,7 +129,7 @@ def _plain_pandas(frame: Any, time: str) -> tuple[Any, Any]:  # noqa: ANN401 - p
     the type of the column `time`, where it held periods; else None.
     """
     names = list(frame.index.names)
-    if time not in {*frame.columns, *names} and str(frame.index.dtype).startswith(("datetime64", "period[")):
+    if names == [None] and time not in frame.columns and str(frame.index.dtype).startswith(("datetime64", "period[")):
         msg = f"no column {time!r}, but an index of dates without a name; name it: frame.rename_axis({time!r})"
         raise DataError(msg)
     levels = [name for name in names if name is not None and name not in frame.columns and names.count(name) == 1]
@@ -199,10 +199,10 @@ def _load_partitions(folder: Path) -> Table:
     try:
         files = sorted(folder.glob("*=*/**/*.parquet"))
         if not files:
-            msg = f"{folder}: the folder holds no .parquet or .csv file"
+            msg = f"{folder}: the folder holds no .parquet or .csv file, nor folders NAME=VALUE of Parquet files"
             raise DataError(msg)
-        names = [part.partition("=")[0] for part in files[0].relative_to(folder).parts if "=" in part]
-        frame = pl.read_parquet(files, hive_partitioning=True, hive_schema=dict.fromkeys(names, pl.String), glob=False)
+        names = [part.partition("=")[0] for part in files[0].relative_to(folder).parent.parts if "=" in part]
+        frame = pl.read_parquet(folder, hive_partitioning=True, hive_schema=dict.fromkeys(names, pl.String))
     except _UNREADABLE as error:
         msg = f"{folder}: not readable as folders NAME=VALUE of Parquet files: {_first_line(error)}"
         raise DataError(msg) from error

@@ -30,7 +30,7 @@ def require_levels(levels: Sequence[float]) -> tuple[float, ...]:
         raise ArgumentError(msg) from None
     rising = all(a < b for a, b in pairwise(plain))
     if not plain or not rising or not (plain[0] > 0 and plain[-1] < 1):
-        msg = f"levels must rise within (0, 1), got {plain}"
+        msg = f"levels must rise within (0, 1), got {tuple(levels)}"
         raise ArgumentError(msg)
     return plain
 
@@ -181,7 +181,7 @@ class Forecast:
             ids=[name for part in parts for name in part.ids],
             start=np.concatenate([part.start for part in parts]),
             values=np.concatenate([part.values for part in parts]),
-            floor=floor if len(np.unique(floor)) > 1 else parts[0].floor,
+            floor=float(floor[0]) if len(np.unique(floor)) == 1 else floor,
         )
 
     def to_frame(self) -> Any:  # noqa: ANN401 - the caller's own frame type

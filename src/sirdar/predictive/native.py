@@ -42,12 +42,12 @@ def native_of(frame: "nw.DataFrame[Any]", time: str, ids: tuple[list[str], Any] 
         kind: `Native.times`, where the frame's own type does not tell.
     """
     times = frame.schema.get(time)
-    zone = getattr(times, "time_zone", None)
+    zone, dated = getattr(times, "time_zone", None), type(times).__name__ in {"Date", "Datetime"}
     if frame.implementation.is_pandas_like():  # where all timestamps of its own join
         own = getattr(frame.to_native().dtypes, "get", {}.get)(time)
         zone = getattr(own, "tz", zone)  # narwhals knows no America/New_York there
-        kind = own if kind is None and hasattr(own, "pyarrow_dtype") else kind
-    elif kind is None and type(times).__name__ in {"Date", "Datetime"}:
+        kind = own if kind is None and dated and hasattr(own, "pyarrow_dtype") else kind
+    elif kind is None and dated:
         kind = times
     return Native(frame.implementation, ids, kind, _named(zone))
 

@@ -258,7 +258,7 @@ def _ending(space: SearchSpace, endings: Sequence[str]) -> list[Choice]:
 
 def _fill(option: Value, scale: Value, grain: int) -> float:
     """Share of a chip's multipliers that work; none is idle where there is no such layer."""
-    channels = float(option) * float(scale)
+    channels = round(float(option) * float(scale), 9)
     return channels / (grain * math.ceil(channels / grain)) if channels > 0 else 1.0
 
 

@@ -119,9 +119,7 @@ def apply_rules(rules: Sequence[Rule], space: SearchSpace, start: Candidate) -> 
             rules contradict each other, all options are forbidden, or the model has one that the space does not offer.
     """
     binding = [rule for rule in rules if rule.verb in ("pin", "forbid")]
-    _require_choices(binding, space)
-    _require_options(binding, space)
-    bind([rule for rule in binding if rule.verb == "pin" and not _general(rule)], space)
+    bind(binding, space)
     values = {choice.name: choice.options[0] for choice in space.choices}
     values |= space.candidate(values | {name: value for name, value in start.values if name in values}).as_dict()
     for choice in space.choices:
@@ -143,7 +141,7 @@ def bind(rules: Sequence[Rule], space: SearchSpace) -> SearchSpace:
     for choice in space.choices:
         told = _told(binding, choice)
         _refuse_contradiction(choice, told)
-        pins = [rule for rule in told if rule.verb == "pin"]
+        pins = [rule for rule in told if rule.verb == "pin" and rule.value in choice.options]
         for rule in (*pins[:1], *(rule for rule in told if rule.verb == "forbid")):
             left = {left.name: left.options for left in space.choices}
             if choice.name not in left:  # another pin made it not matter
@@ -198,7 +196,7 @@ def _require_options(rules: Sequence[Rule], space: SearchSpace) -> None:
     """Refuses to pin or forbid what is no option of any choice that a rule speaks of."""
     for rule in rules:
         met = [choice for choice in space.choices if rule.meets(choice.name)]
-        if rule.verb in ("pin", "forbid") and met and all(rule.value not in choice.options for choice in met):
+        if met and all(rule.value not in choice.options for choice in met):
             options = ", ".join(map(str, met[0].options))
             msg = f"rule {str(rule)!r} asks for what is no option of {met[0].name}, which has {options}"
             raise ArgumentError(msg)

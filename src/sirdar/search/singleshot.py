@@ -206,7 +206,7 @@ class SingleShot:
             network = recalibrate(bank.load(bank.network(self.task, candidate)), self.task, seed=view.seed)
             with torch.no_grad():
                 found.append(float(self.task.score(network)))
-        if len(found) >= _FEW and len({score for score in found if math.isfinite(score)}) <= 1:
+        if len(found) >= _FEW and len(set(map(str, found))) == 1:
             told = (
                 f"the shared weights tell nothing of {len(found)} candidates, which all score {found[0]:.4g}; "
                 "give another rate or more steps: SingleShot(task, Supernet(rate=..., steps=...))"

@@ -103,7 +103,7 @@ def expected_end(steps: np.ndarray, values: np.ndarray, until: int) -> float:
 def _steepest(steps: np.ndarray, values: np.ndarray) -> int:
     """The place where the steepest rise begins, the first of equals."""
     slopes = np.diff(values) / np.maximum(np.diff(steps), 1.0)  # a step may be told twice
-    return int(np.argmax(slopes)) if len(slopes) else 0
+    return int(np.argmax(slopes)) if slopes.max(initial=0.0) > 0 else 0  # what only falls is judged from its start
 
 
 def _best_until(curve: Curve, step: int, *, higher: bool) -> float | None:

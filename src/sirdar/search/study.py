@@ -223,7 +223,8 @@ class _Search:
 
     def _require_measured(self, trial: Trial) -> None:
         """Refuses an objective of which the first training tells nothing: its name is a slip."""
-        absent = [wanted.name for wanted in self.objectives.wanted if wanted.name not in trial.measures]
+        wanted = [one.name for one in self.objectives.wanted if one.name != self.task.metric]
+        absent = [name for name in wanted if name not in trial.measures]
         if absent and trial.note.startswith(_UNTOLD) and not any(other.usable for other in self.trials):
             told = f"the first training tells {', '.join(trial.measures)}.{nearest(absent[0], trial.measures)}"
             msg = f"objective {absent[0]!r} is nothing that the task measures: {told}"

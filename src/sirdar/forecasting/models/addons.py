@@ -262,28 +262,28 @@ class AddOns(Explained):
 
     def _learn_errors(self, panel: Panel) -> None:
         """Keeps the components whose errors at past origins are least; the engine learns from the last ones."""
-        cuts = _cuts(panel, self.horizon, self.origins)
-        pasts = [panel.cut(steps) for steps in (*cuts, *self._telling(panel, cuts))]
+        cuts, options = _cuts(panel, self.horizon, self.origins), self._options(panel)
+        cuts = [steps for steps in cuts if panel.cut(steps).observed.any()]  # before some nothing may have been
+        more = self._telling(panel, cuts) if any("price" in names for names in options) else []
+        pasts = [panel.cut(steps) for steps in (*cuts, *more)]
         pasts = [past.select(past.observations() > 0) for past in pasts]
-        pasts = [past for past in pasts if len(past)]  # before some origins nothing may have been observed
         actual = [past.actuals(self.horizon).astype(np.float64) for past in pasts]
         pasts = [past.known() for past in pasts]  # a caller's own forecaster may read past the end of history
         best, least = [], np.inf
-        for names in self._options(panel):
+        for names in options:
             found = [self._at(past, names) for past in pasts]
             loss = sum(float(np.nansum(np.abs(y - point))) for y, (point, _) in zip(actual, found, strict=True))
             if loss < _WORTH * least:
                 best, least, self.kept = found, loss, names
-        last = len(cuts)
-        points, scales = zip((np.zeros((0, self.horizon)), _no_scale(self.horizon)), *best[:last], strict=True)
-        followed = np.concatenate([points[0], *actual[:last]])
+        points, scales = zip((np.zeros((0, self.horizon)), _no_scale(self.horizon)), *best[: len(cuts)], strict=True)
+        followed = np.concatenate([points[0], *actual[: len(cuts)]])
         engine = DistributionEngine(self.levels, self.conformal)
         self._engine = engine.fit(followed, np.concatenate(points), _joined(list(scales)))
 
     def _options(self, panel: Panel) -> list[tuple[str, ...]]:
         """The components to try, alone and together."""
         usable = {
-            "season": len(panel) > 0,
+            "season": True,
             # A logarithm knows nothing below zero; a ratio of sums bears some returns among sales.
             "price": self._counts and bool(panel.price is not None or self.cross or self._flags(panel)),
         }
@@ -299,7 +299,7 @@ class AddOns(Explained):
         tested = np.zeros(length + self.horizon, dtype=bool)
         for steps in cuts:
             tested[length - steps : length - steps + self.horizon] = True
-        for name in self._flags(panel) if "price" in self.components else ():
+        for name in self._flags(panel):
             times = np.flatnonzero((panel.tail(panel.covariate(name), length) > 0).any(axis=0))
             if len(times) < 2 or tested[times].any():
                 continue
