@@ -173,8 +173,10 @@ def test_plan_without_a_network_writes_every_file(
     demand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["plan", demand, *COLUMNS, "--models", "seasonal-naive,tsb", "--horizon", 3, "--out", tmp_path / "out"]
-    shown = run(command, monkeypatch, capsys)
+    shown = run([*command, "--order-cost", 5], monkeypatch, capsys)
     assert "report.html" in shown
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["order_cost"] == 5
+    assert "An order costs 5." in (tmp_path / "out" / "report.html").read_text()
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written >= {"forecast.parquet", "orders.parquet", "leaderboard.json", "run.json", "report.html"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -214,10 +214,11 @@ def _orders(plan: Plan) -> list[OrderRow]:
 def _order_assumptions(plan: Plan, period: str) -> list[str]:
     problem = plan.orders.problem
     margin = ", its margin included" if np.any(problem.trade.price) else ""
+    order = f" An order costs {_span(problem.trade.order_cost)}." if np.any(problem.trade.order_cost) else ""
     return [
         plan.orders.note,
         f"A unit left costs {_span(problem.holding_cost)} per {period}, a unit of demand without stock "
-        f"{_span(problem.shortage_cost)}{margin}: the critical ratio is {_span(problem.critical_ratio)}.",
+        f"{_span(problem.shortage_cost)}{margin}: the critical ratio is {_span(problem.critical_ratio)}.{order}",
         f"Orders take {_span(problem.lead_time)} {period}s, and one may order every {problem.review_period}.",
         "Costs are per unit, in the currency of the two costs given; demand that finds no stock is lost.",
         _lots(problem.rules),
