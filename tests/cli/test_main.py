@@ -227,7 +227,7 @@ from sirdar.recipes import plan
 
 def shared(*_):
     with ProcessPoolExecutor(2) as pool:  # as statsforecast has one; at its end it waits for what is under way
-        jobs = [pool.submit(time.sleep, 60) for _ in range(3)]
+        jobs = [pool.submit(time.sleep, 600) for _ in range(3)]
         time.sleep(0.2)
         print("begun", flush=True)
         jobs[0].result()
@@ -239,11 +239,15 @@ cli.main()
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
-    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-    _, err = process.communicate(timeout=4)  # before the interrupt is repeated
-    assert (process.returncode, err) == (130, "sirdar: interrupted; no result was written\n")
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)  # none is left
+    try:
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        _, err = process.communicate(timeout=120)
+        assert (process.returncode, err) == (130, "sirdar: interrupted; no result was written\n")
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)  # none is left
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
