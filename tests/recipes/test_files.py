@@ -125,7 +125,12 @@ def test_a_forecast_survives_the_disk(tmp_path: Path) -> None:
     files.write_forecast(forecast, tmp_path / "forecast.parquet")
     again = files.read_forecast(tmp_path / "forecast.parquet")
     assert list(again.ids) == ["b", "a", "c"]
-    assert (again.frequency, again.levels, again.floor, again.correlation) == (frequency, levels, -np.inf, 0.25)
+    assert (again.frequency, again.levels, again.floor, again.correlation) == (
+        frequency,
+        forecast.levels,
+        -np.inf,
+        0.25,
+    )
     np.testing.assert_array_equal(again.start, forecast.start)
     np.testing.assert_array_equal(again.values, values)
 
