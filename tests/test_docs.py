@@ -69,10 +69,16 @@ def _short_fit(fit):  # noqa: ANN001, ANN202 - wraps a method for one test
     return short
 
 
-def test_examples_run() -> None:
-    examples = sorted((ROOT / "examples").glob("*.py"))
-    assert [example.name for example in examples] == ["forecast_and_order.py"]
-    for example in examples:
-        done = subprocess.run([sys.executable, str(example), "20", "3"], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert "units" in done.stdout
+@pytest.mark.parametrize(
+    ("name", "count", "said"), [("forecast_and_order", 20, "units"), ("own_search", 4, "4 networks trained")]
+)
+def test_examples_run(name: str, count: int, said: str) -> None:
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py"), str(count), "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+
+
+def test_every_example_is_run() -> None:
+    found = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert found == {"forecast_and_order", "own_search"}
