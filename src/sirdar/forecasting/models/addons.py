@@ -263,8 +263,9 @@ class AddOns(Explained):
     def _learn_errors(self, panel: Panel) -> None:
         """Keeps the components whose errors at past origins are least; the engine learns from the last ones."""
         cuts, options = _cuts(panel, self.horizon, self.origins), self._options(panel)
-        cuts = [steps for steps in cuts if panel.cut(steps).observed.any()]  # before some nothing may have been
         more = self._telling(panel, cuts) if any("price" in names for names in options) else []
+        # Before some origins nothing may have been observed.
+        cuts, more = ([steps for steps in some if panel.cut(steps).observed.any()] for some in (cuts, more))
         pasts = [panel.cut(steps) for steps in (*cuts, *more)]
         pasts = [past.select(past.observations() > 0) for past in pasts]
         actual = [past.actuals(self.horizon).astype(np.float64) for past in pasts]
