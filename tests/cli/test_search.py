@@ -278,6 +278,7 @@ def test_what_cannot_be_had_is_refused_before_any_work(
         (["search", "forecaster", "--steps", "9"], "--steps is of trainings on images"),
         (["search", "classification", "photos", "--steps", "0"], "steps must be a positive integer, got 0"),
         (["search", "detection", "--size", "96"], "--size must be HEIGHTxWIDTH, such as 96x96, got '96'"),
+        (["search", "segmentation", "--kind", "car"], "--kind is of objects to detect; got it for segmentation"),
         (["search", "forecaster", "--limit", "latency_s"], "--limit must be NAME=VALUE"),
         (["search", "forecaster", "--limit", "macs=9", "--limit", "macs=7"], "--limit gives 'macs' twice, 9 and 7"),
         (["search", "forecaster", "--limit", "latency=1"], "Did you mean 'latency_s'"),

@@ -132,15 +132,11 @@ def test_a_box_that_is_none_is_named(tmp_path: Path, rows: str, sentence: str) -
         ("image,xmin,ymin,xmax,ymax\na.png,4,2,20,10\n", "got 'image', 'xmin', 'ymin', 'xmax', 'ymax'"),
         (
             "image,left,top,right,bottom,id,Label\na.png,4,2,20,10,1,cat\na.png,0,0,9,9,2,dog\n",
-            r"column 'Label' names 2 kinds of objects \(cat, dog\), and detection has one class",
+            r"'Label' names 2 kinds of objects \(cat, dog\), and detection has one class",
         ),
         (
             "image,left,top,right,bottom,Species\na.png,4,2,20,10,cat\na.png,0,0,9,9,dog\n",
-            r"column 'Species' names 2 kinds of objects \(cat, dog\)",
-        ),
-        (
-            "image,left,top,right,bottom,iscrowd\na.png,4,2,20,10,0\na.png,0,0,9,9,1\n",
-            "line 3: iscrowd is '1', and such boxes would be learnt as any other; leave these lines out",
+            r"'Species' names 2 kinds of objects \(cat, dog\)",
         ),
     ],
 )
@@ -163,6 +159,28 @@ def test_an_image_without_boxes_may_have_a_line(tmp_path: Path) -> None:
         _png(tmp_path / "images" / name, _picture(0, 20, 40))
     (tmp_path / "boxes.csv").write_text("image,left,top,right,bottom,difficult\na.png,4,2,20,10,0\nb.png,,,,,\n")
     assert read_boxed(tmp_path, (20, 40)).boxes[:, 0, 0].isnan().tolist() == [False, True]
+
+
+def test_an_image_with_a_crowd_is_left_out(tmp_path: Path) -> None:
+    for place, name in enumerate(("a.png", "b.png")):
+        _png(tmp_path / "images" / name, _picture(place, 20, 40))
+    rows = "image,left,top,right,bottom,iscrowd\na.png,4,2,20,10,1\nb.png,1,2,3,4,0\n"
+    (tmp_path / "boxes.csv").write_text(rows)
+    with pytest.warns(UserWarning, match="left out 1 images with a crowd or a difficult object, .*; 1 are kept"):
+        data = read_boxed(tmp_path, (20, 40))
+    assert data.boxes.tolist() == [[[1, 2, 3, 4]]]
+    assert np.array_equal(data.images[0].permute(1, 2, 0).numpy(), _picture(1, 20, 40))
+    (tmp_path / "images" / "b.png").unlink()
+    (tmp_path / "boxes.csv").write_text(rows.replace("b.png", "a.png"))
+    with pytest.raises(DataError, match="has 1 images with a crowd .*, and no other"):
+        read_boxed(tmp_path, (20, 40))
+
+
+def test_shares_of_an_image_are_of_its_new_size(tmp_path: Path) -> None:
+    _png(tmp_path / "images" / "a.png", _picture(0, 20, 40))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 .2 .4\n")
+    assert read_boxed(tmp_path, (10, 30)).boxes[0, 0].tolist() == pytest.approx([12, 3, 18, 7])
 
 
 @pytest.mark.parametrize("name", ["images/a.png", "a", "A.png"])

@@ -102,6 +102,12 @@ def search(  # noqa: PLR0913 - one argument per option
             "Longer trainings tell candidates apart better."
         ),
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="What a detector is to find, such as person, where boxes are around several kinds of objects."
+        ),
+    ] = None,
     horizon: Annotated[int | None, typer.Option(help="Steps that the forecaster forecasts; 13 if omitted.")] = None,
     freq: options.Freq = None,
     column: options.Columns = None,
@@ -114,9 +120,10 @@ def search(  # noqa: PLR0913 - one argument per option
     """Search the network that does a product's task best within what a chip allows.
 
     A folder for classification has a sub-folder of images per class, or train/ and val/ with these; for detection
-    images/ and boxes.csv with the columns image, left, top, right, bottom, in pixels; for segmentation images/, masks/
-    with PNG files of class numbers, 255 for void, and classes.txt with a class a line. A part of the images is held
-    out, val/ where there is one, and chooses the winner: its score is that of the best of several on these images.
+    images/ and boxes.csv with the columns image, left, top, right, bottom, in pixels, or the boxes of COCO (a JSON
+    file), YOLO (labels/) or Pascal VOC (annotations/); for segmentation images/, masks/ with PNG files of class
+    numbers, 255 for void, and classes.txt with a class a line. A part of the images is held out, val/ where there is
+    one, and chooses the winner: its score is that of the best of several on these images.
 
     Candidates beyond a limit are never trained. A limit that none can keep ends with the nearest that can be had.
     With --out the winner is trained once more and leaves as files: the forecaster on all history, the others' int8
@@ -144,7 +151,7 @@ def search(  # noqa: PLR0913 - one argument per option
     if region is not None:
         grams_co2(0.0, region)  # an unknown one is refused before any work
     data = _data_of(product, source, horizon, options.roles(column, freq, gaps, holidays))
-    pixels = _pixels(product, size)
+    read_as = _read_as(product, size, kind)
     _require_steps(product, steps)
     recipe: Any = import_module(f"sirdar.recipes.{product}")
     if out is not None:
@@ -162,7 +169,7 @@ def search(  # noqa: PLR0913 - one argument per option
             progress=lambda done, word: bar(f"Searching: {word}", done),
         )
         settings = {"strategy": strategy, "trials": trials, "seed": seed}
-        camera = None if product == "forecaster" else _camera(recipe, data, pixels, steps)
+        camera = None if product == "forecaster" else _camera(recipe, data, read_as, steps)
         with options.keeping("" if storage is None else f"trials that ended are in {storage}{_GOES_ON}"):
             if camera is None:
                 study = recipe.search_product(data, chip, limits(limit), options=told, **settings)
@@ -205,13 +212,13 @@ def _require_known(product: str, strategy: str) -> None:
 def _camera(
     recipe: Any,  # noqa: ANN401 - a module
     folder: Path | None,
-    pixels: Mapping[str, tuple[int, int]],
+    read_as: Mapping[str, Any],
     steps: int | None,
 ) -> "tuple[Product, Data]":
     """A camera product and its images."""
     from sirdar.recipes.vision_product import folder_of
 
-    product, data = recipe.opened(folder_of(folder), **pixels)
+    product, data = recipe.opened(folder_of(folder), **read_as)
     return (product if steps is None else replace(product, schedule=replace(product.schedule, steps=steps))), data
 
 
@@ -403,18 +410,22 @@ def _data_of(product: str, source: Path | None, horizon: int | None, roles: Mapp
     return source
 
 
-def _pixels(product: str, size: str | None) -> dict[str, tuple[int, int]]:
-    """The size of images as an argument of a recipe, none where none was given."""
+def _read_as(product: str, size: str | None, kind: str | None) -> dict[str, Any]:
+    """How images are read, as arguments of a recipe; none for what was not given."""
     from sirdar.errors import ArgumentError
 
+    if kind is not None and product != "detection":
+        msg = f"--kind is of objects to detect; got it for {product}"
+        raise ArgumentError(msg)
+    read_as: dict[str, Any] = {} if kind is None else {"kind": kind}
     if size is None:
-        return {}
+        return read_as
     if product == "forecaster":
         msg = "--size is of images; the forecaster is searched on a table"
         raise ArgumentError(msg)
     height, _, width = size.lower().partition("x")
     try:
-        return {"size": (int(height), int(width))}
+        return read_as | {"size": (int(height), int(width))}
     except ValueError as error:
         msg = f"--size must be HEIGHTxWIDTH, such as 96x96, got {size!r}"
         raise ArgumentError(msg) from error

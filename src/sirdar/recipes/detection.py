@@ -132,29 +132,30 @@ def data_of(training: Boxed, validation: Boxed, device: str = "cpu", *, nearest:
     )
 
 
-def opened(folder: Path, size: tuple[int, int] | None = None) -> tuple[Product, Data]:
-    """A folder with `images/` and `boxes.csv`; a fifth of the images, every fifth by name, is for validation.
+def opened(folder: Path, size: tuple[int, int] | None = None, kind: str | None = None) -> tuple[Product, Data]:
+    """A folder of images and boxes; a fifth of the images, every fifth by name, is for validation.
 
     Args:
-        folder: of both.
+        folder: see `sirdar.vision.boxes`.
         size: height and width that images are read at; 160 x 192 when None.
+        kind: of the objects to find; None where the boxes are around a single one.
 
     Raises:
         ArgumentError: the size is none that the networks can read.
         DataError: the folder is not as expected, has a single image, or no box to train on or to judge by.
     """
     size = require_size(size or SIZE, 64, 32)
-    every = read_boxed(folder, size)
+    every = read_boxed(folder, size, kind)
     held = held_out(np.zeros(len(every.images), int), ("images",), 5)
     training, validation = every.take(np.flatnonzero(~held)), every.take(np.flatnonzero(held))
     for part, purpose in ((training, "train on"), (validation, "judge by (every fifth by name)")):
         if part.boxes.isnan().all():
-            msg = f"{folder}/boxes.csv: no image to {purpose} has a box"
+            msg = f"{folder}: no image to {purpose} has a box"
             raise DataError(msg)
     return product_for(size), data_of(training, validation, nearest=True)
 
 
-def search_product(
+def search_product(  # noqa: PLR0913 - one argument per option
     data: Path | None,
     chip: str | None,
     limits: dict[str, float],
@@ -163,11 +164,12 @@ def search_product(
     seed: int = 0,
     options: "Options | None" = None,
     size: tuple[int, int] | None = None,
+    kind: str | None = None,
 ) -> "Study":
-    """Searches a detector for a user's folder of images with `boxes.csv`.
+    """Searches a detector for a user's folder of images with boxes.
 
     Args:
-        data: the folder; see `sirdar.vision.images`. A fifth of the images, every fifth by name, is for validation.
+        data: the folder; see `sirdar.vision.boxes`. A fifth of the images, every fifth by name, is for validation.
         chip: a compiled target; Ethos-U85-512 when None.
         limits: greatest costs, such as {"latency_s": 1e-3}.
         strategy: see `sirdar.search.search`; all but "single-shot".
@@ -175,11 +177,12 @@ def search_product(
         seed: of the search.
         options: storage, region and progress; the cost and the conditions are the product's.
         size: height and width that images are read at; 160 x 192 when None.
+        kind: of the objects to find; None where the boxes are around a single one.
 
     Raises:
         ArgumentError: no data was given, the size cannot be read, or no candidate keeps to the limits.
         DataError: see `opened`.
     """
-    product, judged = opened(folder_of(data), size)
+    product, judged = opened(folder_of(data), size, kind)
     settings = {"strategy": strategy, "trials": trials, "seed": seed}
     return searched(product, judged, chip, limits, settings, options)

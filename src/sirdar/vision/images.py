@@ -5,7 +5,7 @@
 task            folder
 ==============  =================================================================================================
 classification  one sub-folder per class, images inside
-detection       `images/` and `boxes.csv` with the columns image, left, top, right, bottom (pixels)
+detection       `images/` and beside it boxes of a format that `sirdar.vision.boxes` lists
 segmentation    `images/` and `masks/`, PNG files of the same stem; a mask's values are classes, 255 is void
 ==============  =================================================================================================
 
@@ -13,12 +13,11 @@ Images, boxes and masks are meant as viewers show them: turned where a camera no
 before white where they let something through.
 """
 
-import csv
 import io
 import re
 import struct
-import unicodedata
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,13 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from sirdar.errors import ArgumentError, DataError, nearest
+from sirdar.errors import ArgumentError, DataError
+from sirdar.vision.boxes import Box, read_boxes
+from sirdar.vision.files import composed, content, listed, text
 
 VOID = 255
 _SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
 _SUFFIXES |= {".avif", ".heic", ".heif"}  # of cameras; one that Pillow does not know is refused, not passed over
-_COLUMNS = ("image", "left", "top", "right", "bottom")
-_KINDS = {"class", "class_id", "class_name", "label", "category", "category_id"}  # of numbers; any text tells kinds
-_DOUBTFUL = {"iscrowd", "difficult"}
 _SHALLOW = 4096  # 12 bits in a file of 16 come out nearly black
 _DEEP = re.compile(r"'(RGB|LA)\w*;16")  # how Pillow unpacks 16 bits of each colour, of which it keeps the upper 8
 
@@ -150,34 +148,47 @@ def class_folders(folder: Path) -> list[str]:
     Raises:
         DataError: the folder cannot be read.
     """
-    return sorted(path.name for path in _listed(folder) if path.is_dir() and not path.name.startswith(("__", "@")))
+    return sorted(path.name for path in listed(folder) if path.is_dir() and not path.name.startswith(("__", "@")))
 
 
-def read_boxed(folder: Path, size: tuple[int, int]) -> Boxed:
-    """A folder with `images/` and `boxes.csv`.
+def read_boxed(folder: Path, size: tuple[int, int], kind: str | None = None) -> Boxed:
+    """A folder with `images/` and boxes in it; images with a crowd or a difficult object are left out, with a warning.
 
     Args:
-        folder: to read.
+        folder: to read, see `sirdar.vision.boxes`.
         size: height and width that every image, and with it its boxes, is resized to.
+        kind: of the objects to find; None where they are of a single one.
 
     Raises:
-        DataError: a file is missing, names an unknown image or no box, or has other columns; a box is empty or outside
-            its image; the boxes are shares of their images, or of several kinds.
+        DataError: see `sirdar.vision.boxes.read_boxes`; a box is outside its image, or no image is left.
     """
-    paths, table = _pictures(folder / "images"), folder / "boxes.csv"
-    rows = _boxes(table, {path.name for path in paths})
+    paths = _pictures(folder / "images")
+    rows: dict[str, list[Box]] = {path.name: [] for path in paths}
+    for box in read_boxes(folder, [*rows], kind):
+        rows[box.image].append(box)
+    paths = [path for path in paths if not any(box.doubtful for box in rows[path.name])]
+    _tell_left_out(folder, len(rows) - len(paths), len(paths))
     pictures = [_picture(path, size) for path in paths]
-    most = max([len(rows.get(path.name, [])) for path in paths], default=0)
-    boxes = torch.full((len(paths), max(1, most), 4), torch.nan)
+    boxes = torch.full((len(paths), max(1, *(len(rows[path.name]) for path in paths)), 4), torch.nan)
     for place, (path, (_, scale)) in enumerate(zip(paths, pictures, strict=True)):
-        for number, box in enumerate(rows.get(path.name, [])):
-            left, top, right, bottom = (edge * scale[1 - turn % 2] for turn, edge in enumerate(box))
+        for number, box in enumerate(rows[path.name]):
+            unit = size if box.shares else scale
+            left, top, right, bottom = (edge * unit[1 - turn % 2] for turn, edge in enumerate(box.edges))
             if right <= 0 or bottom <= 0 or left >= size[1] or top >= size[0]:
-                msg = f"{table}: the box {', '.join(map(str, box))} is outside its image {path.name!r}"
+                msg = f"{folder}: the box {', '.join(map(str, box.edges))} is outside its image {path.name!r}"
                 raise DataError(msg)
             # What lies beyond the edge nobody can see.
             boxes[place, number] = torch.tensor([max(left, 0), max(top, 0), min(right, size[1]), min(bottom, size[0])])
     return Boxed(torch.stack([image for image, _ in pictures]), boxes)
+
+
+def _tell_left_out(folder: Path, doubtful: int, kept: int) -> None:
+    told = f"{doubtful} images with a crowd or a difficult object, of which nobody can say what is to be found"
+    if not kept:
+        msg = f"{folder}: has {told}, and no other"
+        raise DataError(msg)
+    if doubtful:
+        warnings.warn(f"{folder}: left out {told}; {kept} are kept", UserWarning, stacklevel=3)
 
 
 def read_masked(folder: Path, size: tuple[int, int], classes: Sequence[str]) -> Masked:
@@ -194,8 +205,8 @@ def read_masked(folder: Path, size: tuple[int, int], classes: Sequence[str]) -> 
     paths = _pictures(folder / "images")
     pictures = [_picture(path, size) for path in paths]
     images = torch.stack([image for image, _ in pictures])
-    known = {_composed(path.stem): path for path in _listed(folder / "masks") if path.suffix.lower() == ".png"}
-    owners = [known.get(_composed(path.stem), folder / "masks" / f"{path.stem}.png") for path in paths]
+    known = {composed(path.stem): path for path in listed(folder / "masks") if path.suffix.lower() == ".png"}
+    owners = [known.get(composed(path.stem), folder / "masks" / f"{path.stem}.png") for path in paths]
     masks = np.stack([_mask(path, size, scale) for path, (_, scale) in zip(owners, pictures, strict=True)])
     strange = sorted({int(value) for value in np.unique(masks)} - {*range(len(classes)), VOID})
     if strange:
@@ -293,11 +304,6 @@ def _upright(data: bytes) -> Any:  # noqa: ANN401 - Pillow's image
         return picture
 
 
-def _composed(name: str) -> str:
-    """A file's name with accents on their letters; macOS writes them as letters of their own."""
-    return unicodedata.normalize("NFC", name)
-
-
 def _reason(error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
@@ -314,39 +320,22 @@ def _pillow() -> tuple[Any, tuple[type[Exception], ...]]:
     return Image, (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
-def _listed(folder: Path) -> list[Path]:
-    """What a folder shows: not `.ipynb_checkpoints`, `._a.jpg` and the like."""
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        msg = f"{folder}: cannot be read ({error.strerror})"
-        raise DataError(msg) from error
-
-
 def _pictures(folder: Path) -> list[Path]:
-    listed = _listed(folder)
+    shown = listed(folder)
     # Archives and file servers leave folders of their own, such as __MACOSX and @eaDir.
-    inner = next((path for path in listed if path.is_dir() and not path.name.startswith(("_", "@"))), None)
+    inner = next((path for path in shown if path.is_dir() and not path.name.startswith(("_", "@"))), None)
     if inner is not None:
         msg = f"{inner}: is a folder where images are expected; put them into {folder} itself"
         raise DataError(msg)
-    paths = [path for path in listed if path.suffix.lower() in _SUFFIXES]
+    paths = [path for path in shown if path.suffix.lower() in _SUFFIXES]
     if not paths:
         msg = f"{folder}: holds no image ({', '.join(sorted(_SUFFIXES))})"
         raise DataError(msg)
     return paths
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror})"
-        raise DataError(msg) from error
-
-
 def _picture(path: Path, size: tuple[int, int]) -> tuple[Tensor, tuple[float, float]]:
-    data = _bytes(path)
+    data = content(path)
     try:
         array, scale = decoded(data, size)
     except DataError as error:
@@ -356,7 +345,7 @@ def _picture(path: Path, size: tuple[int, int]) -> tuple[Tensor, tuple[float, fl
 
 
 def _mask(path: Path, size: tuple[int, int], scale: tuple[float, float]) -> np.ndarray:
-    data = _bytes(path)
+    data = content(path)
     try:
         rows, columns = decoded_mask(data).shape
         height, width = round(size[0] / scale[0]), round(size[1] / scale[1])  # of the image
@@ -369,100 +358,6 @@ def _mask(path: Path, size: tuple[int, int], scale: tuple[float, float]) -> np.n
         raise DataError(msg) from error
 
 
-def _boxes(path: Path, known: set[str]) -> dict[str, list[list[float]]]:
-    found: dict[str, list[list[float]]] = {}
-    kinds: set[tuple[str, str]] = set()
-    named = {_composed(name): name for name in known}
-    lines = _bytes(path).decode("utf-8-sig", "replace").splitlines()  # Excel writes a mark first
-    rows = csv.DictReader(lines, skipinitialspace=True)
-    try:
-        _require_columns(path, rows.fieldnames or ())
-        for row in rows:
-            if row["image"] is None:
-                msg = "a line without a name"
-                raise ValueError(msg)
-            name = row["image"] if row["image"] in known else named.get(_composed(row["image"]))
-            if name is None:
-                msg = f"{path}: image {row['image']!r} is not among the images.{_meant(row['image'], known)}"
-                raise DataError(msg)
-            place = f"{path}, line {rows.line_num}"
-            _require_single(place, row)
-            if all(row[column] == "" for column in _COLUMNS[1:]):  # an image without a box
-                continue
-            found.setdefault(name, []).append(_box(place, row))
-            kinds |= _kinds(row)
-    except (KeyError, ValueError, TypeError, csv.Error) as error:
-        msg = f"{path}: expected the columns {', '.join(_COLUMNS)} with numbers ({error!r})"
-        raise DataError(msg) from error
-    _require_pixels(path, found)
-    _require_one_kind(path, kinds)
-    return found
-
-
-def _meant(name: str, known: set[str]) -> str:
-    """The image that a folder before a name or an ending that is missing hides, as a question."""
-    last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    alike = next((one for one in sorted(known) if last in (one, Path(one).stem)), None)
-    return nearest(name, known) if alike is None else f" Did you mean {alike!r}?"
-
-
-def _box(place: str, row: Mapping[str, str]) -> list[float]:
-    box = [float(row[column]) for column in _COLUMNS[1:]]
-    if not (np.isfinite(box).all() and box[0] < box[2] and box[1] < box[3]):
-        msg = f"{place}: left < right and top < bottom must hold, got {box}"
-        raise DataError(msg)
-    return box
-
-
-def _require_single(place: str, row: Mapping[str, str]) -> None:
-    """Nothing trains differently on boxes around crowds and on those that others do not count."""
-    for column, value in row.items():
-        if column and column.lower() in _DOUBTFUL and value and value.lower() not in ("0", "0.0", "false"):
-            msg = f"{place}: {column} is {value!r}, and such boxes would be learnt as any other; leave these lines out"
-            raise DataError(msg)
-
-
-def _kinds(row: Mapping[str, str]) -> set[tuple[str, str]]:
-    """What a line says of its object beside the box: any text, and numbers in columns that are known for it."""
-    others = [(name, value) for name, value in row.items() if name and name not in _COLUMNS and value]
-    return {(name, value) for name, value in others if name.lower() in _KINDS or not _is_number(value)}
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _require_columns(path: Path, names: Sequence[str]) -> None:
-    if not set(_COLUMNS) <= set(names):
-        msg = f"{path}: expected the columns {', '.join(_COLUMNS)}, apart by commas, got {', '.join(map(repr, names))}"
-        raise DataError(msg)
-
-
-def _require_pixels(path: Path, found: dict[str, list[list[float]]]) -> None:
-    if not found:
-        msg = f"{path}: names no box"
-        raise DataError(msg)
-    if all(0 <= edge <= 1 for rows in found.values() for box in rows for edge in box):
-        msg = f"{path}: all edges lie between 0 and 1; give them in pixels, not as shares of the image"
-        raise DataError(msg)
-
-
-def _require_one_kind(path: Path, kinds: set[tuple[str, str]]) -> None:
-    """Detection has one class: others would be taken for it without a word."""
-    for column in sorted({column for column, _ in kinds}):
-        values = sorted(value for name, value in kinds if name == column)
-        if len(values) > 1:
-            msg = (
-                f"{path}: column {column!r} names {len(values)} kinds of objects ({', '.join(values[:3])}), and "
-                "detection has one class; keep the lines of one, or leave the column out to find all of them alike"
-            )
-            raise DataError(msg)
-
-
 def read_classes(path: Path) -> tuple[str, ...]:
     """Class names, one a line: the first is that of the value 0.
 
@@ -470,8 +365,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
         DataError: the file is missing or names fewer than two, a name is there twice, or a line before the last is
             empty.
     """
-    text = _bytes(path).decode("utf-8-sig", "replace")  # Windows writes a mark first
-    names = tuple(line.strip() for line in text.rstrip().splitlines())
+    names = tuple(line.strip() for line in text(path).rstrip().splitlines())
     if "" in names:
         msg = f"{path}, line {names.index('') + 1}: is empty; a line's place is its class's number"
         raise DataError(msg)
