@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sirdar.inventory import simulate as simulate
     from sirdar.numerics import quantise as quantise
     from sirdar.predictive import Forecast as Forecast
+    from sirdar.report.draw import plot as plot
     from sirdar.search.study import search as search
     from sirdar.units import Cost as Cost
     from sirdar.workload.trace import trace as trace
@@ -60,6 +61,7 @@ _HOME = {
     "backtest": "sirdar.forecasting.backtest",
     "estimate": "sirdar.deploy.estimating",
     "migrate": "sirdar.deploy.migrate",
+    "plot": "sirdar.report.draw",
     "quantise": "sirdar.numerics",
     "search": "sirdar.search",
     "simulate": "sirdar.inventory",
