@@ -89,6 +89,9 @@ def test_forecast_then_order(
     totals = json.loads(run([*order, "--json"], monkeypatch, capsys))
     orders = pl.read_parquet(tmp_path / "orders" / "orders.parquet")
     assert orders["unique_id"].to_list() == ["000", "001", "002", "003"]
+    table = pl.read_csv(tmp_path / "orders" / "orders.csv", schema_overrides={"unique_id": pl.String})
+    assert table.columns == orders.columns
+    assert table["quantity"].to_list() == orders["quantity"].to_list()
     assert orders["quantity"][0] == 0
     assert orders["quantity"][1] > 0
     assert totals["quantity"] == pytest.approx(orders["quantity"].sum())
@@ -178,7 +181,14 @@ def test_plan_without_a_network_writes_every_file(
     assert json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["order_cost"] == 5
     assert "An order costs 5." in (tmp_path / "out" / "report.html").read_text()
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written >= {"forecast.parquet", "orders.parquet", "leaderboard.json", "run.json", "report.html"}
+    assert written >= {
+        "forecast.parquet",
+        "orders.parquet",
+        "orders.csv",
+        "leaderboard.json",
+        "run.json",
+        "report.html",
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -24,7 +24,7 @@ def order(  # noqa: PLR0913 - one argument per option
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Order by the projected-inventory policy at the critical ratio of the two costs; writes orders.parquet.
+    """Order by the projected-inventory policy at the critical ratio of the two costs; writes orders.parquet and .csv.
 
     With --order-cost an order may be meant for several reviews: for as many as the forecast reaches. The expected cost
     is what was weighed: holding, placing orders, and lost sales with their margin (price less unit_cost), if any.
@@ -40,7 +40,7 @@ def order(  # noqa: PLR0913 - one argument per option
     settings = Settings(horizon=made.horizon, problem=problem, inventory=inventory, seed=seed)
     with files.output_folder(out) as scratch:
         orders = place_orders(settings, made)
-        files.write_table(files.orders_frame(orders), scratch / "orders.parquet")
+        files.write_orders(orders, scratch)
     if as_json:
         options.print_json(files.finite({"out": str(out), "stock": orders.note, **files.order_totals(orders)}))
         return

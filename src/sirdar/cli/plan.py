@@ -30,7 +30,7 @@ def plan(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Read demand, backtest the ladder, forecast with the winner, order, and choose the chip.
 
-    Writes forecast.parquet, orders.parquet, leaderboard.json, run.json, report.html and the trained winner (model/).
+    Writes forecast.parquet, orders.parquet and .csv, leaderboard.json, run.json, report.html and the winner (model/).
 
     Examples:
         sirdar plan

@@ -199,6 +199,17 @@ def orders_frame(orders: Orders) -> pl.DataFrame:
     return frame.insert_column(2, pl.Series("under_way", under_way))
 
 
+def write_orders(orders: Orders, folder: Path) -> None:
+    """orders.parquet, and orders.csv for spreadsheets and ordering systems.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    frame = orders_frame(orders)
+    write_table(frame, folder / "orders.parquet")
+    write_table(frame, folder / "orders.csv")
+
+
 def order_totals(orders: Orders) -> dict[str, float]:
     """Sums over all products."""
     frame = orders_frame(orders)

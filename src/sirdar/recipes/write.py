@@ -16,7 +16,7 @@ def write_plan(plan: Plan, folder: Path, progress: Progress) -> dict[str, Any]:
     progress("write", 0.0)
     begin = time.perf_counter()
     files.write_forecast(plan.forecast, folder / "forecast.parquet")
-    files.write_table(files.orders_frame(plan.orders), folder / "orders.parquet")
+    files.write_orders(plan.orders, folder)
     files.write_json(files.leaderboard(plan.backtest), folder / "leaderboard.json")
     plan.winner.save(folder / "model")
     (folder / "report.html").write_text(plan_page(report_of(plan)), encoding="utf-8")
