@@ -79,6 +79,26 @@ def test_what_ended_long_ago_is_not_ordered() -> None:
     assert "Of the products" not in place_orders(Settings(horizon=4), forecast.take(np.array([0, 1]))).note
 
 
+def test_orders_keep_a_budget_and_the_room_that_there_is(tmp_path: Path) -> None:
+    start, values = np.full(2, 10, dtype=np.int64), np.full((2, 4, 1), 6.0)
+    forecast = Forecast(["a", "b"], start, Frequency("W"), (0.5,), values, floor=0.0)
+    stock = tmp_path / "stock.csv"
+    stock.write_text("unique_id,on_hand,price,unit_cost,volume\na,0,9,3,2\nb,0,5,3,1\n")
+
+    def ordered(rules: OrderRules, inventory: Path | None = stock) -> files.Orders:
+        return place_orders(Settings(horizon=4, problem=InventoryProblem(rules=rules), inventory=inventory), forecast)
+
+    free = ordered(OrderRules())
+    assert free.plan.quantity.tolist() == [6, 6]  # of the third step, before which nothing can arrive
+    cheap = ordered(OrderRules(budget=24.0))
+    assert cheap.plan.quantity.tolist() == [6, 2]  # a unit of a earns 6, one of b 2
+    assert files.order_totals(cheap)["spent"] == 24
+    small = ordered(OrderRules(capacity=15.0))
+    assert files.order_totals(small)["room_filled"] == 15
+    with pytest.raises(ArgumentError, match="a budget needs to know what units cost"):
+        ordered(OrderRules(budget=24.0), None)
+
+
 def test_returns_that_outnumber_sales_are_no_rise(table: Path) -> None:
     frame = pl.read_parquet(table)
     frame = frame.with_columns(y=pl.when(pl.col("unique_id") == "p23").then(-1.0).otherwise(pl.col("y")))

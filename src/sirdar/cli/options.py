@@ -2,6 +2,7 @@
 """Options that several verbs share, and how results are shown."""
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,12 +54,22 @@ ReviewPeriod = Annotated[int, typer.Option(help="Steps from one chance to order 
 OrderCost = Annotated[float, typer.Option(help="Paid per order of any size.")]
 Minimum = Annotated[float, typer.Option(help="Least quantity that may be ordered.")]
 CasePack = Annotated[float, typer.Option(help="Orders are multiples of it; 0 for any quantity.")]
+Budget = Annotated[
+    float | None,
+    typer.Option(help="Most that all orders of one review may cost; needs unit_cost in the table of --inventory."),
+]
+Capacity = Annotated[
+    float | None,
+    typer.Option(
+        help="Room for stock on hand and under way of all products; a unit takes 1, or its volume in --inventory."
+    ),
+]
 Inventory = Annotated[
     Path | None,
     typer.Option(
         help="Table with unique_id, on_hand and optionally arriving_1, arriving_2, ...; assumed if omitted. Columns "
-        "holding_cost, lost_sale_cost, lead_time, order_cost, minimum, case_pack, price (income per unit sold) and "
-        "unit_cost stand for the options, product by product."
+        "holding_cost, lost_sale_cost, lead_time, order_cost, minimum, case_pack, volume, price (income per unit "
+        "sold) and unit_cost stand for the options, product by product."
     ),
 ]
 Freq = Annotated[
@@ -198,8 +209,13 @@ def problem(holding_cost: float, lost_sale_cost: float, lead_time: int, review_p
     return InventoryProblem(holding_cost, lost_sale_cost, lead_time, review_period)
 
 
-def traded(problem: Any, trade: tuple[float, float, float], rules: tuple[float, float]) -> Any:  # noqa: ANN401
-    """The same problem with price, unit cost and order cost, and with minimum and case pack."""
+def traded(
+    problem: Any,  # noqa: ANN401
+    trade: tuple[float, float, float],
+    rules: tuple[float, float],
+    limits: tuple[float | None, float | None] = (None, None),
+) -> Any:  # noqa: ANN401
+    """The same problem with price, unit cost and order cost; minimum and case pack; and capacity and budget."""
     from dataclasses import replace
 
     from sirdar.errors import ArgumentError
@@ -208,7 +224,8 @@ def traded(problem: Any, trade: tuple[float, float, float], rules: tuple[float, 
     if trade[1] > 0 and not trade[0]:
         msg = "--unit-cost needs --price: without income, buying nothing is cheapest"
         raise ArgumentError(msg)
-    return replace(problem, trade=Trade(*trade), rules=OrderRules(*rules))
+    bounds = (math.inf if limit is None else limit for limit in limits)
+    return replace(problem, trade=Trade(*trade), rules=OrderRules(*rules, *bounds))
 
 
 def smallest_problem() -> Any:  # noqa: ANN401 - importing its type would load numpy for --help

@@ -20,6 +20,8 @@ def order(  # noqa: PLR0913 - one argument per option
     order_cost: options.OrderCost = 0.0,
     minimum: options.Minimum = 0.0,
     case_pack: options.CasePack = 1.0,
+    capacity: options.Capacity = None,
+    budget: options.Budget = None,
     inventory: options.Inventory = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
@@ -35,7 +37,7 @@ def order(  # noqa: PLR0913 - one argument per option
     from sirdar.recipes.plan import Settings, place_orders
 
     problem = options.problem(holding_cost, lost_sale_cost, lead_time, review_period)
-    problem = options.traded(problem, (0.0, 0.0, order_cost), (minimum, case_pack))
+    problem = options.traded(problem, (0.0, 0.0, order_cost), (minimum, case_pack), (capacity, budget))
     made = files.read_forecast(source)
     settings = Settings(horizon=made.horizon, problem=problem, inventory=inventory, seed=seed)
     with files.output_folder(out) as scratch:

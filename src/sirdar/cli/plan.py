@@ -20,6 +20,8 @@ def plan(  # noqa: PLR0913 - one argument per option
     order_cost: options.OrderCost = 0.0,
     minimum: options.Minimum = 0.0,
     case_pack: options.CasePack = 1.0,
+    capacity: options.Capacity = None,
+    budget: options.Budget = None,
     inventory: options.Inventory = None,
     freq: options.Freq = None,
     column: options.Columns = None,
@@ -51,7 +53,7 @@ def plan(  # noqa: PLR0913 - one argument per option
         horizon,
         windows,
         options.names(models, Settings.models),
-        options.traded(problem, (0.0, 0.0, order_cost), (minimum, case_pack)),
+        options.traded(problem, (0.0, 0.0, order_cost), (minimum, case_pack), (capacity, budget)),
         inventory,
         seed,
     )

@@ -216,6 +216,12 @@ def order_totals(orders: Orders) -> dict[str, float]:
     units = ("on_hand", "under_way", "quantity", "expected_demand", "expected_sold", "expected_lost")
     costs = ("holding_cost", "lost_sale_cost", "ordering_cost", "expected_cost")
     totals = {name: float(frame[name].sum()) for name in (*units, *costs)}
+    trade, rules = orders.problem.trade, orders.problem.rules
+    if np.any(trade.unit_cost):
+        totals["spent"] = float((orders.plan.quantity * trade.unit_cost).sum())
+    if math.isfinite(rules.capacity):
+        filled = frame["on_hand"] + frame["under_way"] + frame["quantity"]
+        totals["room_filled"] = float((filled.to_numpy() * rules.volume).sum())
     return totals | {"products_ordered": int((frame["quantity"] > 0).sum()), "fill_rate": orders.plan.total_fill_rate}
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main job, end to end: demand in; forecasts, orders and the chip to run on out."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -170,9 +171,11 @@ def place_orders(settings: Settings, forecast: Forecast) -> Orders:
 
 def _own(settings: Settings, ids: list[str]) -> InventoryProblem:
     """The problem with what the stock's table says of single products."""
-    if settings.inventory is None:
-        return settings.problem
-    problem = own_terms(settings.inventory, ids, settings.problem)
+    shared, path = settings.problem, settings.inventory
+    problem = shared if path is None else own_terms(path, ids, shared)
+    if math.isfinite(shared.rules.budget) and not np.any(problem.trade.unit_cost):
+        msg = "a budget needs to know what units cost: give a table of stock with the columns unit_cost and price"
+        raise ArgumentError(msg)
     if isinstance(problem.lead_time, np.ndarray) and problem.cover > settings.horizon:
         row = int(problem.lead_time.argmax())
         msg = (
@@ -225,8 +228,9 @@ def plan(settings: Settings, progress: Progress) -> Plan:
 
     with timed("read"):
         panel = read_ahead(settings)
-        if settings.inventory is not None:  # a bad file is refused before the long work
-            read_stock(settings.inventory, panel.ids, _own(settings, panel.ids))
+        problem = _own(settings, panel.ids)  # what is wrong is refused before the long work
+        if settings.inventory is not None:
+            read_stock(settings.inventory, panel.ids, problem)
     with timed("backtest"):
         evaluation = evaluate(settings, panel, within("backtest"))
     with timed("forecast"):

@@ -221,7 +221,7 @@ def _order_assumptions(plan: Plan, period: str) -> list[str]:
         f"{_span(problem.shortage_cost)}{margin}: the critical ratio is {_span(problem.critical_ratio)}.{order}",
         f"Orders take {_span(problem.lead_time)} {period}s, and one may order every {problem.review_period}.",
         "Costs are per unit, in the currency of the two costs given; demand that finds no stock is lost.",
-        _lots(problem.rules),
+        _lots(problem.rules) + _limits(problem.rules),
         f"The {_MOST_ORDERS} products with the greatest expected cost are shown; orders.parquet has them all.",
     ]
 
@@ -237,6 +237,13 @@ def _lots(rules: OrderRules) -> str:
     sizes = f"multiples of {_span(rules.case_pack)}" if np.max(rules.case_pack) > 0 else "of any quantity"
     more = bool(np.any(np.greater(rules.least, rules.case_pack)))
     return f"Orders are {sizes}{f', of {_span(rules.least)} at least' if more else ''}."
+
+
+def _limits(rules: OrderRules) -> str:
+    """Sentences on what all products share."""
+    money = f" All orders of a review may cost {rules.budget:g}." if math.isfinite(rules.budget) else ""
+    room = f" Stock on hand and under way may take {rules.capacity:g} of room." if math.isfinite(rules.capacity) else ""
+    return money + room + (" Orders are cut where they save the least." if money or room else "")
 
 
 def _chip(option: Option, plan: Plan) -> ChipRow:

@@ -24,7 +24,7 @@ from sirdar.predictive import Forecast
 
 # What a stock table may give for each product, and the part of the problem that it is in.
 TERMS = {"holding_cost": "", "lost_sale_cost": "", "lead_time": "", "price": "trade", "unit_cost": "trade"}
-TERMS |= {"order_cost": "trade", "minimum": "rules", "case_pack": "rules"}
+TERMS |= {"order_cost": "trade", "minimum": "rules", "case_pack": "rules", "volume": "rules"}
 _UNDER_WAY = re.compile("arriving|under_way|on_order|pipeline|.*transit")
 
 

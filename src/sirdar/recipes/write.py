@@ -43,6 +43,8 @@ def run_facts(plan: Plan, seconds: dict[str, float]) -> dict[str, Any]:
             "order_cost": problem.trade.order_cost,
             "minimum": problem.rules.minimum,
             "case_pack": problem.rules.case_pack,
+            "capacity": problem.rules.capacity,
+            "budget": problem.rules.budget,
             "critical_ratio": problem.critical_ratio,
             "inventory": str(settings.inventory) if settings.inventory else None,
         },
