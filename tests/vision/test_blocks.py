@@ -12,9 +12,7 @@ from sirdar.vision.blocks import (
     Backbone,
     Block,
     BlockLayers,
-    blocks_from,
     deepened,
-    fused_everywhere,
     parameter_count,
 )
 
@@ -66,17 +64,9 @@ def test_a_depth_multiplier_rounds_to_the_granule_and_never_loses_a_tenth(
     assert found <= channels * multiplier + granule
 
 
-def test_plain_data_makes_the_same_blocks_and_the_blanket_rule_fuses_bottlenecks_alone() -> None:
-    blocks = (Block(), Block(kind="standard", channels=24, stride=2))
-    assert blocks_from([block.to_dict() for block in blocks]) == blocks
-    assert [block.kind for block in fused_everywhere(blocks)] == ["fused", "standard"]
-
-
 def test_errors_name_the_value() -> None:
     with pytest.raises(ArgumentError, match="kind must be one of ibn, fused, depthwise, standard, got 'round'"):
-        blocks_from([{"kind": "round"}])
-    with pytest.raises(ArgumentError, match="a block has .*, got width"):
-        blocks_from([{"width": 3}])
+        Block(kind="round")
     with pytest.raises(ArgumentError, match="got kernel 4 and stride 1"):
         Block(kernel=4)
     with pytest.raises(ArgumentError, match="got kernel 3 and stride 3"):

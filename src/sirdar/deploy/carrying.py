@@ -20,7 +20,6 @@ from torch.fx.node import map_aggregate, map_arg
 
 from sirdar.deploy.capture import Captured, fresh, quiet
 from sirdar.deploy.emulation import Formats, is_matrix
-from sirdar.deploy.nodes import name_of
 from sirdar.errors import UnsupportedError
 from sirdar.workload.counting import is_check, kind_of
 
@@ -195,8 +194,3 @@ def _to(item: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401
     if not isinstance(item, Tensor) or item.dtype not in _FLOATS or item.dtype is dtype:
         return item
     return torch.ops.aten._to_copy.default(item, dtype=dtype)
-
-
-def casts_of(program: ExportedProgram) -> int:
-    """How many casts stand in a program."""
-    return sum(node.op == "call_function" and name_of(node) == "_to_copy" for node in program.graph.nodes)

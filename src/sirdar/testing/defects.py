@@ -357,14 +357,6 @@ class SortedValues(nn.Module):
         return torch.sort(x, dim=1, descending=True).values  # defect
 
 
-class Unlisted(nn.Module):
-    """Evaluates a function of statistics that nobody lists."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logarithms of the gamma function."""
-        return torch.lgamma(x.abs() + 1)  # defect
-
-
 class Huge(nn.Module):
     """More weights than the chip has memory, though no machine needs to hold them to know."""
 

@@ -15,9 +15,9 @@ shape adds the two. The inverted bottleneck ("ibn") needs the fewest multiplicat
 multiplier array better: which is faster depends on the chip, the channels and the resolution.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, cast, final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast, final
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -60,27 +60,6 @@ class Block:
             msg = f"kernel must be odd and stride 1 or 2, got kernel {self.kernel} and stride {self.stride}"
             raise ArgumentError(msg)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The block as plain data, for JSON."""
-        return asdict(self)
-
-
-def blocks_from(rows: Sequence[Mapping[str, Any]]) -> tuple[Block, ...]:
-    """Blocks from plain data.
-
-    Args:
-        rows: one mapping per block with the arguments of `Block`.
-
-    Raises:
-        ArgumentError: a row names something that a block does not have, or a value is out of its range.
-    """
-    known = set(Block.__dataclass_fields__)
-    for row in rows:
-        if unknown := sorted(set(row) - known):
-            msg = f"a block has {', '.join(sorted(known))}, got {', '.join(unknown)}"
-            raise ArgumentError(msg)
-    return tuple(Block(**row) for row in rows)
-
 
 def deepened(channels: int, multiplier: float, granule: int = 8) -> int:
     """Channels times a depth multiplier, rounded to the multiples of `granule` that a chip computes at once.
@@ -104,11 +83,6 @@ def deepened(channels: int, multiplier: float, granule: int = 8) -> int:
     exact = channels * multiplier
     rounded = max(granule, int(exact + granule / 2) // granule * granule)
     return rounded + granule if rounded < 0.9 * exact else rounded
-
-
-def fused_everywhere(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """The same blocks with every inverted bottleneck fused: the blanket rule that a search is compared with."""
-    return tuple(replace(block, kind="fused") if block.kind == "ibn" else block for block in blocks)
 
 
 def convolution(
