@@ -264,8 +264,11 @@ def test_the_hybrid_spreads_and_then_follows_the_process() -> None:
 
     study = search(space, Grid(), strategy=Hybrid(scoring, pool=512, keep=300, start=8), trials=24)  # type: ignore[arg-type]
     assert study.best.measures["quality"] >= -1.0
-    first = search(space, Grid(), strategy=ZeroShot(scoring, pool=512), trials=3)  # type: ignore[arg-type]
+    told: list[str] = []
+    options = Options(progress=lambda _, word: told.append(word))
+    first = search(space, Grid(), strategy=ZeroShot(scoring, pool=512), trials=3, options=options)  # type: ignore[arg-type]
     assert all(trial.candidate["x0"] == 7 for trial in first.trials)
+    assert told[1:3] == [f"{done} of 512 untrained networks scored" for done in (0, 25)]
 
 
 def test_a_candidate_whose_shared_weights_give_no_number_is_believed_to_be_the_worst() -> None:

@@ -23,6 +23,7 @@ Scoring = Callable[[Sequence[Candidate]], Sequence[Mapping[str, float]]]
 """Zero-shot scores of candidates, by name."""
 Ranking = Callable[[View, Sequence[Candidate]], np.ndarray]
 """A number per candidate, larger is better, from shared weights."""
+_TOLD = 25  # candidates, after which a scoring tells how far it is
 _MANY, _AGAIN = 40, 10  # trainings, from which on the process's shape is looked for at every tenth
 
 
@@ -113,7 +114,7 @@ class Hybrid:
     def _prune(self, view: View) -> _Pool:
         """The best of a pool by zero-shot scores, in order, with the belief of the ranking added where there is one."""
         drawn = _drawn(view, self.pool)
-        scored = [drawn[row] for row in _order(self.scoring, drawn)]
+        scored = [drawn[row] for row in _order(view, self.scoring, drawn)]
         kept, rest = scored[: self.keep], scored[self.keep :]
         belief = ndtri((np.arange(len(kept), 0, -1) - 0.5) / len(kept))
         if self.ranking is not None:
@@ -146,18 +147,22 @@ class ZeroShot:
         known = self._ranked
         if known is None or known[0] != view.search:
             drawn = _drawn(view, self.pool)
-            known = self._ranked = (view.search, [drawn[row] for row in _order(self.scoring, drawn)])
+            known = self._ranked = (view.search, [drawn[row] for row in _order(view, self.scoring, drawn)])
         tried = {trial.candidate for trial in view.trials}
         rng = view.rng()
         left = (candidate for candidate in known[1] if candidate not in tried)
         return next(left, None) or view.first(lambda: view.space.sample(rng), rng)
 
 
-def _order(scoring: Scoring, candidates: Sequence[Candidate]) -> np.ndarray:
-    """Best first."""
+def _order(view: View, scoring: Scoring, candidates: Sequence[Candidate]) -> np.ndarray:
+    """Best first; networks for images take minutes, so that it tells how far it is."""
     from sirdar.search.zeroshot import combined  # it imports torch
 
-    return np.argsort(-combined(scoring(candidates)), kind="stable")
+    scores: list[Mapping[str, float]] = []
+    for begin in range(0, len(candidates), _TOLD):
+        view.tell(f"{begin} of {len(candidates)} untrained networks scored")
+        scores += scoring(candidates[begin : begin + _TOLD])
+    return np.argsort(-combined(scores), kind="stable")
 
 
 def _apart(features: np.ndarray, tried: Sequence[int], rng: np.random.Generator) -> int:

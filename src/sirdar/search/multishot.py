@@ -31,6 +31,7 @@ class View:
         feasible: whether a candidate keeps to the limits; prices it, and never trains it.
         seed: of the search.
         fallback: a candidate that keeps to the limits.
+        tell: takes a word about long work before a proposal.
     """
 
     space: SearchSpace
@@ -39,6 +40,7 @@ class View:
     feasible: Callable[[Candidate], bool]
     seed: int
     fallback: Candidate
+    tell: Callable[[str], object] = str  # which does nothing with it
 
     def rng(self) -> np.random.Generator:
         """Randomness that depends on the seed and on how many trials ended, on nothing else."""

@@ -168,6 +168,7 @@ class _Search:
     trials: list[Trial] = field(default_factory=list)
     gpu_s: float = 0.0
     error: Exception | None = None
+    count: int = 1
 
     def spend(self) -> dict[str, float]:
         """Writes down what was used up since the last time, and gives what the study used up in all its runs."""
@@ -183,9 +184,10 @@ class _Search:
         for candidate in wishes:
             if candidate not in known:
                 self.ledger.enqueue(candidate)
-        self._tell(count)
+        self.count = count
+        self._tell()
         while len(self.counted()) < count and self.step(fallback):
-            self._tell(count)
+            self._tell()
 
     def counted(self) -> list[Trial]:
         """The trials but for those that were not worth a training."""
@@ -234,7 +236,8 @@ class _Search:
         waiting = self.ledger.waiting()
         if waiting:
             return waiting[0], _WISH
-        view = View(self.space, self.objectives, tuple(self.trials), self.feasible, self.seed, fallback)
+        trials = tuple(self.trials)
+        view = View(self.space, self.objectives, trials, self.feasible, self.seed, fallback, self._tell)
         return self.strategy.propose(view), self.strategy.name
 
     def feasible(self, candidate: Candidate) -> bool:
@@ -280,12 +283,14 @@ class _Search:
         if rule is not None and rule.hopeless(tuple(curve), rivals, higher_is_better=self.task.higher_is_better):
             raise Stopped
 
-    def _tell(self, count: int) -> None:
-        if self.options.progress is not None:
-            best = self.objectives.best(self.trials)
-            wanted = self.objectives.wanted[0].name
-            word = "" if best is None else f"best {wanted} {best.measures[wanted]:.4g}"
-            self.options.progress(min(len(self.counted()) / count, 1.0), word)
+    def _tell(self, word: str = "") -> None:
+        """Passes on how far it is, with a word about long work or about the best so far."""
+        if self.options.progress is None:
+            return
+        best, wanted = self.objectives.best(self.trials), self.objectives.wanted[0].name
+        if not word and best is not None:
+            word = f"best {wanted} {best.measures[wanted]:.4g}"
+        self.options.progress(min(len(self.counted()) / self.count, 1.0), word)
 
 
 def search(
