@@ -44,6 +44,8 @@ def test_products_of_rounded_operands_are_summed_in_fp32() -> None:
     # fp32 sums of 512 terms: at most 512 units of 2^-24 of the sum of magnitudes (Higham 2002, section 3.1)
     assert ((y - exact).abs() <= 512 * 2.0**-24 * (x.abs() @ weight.abs().T + 1)).all()
     assert not torch.allclose(y, layer(x), rtol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(QuantisedLayer(layer, Precision(scaling="none"))(x), y)
 
 
 def test_formats_are_chosen_apart() -> None:
@@ -131,6 +133,10 @@ def test_what_is_refused() -> None:
         Precision(weight="e4")
     with pytest.raises(ArgumentError, match=r"skip names '7', .* there are 0"):
         quantised(nn.Sequential(nn.Linear(2, 2)), EXACT, skip=("7",))
+    with pytest.raises(ArgumentError, match="layer '0' is quantised already"):
+        quantised(quantised(nn.Sequential(nn.Linear(2, 2)), EXACT), EXACT)
+    with pytest.raises(ArgumentError, match="layer '' is lazy and has no weights yet: run the module once first"):
+        quantised(nn.LazyLinear(2), EXACT)
     with pytest.raises(ArgumentError, match="mxint8 carries its own scales"):
         rescale(normal(3), torch.ones(()), source="mxint8")
     with pytest.raises(ArgumentError, match="axis must be one of the 2 that x has, got 5"):

@@ -50,6 +50,10 @@ def test_stock_is_read_in_the_order_of_the_forecast(tmp_path: Path) -> None:
         ("unique_id,on_hand,in_transit_1\nb,1,2\n", "column 'in_transit_1' is none of .*, by step of arrival; rename"),
         ("unique_id,on_hand,On Order\nb,1,2\n", "column 'On Order' is none of arriving_1 to arriving_2"),
         ("unique_id,on_hand,pipeline_2\nb,1,2\n", "column 'pipeline_2' is none of arriving_1 to arriving_2"),
+        ("unique_id,on_hand,OnOrder\nb,1,2\n", "column 'OnOrder' is none of"),
+        ("unique_id,on_hand,qty on order\nb,1,2\n", "column 'qty on order' is none of"),
+        ("unique_id,on_hand,incoming\nb,1,2\n", "column 'incoming' is none of"),
+        ("unique_id,on_hand,expected_receipts\nb,1,2\n", "column 'expected_receipts' is none of"),
         ("unique_id,on_hand,under_way,quantity\nb,1,2,3\n", "column 'under_way' is none of"),  # Sirdar's own orders
         ("unique_id,on_hand\n,1\n", "column 'unique_id' has no value in row 1"),
         ("unique_id,on_hand\n7,1\n", r"none of its products \('7', ...\) is among those forecast \('007', ...\)"),

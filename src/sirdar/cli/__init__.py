@@ -29,7 +29,7 @@ _VERBS = (
     "search",
     "rules",
 )
-_BAD_INPUT, _INTERRUPTED = 2, 130
+_BAD_INPUT, INTERRUPTED = 2, 130
 # Turns that an idle thread waits awake for the next task. With OpenMP's own 300,000, threads that share their cores
 # with other work wait for many times what they compute.
 _SPINS = "5000"
@@ -97,13 +97,13 @@ def _answered() -> int:
             code = app()(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
             sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
-        code = _INTERRUPTED
+        code = INTERRUPTED
     except Interrupted as interrupt:
-        left, code = str(interrupt), _INTERRUPTED
+        left, code = str(interrupt), INTERRUPTED
     except BrokenPipeError:  # the reader of stdout has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    if code == _INTERRUPTED:
+    if code == INTERRUPTED:
         sys.stderr.write(f"sirdar: interrupted; {left}\n")
     return int(code)
 
@@ -120,7 +120,7 @@ def _insistent_interrupt() -> Iterator[None]:
 
     def interrupt(*_: object) -> None:
         if os.getpid() != own:
-            os._exit(_INTERRUPTED)  # without a traceback of its own
+            os._exit(INTERRUPTED)  # without a traceback of its own
         for child in multiprocessing.active_children():
             child.kill()
         signal.setitimer(signal.ITIMER_REAL, _AGAIN)

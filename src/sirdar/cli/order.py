@@ -49,4 +49,4 @@ def order(  # noqa: PLR0913 - one argument per option
     from sirdar.cli import show
 
     show.orders(orders)
-    sys.stdout.write(f"{orders.note}\n")
+    sys.stdout.write(f"{orders.note}\nThe orders: {out / 'orders.csv'}\n")

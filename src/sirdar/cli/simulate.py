@@ -24,7 +24,12 @@ def simulate(  # noqa: PLR0913 - one argument per option
         typer.Option("--out", help="Folder for report.html, simulation.json and steps.parquet; none if omitted."),
     ] = None,
     window: Annotated[
-        int | None, typer.Option("--window", "--weeks", help="Last steps, which are replayed; 26 or a third of all.")
+        int | None,
+        typer.Option(
+            "--window",
+            "--weeks",
+            help="Last steps of the table, of whatever length, which are replayed; 26 or a third of all.",
+        ),
     ] = None,
     model: Annotated[
         str, typer.Option(help="The rung that forecasts for critical-fractile and projected-inventory.")
@@ -53,7 +58,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
     Examples:
         sirdar simulate base-stock
 
-        sirdar simulate projected-inventory demand.parquet --model tsb --weeks 13 --lead-time 3 --out replay
+        sirdar simulate projected-inventory demand.parquet --model tsb --window 13 --lead-time 3 --out replay
 
         sirdar simulate min-max sales.csv --column target=units --column in_stock=available --order-cost 5
     """

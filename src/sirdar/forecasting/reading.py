@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a stranger's table to the arrays of a `Panel`; whatever is wrong with it is said in one sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,6 +106,7 @@ def read_panel(
     if fields["in_stock"] is not None and not (np.isfinite(fields["target"]) & fields["in_stock"]).any():
         msg = f"{where}column {roles.get('in_stock')!r} says that nothing was ever in stock; 1 or true means in stock"
         raise DataError(msg)
+    notes += [*_sold_out(fields), *_below_zero(fields)]
     if native is not None and not _alike(native.times, calendar.wanted):
         native = native._replace(times=None)
     return fields | {"frequency": calendar.wanted, "texts": tuple(texts), "notes": tuple(notes), "native": native}
@@ -400,6 +401,30 @@ def _static(frame: pl.DataFrame, columns: Columns, where: str, *, text: bool) ->
             one = plain_numbers(one.alias(name), where)
         result[name] = one.cast(pl.Float32 if one.dtype.is_numeric() else pl.String).to_numpy()
     return result
+
+
+def _sold_out(fields: Mapping[str, Any]) -> list[str]:
+    """What is left of demand where it was sold out is no fair sample of it."""
+    if fields["in_stock"] is None:
+        return []
+    count = int((np.isfinite(fields["target"]) & ~fields["in_stock"]).sum())
+    if not count:
+        return []
+    return [
+        f"{count} steps out of stock are left out. Where high demand is what empties shelves, forecasts lie "
+        "below demand; sirdar.inventory.uncensor estimates what could have been sold."
+    ]
+
+
+def _below_zero(fields: Mapping[str, Any]) -> list[str]:
+    steps = np.flatnonzero(fields["target"] < 0)
+    if not len(steps):
+        return []
+    rows = np.unique(np.searchsorted(fields["indptr"], steps, side="right") - 1)
+    return [
+        f"{len(steps)} steps of {len(rows)} series ({fields['ids'][rows[0]]!r}{', ...' if len(rows) > 1 else ''}) are "
+        "below zero, as more was returned than sold: forecasts of these series may be too."
+    ]
 
 
 def _assign_roles(fields: dict[str, Any], roles: Roles, texts: dict[str, tuple[str, ...]], *, planned: bool) -> None:

@@ -221,7 +221,7 @@ def expect_timed(
         lost_sale_cost=short * problem.shortage_cost,
         demand=demand.sum(axis=1).mean(axis=1),
         lost=late,
-        left=stock.mean(axis=1),
+        left=np.maximum(stock, 0.0).mean(axis=1),  # units owed are none on hand
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, final
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from sirdar.errors import ArgumentError, UnsupportedError, require_seed
 from sirdar.numerics.counter import child_seed
@@ -152,10 +153,11 @@ class QuantisedLayer(nn.Module):
         if p.activation is not None:
             x = _Rounded.apply(x, self._options(p.activation, _ACTIVATION, p.rounding) | {"summed": summed})
         bias = None if inner.bias is None else inner.bias.float()
-        if isinstance(inner, nn.Linear):
-            y = nn.functional.linear(x, weight, bias)
-        else:
-            y = inner._conv_forward(x, weight, bias)  # private, but the only way to keep padding modes
+        with torch.autocast(x.device.type, enabled=False):  # which would round the operands once more
+            if isinstance(inner, nn.Linear):
+                y = nn.functional.linear(x, weight, bias)
+            else:
+                y = inner._conv_forward(x, weight, bias)  # private, but the only way to keep padding modes
         if p.gradient is None:
             return y
         options = self._options(p.gradient, _GRADIENT, p.gradient_rounding) | {"summed": summed}
@@ -183,10 +185,11 @@ def quantised(module: nn.Module, precision: Precision, *, skip: tuple[str, ...] 
         skip: names of layers to leave as they are, as `named_modules` has them; any one of a layer used twice.
 
     Raises:
-        ArgumentError: a name in `skip` is not that of a layer with products.
+        ArgumentError: a name in `skip` is not that of a layer with products; a layer is quantised already, or lazy.
         UnsupportedError: a layer multiplies by weights of its own in another way, such as a recurrent one, a
             transposed convolution or multi-head attention, and is not named in `skip`.
     """
+    _require_plain(module)
     result = copy.deepcopy(module)
     names: Names = {}
     for name, part in result.named_modules(remove_duplicate=False):
@@ -204,6 +207,17 @@ def quantised(module: nn.Module, precision: Precision, *, skip: tuple[str, ...] 
             setattr(result.get_submodule(parent), own, wrapper)
     _leave_fast_paths(result)
     return result
+
+
+def _require_plain(module: nn.Module) -> None:
+    """Refuse layers whose weights are rounded already or have no values yet."""
+    for name, part in module.named_modules():
+        if isinstance(part, QuantisedLayer):
+            msg = f"layer {name!r} is quantised already"
+            raise ArgumentError(msg)
+        if any(isinstance(weight, UninitializedParameter) for weight in part.parameters(recurse=False)):
+            msg = f"layer {name!r} is lazy and has no weights yet: run the module once first"
+            raise ArgumentError(msg)
 
 
 def _require_known(layers: Names, others: Names, skip: tuple[str, ...]) -> None:

@@ -25,7 +25,10 @@ from sirdar.predictive import Forecast
 # What a stock table may give for each product, and the part of the problem that it is in.
 TERMS = {"holding_cost": "", "lost_sale_cost": "", "lead_time": "", "price": "trade", "unit_cost": "trade"}
 TERMS |= {"order_cost": "trade", "minimum": "rules", "case_pack": "rules", "volume": "rules"}
-_UNDER_WAY = re.compile("arriving|under_way|on_order|pipeline|.*transit")
+_UNDER_WAY = re.compile(
+    r"arriv|under_?way|on_?order|ordered|pipeline|transit|incoming|in_?bound|open_(orders?|pos?)\b|receipt|due_?in|en_?route"
+)
+_HUMP = re.compile("(?<=[a-z])(?=[A-Z])")  # between the words of "OnOrder"
 
 
 def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[Stock, str]:
@@ -42,7 +45,7 @@ def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[S
     lead = problem.longest_lead_time
     columns = ["on_hand", *[f"arriving_{step + 1}" for step in range(lead)]]
     others = [name for name in frame.columns if name not in {"unique_id", *columns}]
-    _refuse_under_way(others, lead, where)
+    _refuse_under_way([name for name in others if _has_numbers(frame[name])], lead, where)
     keys = plain_ids(frame["unique_id"], where).to_list()
     twice = pl.Series(keys).is_duplicated()
     if twice.any():
@@ -76,7 +79,7 @@ def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[S
 
 def _refuse_under_way(others: list[str], lead: int, where: str) -> None:
     """Units under way that nobody counts would be ordered once more: "Arriving_1" and "in_transit" too."""
-    late = [name for name in others if _UNDER_WAY.match(re.sub(r"[\s_-]+", "_", name.lower()))]
+    late = [name for name in others if _UNDER_WAY.search(re.sub(r"[\s_-]+", "_", _HUMP.sub("_", name).lower()))]
     if late:
         known = f"arriving_1 to arriving_{lead} (lead time {lead})"
         msg = f"{where}column {late[0]!r} is none of {known}, by step of arrival; rename or remove it"

@@ -77,6 +77,12 @@ def test_correlated_steps_need_more_stock(demand: ModuleType) -> None:
     assert joined.quantity[0] == pytest.approx(NormalDist(200, 28.15).inv_cdf(0.95), rel=0.01)
 
 
+def test_units_owed_are_none_that_are_left(demand: ModuleType) -> None:
+    problem = InventoryProblem(9.0, 1.0, 2, backlog=True)
+    plan = ProjectedInventory(demand.normal_forecast(10.0, 1.0, 3)).plan(problem, Stock.empty(1))
+    assert plan.expected_left[0] >= 0
+
+
 def test_a_short_forecast_is_refused_with_the_length_it_needs(demand: ModuleType) -> None:
     policy = ProjectedInventory(demand.normal_forecast(50.0, 8.0, horizon=3))
     with pytest.raises(ArgumentError, match="horizon of 3, but lead_time \\+ review_period needs 6 steps"):
