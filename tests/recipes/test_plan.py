@@ -89,6 +89,7 @@ def test_orders_keep_a_budget_and_the_room_that_there_is(tmp_path: Path) -> None
         return place_orders(Settings(horizon=4, problem=InventoryProblem(rules=rules), inventory=inventory), forecast)
 
     free = ordered(OrderRules())
+    assert "cost more than they earn" not in free.note
     assert free.plan.quantity.tolist() == [6, 6]  # of the third step, before which nothing can arrive
     cheap = ordered(OrderRules(budget=24.0))
     assert cheap.plan.quantity.tolist() == [6, 2]  # a unit of a earns 6, one of b 2
@@ -97,6 +98,16 @@ def test_orders_keep_a_budget_and_the_room_that_there_is(tmp_path: Path) -> None
     assert files.order_totals(small)["room_filled"] == 15
     with pytest.raises(ArgumentError, match="a budget needs to know what units cost"):
         ordered(OrderRules(budget=24.0), None)
+
+
+def test_what_costs_more_than_it_earns_is_told(tmp_path: Path) -> None:
+    start, values = np.full(2, 10, dtype=np.int64), np.full((2, 4, 1), 6.0)
+    forecast = Forecast(["a", "b"], start, Frequency("W"), (0.5,), values, floor=0.0)
+    stock = tmp_path / "stock.csv"
+    stock.write_text("unique_id,on_hand,lost_sale_cost,price,unit_cost\na,0,1,9,3\nb,0,1,5,9\n")
+    orders = place_orders(Settings(horizon=4, inventory=stock), forecast)
+    assert orders.plan.quantity.tolist() == [6, 0]
+    assert "1 ('b') cost more than they earn, lost sales included: nothing is ordered for them." in orders.note
 
 
 def test_returns_that_outnumber_sales_are_no_rise(table: Path) -> None:

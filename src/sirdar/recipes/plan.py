@@ -165,6 +165,8 @@ def place_orders(settings: Settings, forecast: Forecast) -> Orders:
     note += _told(forecast, ended, "ended long before the others: nothing is ordered for them.")
     behind = (late > 0) & ~ended
     note += _told(forecast, behind, "have no rows in the last steps: their orders rest on forecasts from their last.")
+    worthless = np.broadcast_to(problem.shortage_cost, len(forecast.ids)) <= 0
+    note += _told(forecast, worthless, "cost more than they earn, lost sales included: nothing is ordered for them.")
     plan = ProjectedInventory(forecast, seed=settings.seed).plan(problem, stock)
     return Orders(plan, stock, problem, note)
 
