@@ -99,6 +99,8 @@ def test_forecast_then_order(
     dear = pl.read_parquet(tmp_path / "orders" / "orders.parquet")
     assert (dear["quantity"] == 0).all()  # nothing that could be lost is worth a million
     assert "2 products ('002', ...) have no row there" in totals["stock"]
+    shared = ["--price", "9", "--unit-cost", "2", "--budget", "20", "--json"]
+    assert 0 < json.loads(run([*order, *shared], monkeypatch, capsys))["spent"] <= 20
     stock.write_text("unique_id,on_hand,case_pack\n000,1000,1\n001,0,1000\n")
     assert "Stock was read from stock.csv" in (said := run(order, monkeypatch, capsys))
     assert "case_pack are those of each product" in said

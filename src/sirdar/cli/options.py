@@ -51,12 +51,14 @@ HoldingCost = Annotated[float, typer.Option(help="Cost of a unit left at the end
 LostSaleCost = Annotated[float, typer.Option(help="Cost of a unit of demand that finds no stock.")]
 LeadTime = Annotated[int, typer.Option(help="Steps from an order to its arrival.")]
 ReviewPeriod = Annotated[int, typer.Option(help="Steps from one chance to order to the next.")]
+Price = Annotated[float, typer.Option(help="Income per unit sold, on top of the lost-sale cost.")]
+UnitCost = Annotated[float, typer.Option(help="Paid per unit ordered; with --price.")]
 OrderCost = Annotated[float, typer.Option(help="Paid per order of any size.")]
 Minimum = Annotated[float, typer.Option(help="Least quantity that may be ordered.")]
 CasePack = Annotated[float, typer.Option(help="Orders are multiples of it; 0 for any quantity.")]
 Budget = Annotated[
     float | None,
-    typer.Option(help="Most that all orders of one review may cost; needs unit_cost in the table of --inventory."),
+    typer.Option(help="Most that all orders of one review may cost; needs --unit-cost, or unit_cost in --inventory."),
 ]
 Capacity = Annotated[
     float | None,

@@ -17,6 +17,8 @@ def order(  # noqa: PLR0913 - one argument per option
     lost_sale_cost: options.LostSaleCost = 1.0,
     lead_time: options.LeadTime = 2,
     review_period: options.ReviewPeriod = 1,
+    price: options.Price = 0.0,
+    unit_cost: options.UnitCost = 0.0,
     order_cost: options.OrderCost = 0.0,
     minimum: options.Minimum = 0.0,
     case_pack: options.CasePack = 1.0,
@@ -37,7 +39,7 @@ def order(  # noqa: PLR0913 - one argument per option
     from sirdar.recipes.plan import Settings, place_orders
 
     problem = options.problem(holding_cost, lost_sale_cost, lead_time, review_period)
-    problem = options.traded(problem, (0.0, 0.0, order_cost), (minimum, case_pack), (capacity, budget))
+    problem = options.traded(problem, (price, unit_cost, order_cost), (minimum, case_pack), (capacity, budget))
     made = files.read_forecast(source)
     settings = Settings(horizon=made.horizon, problem=problem, inventory=inventory, seed=seed)
     with files.output_folder(out) as scratch:

@@ -17,6 +17,8 @@ def plan(  # noqa: PLR0913 - one argument per option
     lost_sale_cost: options.LostSaleCost = 1.0,
     lead_time: options.LeadTime = 2,
     review_period: options.ReviewPeriod = 1,
+    price: options.Price = 0.0,
+    unit_cost: options.UnitCost = 0.0,
     order_cost: options.OrderCost = 0.0,
     minimum: options.Minimum = 0.0,
     case_pack: options.CasePack = 1.0,
@@ -53,7 +55,7 @@ def plan(  # noqa: PLR0913 - one argument per option
         horizon,
         windows,
         options.names(models, Settings.models),
-        options.traded(problem, (0.0, 0.0, order_cost), (minimum, case_pack), (capacity, budget)),
+        options.traded(problem, (price, unit_cost, order_cost), (minimum, case_pack), (capacity, budget)),
         inventory,
         seed,
     )

@@ -176,7 +176,9 @@ def _own(settings: Settings, ids: list[str]) -> InventoryProblem:
     shared, path = settings.problem, settings.inventory
     problem = shared if path is None else own_terms(path, ids, shared)
     if math.isfinite(shared.rules.budget) and not np.any(problem.trade.unit_cost):
-        msg = "a budget needs to know what units cost: give a table of stock with the columns unit_cost and price"
+        msg = (
+            "a budget needs to know what units cost: give unit_cost and price, or columns of these names with the stock"
+        )
         raise ArgumentError(msg)
     if isinstance(problem.lead_time, np.ndarray) and problem.cover > settings.horizon:
         row = int(problem.lead_time.argmax())

@@ -40,6 +40,8 @@ def run_facts(plan: Plan, seconds: dict[str, float]) -> dict[str, Any]:
             "lost_sale_cost": problem.lost_sale_cost,
             "lead_time": problem.lead_time,
             "review_period": problem.review_period,
+            "price": problem.trade.price,
+            "unit_cost": problem.trade.unit_cost,
             "order_cost": problem.trade.order_cost,
             "minimum": problem.rules.minimum,
             "case_pack": problem.rules.case_pack,
