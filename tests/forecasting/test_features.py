@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sirdar.errors import ArgumentError
@@ -272,6 +272,16 @@ def test_pairs_tell_words_of_new_products_alone_and_age_to_a_dozen_steps() -> No
     assert pairs.ahead.shape[2] == 1  # the step alone
 
 
+def without_spikes(demand: list[float]) -> list[float]:
+    """Of a step that is more than ten times the mean of four or more before it that sold, ten times that mean."""
+    told = list(demand)
+    for place, value in enumerate(demand):
+        sold = [x for x in demand[:place] if x > 0]
+        if len(sold) >= 4 and value > 10 * np.mean(sold):
+            told[place] = float(10 * np.mean(sold))
+    return told
+
+
 def loops(demand: np.ndarray, now: int, scale: float, shape: tuple[int, tuple[int, ...]]) -> dict[str, float]:
     """What `Features` says of the history before `now`, by definition."""
     said: dict[str, float] = {}
@@ -305,13 +315,14 @@ demands = st.lists(st.sampled_from([0, 0, 0, 1, 2, 7, 40, np.nan]), min_size=1, 
 
 
 @settings(max_examples=40)
+@example(demand=[1, 1, 1, 1, 40], now=5, unit="D")
 @given(demands, st.integers(0, 70), st.sampled_from(["D", "W", "M"]))
 def test_history_is_what_loops_say(demand: list[float], now: int, unit: str) -> None:
     now = min(now, len(demand))
     panel = panel_of([demand, np.ones(70)], unit=unit)  # the second, so that there is a level
     features = Features.fit(panel)
     rows = features.rows(panel, np.array([0]), np.array([now]), np.array([[1]]))
-    expected = loops(np.array(demand, dtype=float), now, float(rows.scale[0]), features.shape[:2])
+    expected = loops(np.array(without_spikes(demand), dtype=float), now, float(rows.scale[0]), features.shape[:2])
     for name, value in expected.items():
         assert column(rows, features, name)[0] == pytest.approx(value, rel=1e-4, abs=1e-5, nan_ok=True), name
 
@@ -323,7 +334,8 @@ def test_seasons_are_what_loops_say(demand: list[float], now: int, step: int) ->
     panel = panel_of([demand, np.ones(70)], unit="D")
     features = Features.fit(panel)
     rows = features.rows(panel, np.array([0]), np.array([now]), np.array([[step]]))
-    same = [demand[t] for t in range(now) if (now + step - 1 - t) % cycle == 0][::-1]  # newest first
+    told = without_spikes(demand)
+    same = [told[t] for t in range(now) if (now + step - 1 - t) % cycle == 0][::-1]  # newest first
     last = same[0] if same else np.nan
     for count in (4, 8):
         known = [x for x in same[:count] if not np.isnan(x)]

@@ -96,7 +96,7 @@ def slow_cost(
             total_short += short
             if step >= problem.lead_time:
                 interval += problem.holding_cost * holding + problem.lost_sale_cost * short
-        total_left += stock
+        total_left += max(stock, 0.0)
     paths = demand.shape[2]
     return total_holding / paths, total_short / paths, total_late / paths, total_left / paths, interval / paths
 
