@@ -19,6 +19,7 @@ from sirdar.forecasting.models.feedforward import FeedForward
 from sirdar.forecasting.models.mqcnn import MQCNN
 from sirdar.forecasting.models.mqrnn import MQRNN
 from sirdar.forecasting.models.mqtransformer import MQTransformer
+from sirdar.forecasting.models.sqrf import SparseQuantileForest
 from sirdar.forecasting.neural import NeuralForecaster, Setting
 from sirdar.forecasting.panel import Panel
 from sirdar.forecasting.training import Precision, Training
@@ -184,11 +185,11 @@ def test_the_inference_module_is_the_forecast(rung: type[NeuralForecaster]) -> N
     with torch.inference_mode():
         found = module(*inputs).numpy()
     # Demand is in whole units here, and so are its quantiles.
-    seen = panel.observations() > 0  # what was never sold is forecast by look-alikes as well
+    seen = panel.observations() > 0  # what was never sold is forecast by look-alikes too
     np.testing.assert_array_equal(np.floor(found + np.float32(0.5))[seen], model.predict(panel).values[seen])
     model.learned = replace(model.learned, setting=replace(model.learned.setting, whole=False))
     np.testing.assert_allclose(found[seen], model.predict(panel).values[seen], rtol=1e-6)
-    model.learned = replace(model.learned, trained=1.0)  # but not after a full training
+    model.learned = replace(model.learned, alike=None)
     np.testing.assert_allclose(found, model.predict(panel).values, rtol=1e-6)
 
 
@@ -380,7 +381,9 @@ def test_a_new_product_is_learned_from_past_launches() -> None:
     starts = rng.integers(0, 25, len(kinds))
     rows = [rng.poisson(15 if kind == "a" else 40, 40 - start) for kind, start in zip(kinds, starts, strict=True)]
     panel = replace(panel_of(rows, start=starts.tolist()), static={"kind": kinds})
-    model = MQCNN(4, steps=400, width=16).fit(panel)  # a full training: look-alikes have no part in it
+    model = MQCNN(4, steps=400, width=16).fit(panel)
+    assert model.learned is not None
+    model.learned = replace(model.learned, alike=None)  # what the network itself has learned
     unseen = replace(panel_of([[], []], start=[40, 40]), static={"kind": np.array(["a", "b"], dtype=object)})
     medians = model.predict(unseen).median().mean(axis=1)
     assert medians[0] == pytest.approx(15, rel=0.35)
@@ -393,6 +396,8 @@ def test_a_new_product_is_learned_from_beginnings_where_all_began_together(rung:
     kinds = np.array(["a", "b"] * 30, dtype=object)
     panel = replace(panel_of([rng.poisson(15 if kind == "a" else 40, 40) for kind in kinds]), static={"kind": kinds})
     model = rung(4, steps=400, width=16).fit(panel)
+    assert model.learned is not None
+    model.learned = replace(model.learned, alike=None)
     unseen = replace(panel_of([[], []], start=[40, 40]), static={"kind": np.array(["a", "b"], dtype=object)})
     medians = model.predict(unseen).median().mean(axis=1)
     assert medians[0] == pytest.approx(15, rel=0.35)
@@ -416,6 +421,24 @@ def test_after_a_short_training_a_new_product_is_forecast_as_its_look_alikes_sol
     assert medians[1] == pytest.approx(50, rel=0.35)
     model.save(tmp_path / "m")
     assert np.array_equal(rung.load(tmp_path / "m").predict(unseen).values, found.values)
+
+
+@pytest.mark.parametrize("rung", [MQRNN, FeedForward, SparseQuantileForest])
+def test_a_new_product_may_be_far_above_the_others(rung: Callable[..., Any], tmp_path: Path) -> None:
+    """A thousand a week where most products sell one: far beyond what is usual, but its kind is known."""
+    rng = np.random.default_rng(3)
+    kinds = np.array(["a", "b", "c", "d"] * 10, dtype=object)
+    starts = rng.integers(0, 25, len(kinds))
+    rows = [rng.poisson(1000 if kind == "d" else 1, 40 - start) for kind, start in zip(kinds, starts, strict=True)]
+    panel = replace(panel_of(rows, start=starts.tolist()), static={"kind": kinds})
+    model = rung(4).fit(panel)
+    unseen = replace(panel_of([[], []], start=[40, 40]), static={"kind": np.array(["a", "d"], dtype=object)})
+    found = model.predict(unseen)
+    assert (found.median()[0] < 5).all()
+    np.testing.assert_allclose(found.median()[1], 1000, rtol=0.1)
+    model.save(tmp_path / "m")
+    again = type(model).load(tmp_path / "m").predict(unseen)
+    np.testing.assert_array_equal(again.values, found.values)
 
 
 @pytest.mark.parametrize("rung", [*RUNGS, FeedForward])

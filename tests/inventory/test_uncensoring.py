@@ -41,6 +41,23 @@ def test_total_demand_is_found_again(dispersion: float, draw: int | None) -> Non
     assert uncensor(sales, in_stock, seed=draw).sum() == pytest.approx(demand.sum(), rel=0.03)
 
 
+@pytest.mark.parametrize("dispersion", [0.0, 0.5, None])
+def test_a_season_that_all_series_share_is_found(dispersion: float | None) -> None:
+    """A third of the steps sell three times as much, and run out more often."""
+    random = np.random.default_rng(4)
+    peak = np.arange(60) % 3 == 0
+    mean = random.gamma(2.0, 3.0, 200)[:, None] * np.where(peak, 3, 1)
+    rate = mean * random.gamma(1 / (dispersion or 0.5), dispersion or 0.5, mean.shape) if dispersion != 0 else mean
+    demand = random.poisson(rate).astype(float)
+    stock = random.poisson(1.5 * mean.mean(axis=1, keepdims=True), demand.shape).astype(float)
+    sales, in_stock = np.minimum(demand, stock), demand < stock
+    wanted = uncensor(sales, in_stock, dispersion=dispersion, together=True)
+    for part in (peak, ~peak):
+        assert wanted[:, part].sum() == pytest.approx(demand[:, part].sum(), rel=0.05)
+    steady = uncensor(sales, in_stock, dispersion=dispersion)
+    assert steady[:, peak].sum() < 0.9 * demand[:, peak].sum()
+
+
 @pytest.mark.parametrize("dispersion", [0.0, 0.7])
 def test_the_expected_excess_is_that_of_the_sum(dispersion: float) -> None:
     units = np.arange(3000.0)

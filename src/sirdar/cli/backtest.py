@@ -21,6 +21,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     freq: options.Freq = None,
     column: options.Columns = None,
     gaps: options.Gaps = None,
+    sold_out: options.SoldOut = None,
     holidays: options.Holidays = None,
     seed: options.Seed = 0,
     cluster: Annotated[
@@ -43,7 +44,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
 
     settings = Settings(
         source,
-        options.roles(column, freq, gaps, holidays),
+        options.roles(column, freq, gaps, holidays, sold_out),
         horizon,
         windows,
         options.names(models, Settings.models),

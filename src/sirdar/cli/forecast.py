@@ -33,6 +33,7 @@ def forecast(  # noqa: PLR0913 - one argument per option
     freq: options.Freq = None,
     column: options.Columns = None,
     gaps: options.Gaps = None,
+    sold_out: options.SoldOut = None,
     holidays: options.Holidays = None,
     explain: Annotated[
         list[str] | None,
@@ -67,7 +68,7 @@ def forecast(  # noqa: PLR0913 - one argument per option
     wanted = Settings.horizon if horizon is None else horizon
     settings = Settings(
         source,
-        options.roles(column, freq, gaps, holidays),
+        options.roles(column, freq, gaps, holidays, sold_out),
         wanted if kept is None else kept.horizon,
         models=(name,),
         problem=options.smallest_problem(),

@@ -76,7 +76,10 @@ Inventory = Annotated[
 ]
 Freq = Annotated[
     str | None,
-    typer.Option(help="5min, 10min, 15min, 30min, h, D, B, W, M, Q or Y; inferred if omitted. Finer rows are summed."),
+    typer.Option(
+        help="5min, 10min, 15min, 30min, h, D, B, W, M, Q or Y; inferred if omitted. Finer rows are summed, and lines "
+        "that share a date: by W into weeks that end on the last row's weekday, by W-SUN on Sundays, by 1w from Mondays."
+    ),
 ]
 Columns = Annotated[
     list[str] | None,
@@ -90,6 +93,13 @@ Columns = Annotated[
 Gaps = Annotated[
     str | None, typer.Option(help="A step without a row: 'missing' (not observed) or 'zero' (nothing sold).")
 ]
+SoldOut = Annotated[
+    str | None,
+    typer.Option(
+        help="Demand of steps that sold out, where a column says so (in_stock): 'missing' (left out), or 'estimated' "
+        "from what was sold, which is right where it was demand that emptied the shelves."
+    ),
+]
 Holidays = Annotated[
     str | None, typer.Option(help="Country whose public holidays SQRF and the networks are told, such as US or DE-BY.")
 ]
@@ -99,9 +109,13 @@ _SEVERAL = ("static", "past", "future")
 
 
 def roles(
-    columns: Sequence[str] | None, freq: str | None, gaps: str | None, holidays: str | None = None
+    columns: Sequence[str] | None,
+    freq: str | None,
+    gaps: str | None,
+    holidays: str | None = None,
+    sold_out: str | None = None,
 ) -> dict[str, Any]:
-    """Arguments of `Panel.read` from the options."""
+    """Roles of `recipes.demand.Demand` from the options."""
     result: dict[str, Any] = {}
     for item in columns or ():
         role, equals, name = item.partition("=")
@@ -121,6 +135,8 @@ def roles(
         result["gaps"] = gaps
     if holidays is not None:
         result["holidays"] = holidays
+    if sold_out is not None:
+        result["sold_out"] = sold_out
     return result
 
 

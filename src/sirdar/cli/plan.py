@@ -13,6 +13,7 @@ def plan(  # noqa: PLR0913 - one argument per option
     horizon: options.Horizon = 6,
     windows: options.Windows = 3,
     models: options.Models = None,
+    levels: options.Levels = None,
     holding_cost: options.HoldingCost = 0.2,
     lost_sale_cost: options.LostSaleCost = 1.0,
     lead_time: options.LeadTime = 2,
@@ -28,6 +29,7 @@ def plan(  # noqa: PLR0913 - one argument per option
     freq: options.Freq = None,
     column: options.Columns = None,
     gaps: options.Gaps = None,
+    sold_out: options.SoldOut = None,
     holidays: options.Holidays = None,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
@@ -35,6 +37,7 @@ def plan(  # noqa: PLR0913 - one argument per option
     """Read demand, backtest the ladder, forecast with the winner, order, and choose the chip.
 
     Writes forecast.parquet, orders.parquet and .csv, leaderboard.json, run.json, report.html and the winner (model/).
+    Orders know of demand what the quantiles of --levels tell: from few of them they are coarse.
 
     Examples:
         sirdar plan
@@ -51,13 +54,14 @@ def plan(  # noqa: PLR0913 - one argument per option
     problem = options.problem(holding_cost, lost_sale_cost, lead_time, review_period)
     settings = Settings(
         source,
-        options.roles(column, freq, gaps, holidays),
+        options.roles(column, freq, gaps, holidays, sold_out),
         horizon,
         windows,
         options.names(models, Settings.models),
         options.traded(problem, (price, unit_cost, order_cost), (minimum, case_pack), (capacity, budget)),
         inventory,
         seed,
+        options.levels(levels, Settings.levels),
     )
     with files.output_folder(out) as scratch, options.progress_bar() as progress:
         done = run(settings, progress)

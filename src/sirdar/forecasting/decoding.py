@@ -15,6 +15,7 @@ from sirdar.forecasting.scaling import Scaled
 # How far quantiles may lie from the recent level: without a bound a product that takes off would explode. In spreads
 # alone it would cut off what covariates tell of a steady product: a promotion of five times its level or so.
 _SPREADS, _LEVELS = math.sinh(3.5), 10.0
+_AGAIN = 1.5  # times as far as the same season was, where that is farther
 _DEVIATIONS = math.sqrt(math.pi / 2)  # mean absolute deviations in a standard deviation
 
 
@@ -48,6 +49,7 @@ def monotone(
     *,
     counts: bool,
     training: bool,
+    season: Float[Tensor, "batch origin horizon"] | None = None,
 ) -> Float[Tensor, "batch origin horizon level"]:
     """Quantiles in units of the spread: positive increments to both sides of the middle one, under a sinh link.
 
@@ -58,13 +60,17 @@ def monotone(
         level: the recent level at each origin, in units of the spread.
         counts: demand is never negative, and neither are the quantiles.
         training: leaves a small slope below zero, for the gradient of a quantile that should rise again.
+        season: how far from the recent level the same season was, in units of the spread, where that is known.
     """
     middle, rises = raw[..., :1], functional.softplus(raw[..., 1:] - 1.0)
     below = raw.shape[-1] // 2
     falls = torch.cumsum(rises[..., :below], dim=-1).flip(-1)
     quantiles = torch.cat([middle - falls, middle, middle + torch.cumsum(rises[..., below:], dim=-1)], dim=-1)
     level = level[..., None, None]
-    steepest = torch.asinh((_LEVELS * level.abs()).clamp(min=_SPREADS))
+    farthest = (_LEVELS * level.abs()).clamp(min=_SPREADS)
+    if season is not None:
+        farthest = torch.maximum(farthest, _AGAIN * season[..., None].abs())
+    steepest = torch.asinh(farthest)
     quantiles = torch.sinh(steepest * torch.tanh(quantiles / steepest)) + level
     if not counts:
         return quantiles

@@ -413,7 +413,7 @@ class Source:
         step: Int64[np.ndarray, "pair steps"],
     ) -> Rows:
         """See `Features.rows`."""
-        history, ahead, past, scale = self._parts(series, origin, step)
+        history, ahead, past, scale = self._parts(series, origin, step, self.told)
         wide = [np.broadcast_to(part[:, None], (*step.shape, part.shape[1])) for part in (history, past)]
         block = np.concatenate([wide[0], ahead, wide[1]], axis=2)
         matrix = self._assembled(block.reshape(step.size, block.shape[2]), np.repeat(series, step.shape[1]))
@@ -427,7 +427,7 @@ class Source:
         step: Int64[np.ndarray, "pair steps"],
     ) -> Pairs:
         """Dense features of pairs of a series and an origin, and of some steps ahead of each, as of `rows`."""
-        history, ahead, past, scale = self._parts(series, origin, step)
+        history, ahead, past, scale = self._parts(series, origin, step, self.demand)
         features, static = self.features, self.static[series].toarray()
         history[:, _AGE] = np.minimum(history[:, _AGE], np.log1p(np.float32(_OLD)))
         words = static.shape[1] - len(features.words.words)
@@ -439,16 +439,19 @@ class Source:
         return Pairs(shared, ahead, scale.astype(np.float32), self._target(series, origin, step))
 
     def _parts(
-        self, series: np.ndarray, origin: np.ndarray, step: np.ndarray
+        self, series: np.ndarray, origin: np.ndarray, step: np.ndarray, seasonal: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Columns that every product line has: of the history, of each step, of past covariates; and the scales."""
+        """Columns that every product line has: of the history, of each step, of past covariates; and the scales.
+
+        A network needs the size of a yearly peak, `seasonal`, as it was; a forest that it was far above the others.
+        """
         panel, features = self.panel, self.features
         now = panel.indptr[:-1][series] + origin
         begin = now - np.maximum(origin - self.unseen[series], 0)
         history, scale = features._history(self.told, begin, now)
         ahead = [
             step[..., None],
-            features._cycles(self.told, begin, now, scale, step),
+            features._cycles(seasonal, begin, now, scale, step),
             features._calendar(panel, panel.start[series] + origin, step),
             features._price(self, series, now, step),
             features._known(panel, series, now, step),

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from sirdar.errors import ArgumentError, DataError, require_positive_integer
 from sirdar.forecasting import storage, training
+from sirdar.forecasting.addons import lookalike
 from sirdar.forecasting.addons.lookalike import LookAlikes
-from sirdar.forecasting.addons.state import pack, unpack
 from sirdar.forecasting.covariates import Encoding
 from sirdar.forecasting.decoding import begin_at, steps_of
 from sirdar.forecasting.members import Members
@@ -39,7 +39,6 @@ _WEIGHT = 0.03  # of what these lose: the others must not suffer
 _LONGEST_WINDOW = 256
 _STEPS = 400  # of a training on little data
 _FEW, _LEAST = 20_000, 25  # observations of which fewer are trained on in fewer steps, and how few steps
-_ALIKE = "alike"  # in front of the names of what look-alikes are told by, beside the weights
 _CHUNK = 128  # series forecast at a time: more no longer fit the caches, and take twice as long
 
 
@@ -73,8 +72,7 @@ class Learned:
         encoding: how covariates become channels.
         frequency: of the panel learned from.
         setting: what shaped the network.
-        alike: what products without history are also forecast by where training was short; None after a full one.
-        trained: share of a full training.
+        alike: what products without history are also forecast by; None where the network does better alone.
     """
 
     network: nn.Module
@@ -82,7 +80,6 @@ class Learned:
     frequency: Frequency
     setting: Setting
     alike: LookAlikes | None = None
-    trained: float = 1.0
 
     @property
     def length(self) -> int:
@@ -126,10 +123,12 @@ class NeuralForecaster(ABC):
         channels = Windows(panel, encoding, length, self.horizon).channels()
         setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel), panel.whole)
         steps = training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST)
-        trained = min(1.0, steps / _STEPS)
-        alike = LookAlikes(self.horizon, self.levels).fit(panel) if trained < 1 else None
-        fresh = Learned(self._network(setting), encoding, panel.frequency, setting, alike, trained)
-        self.learned = self._trained(fresh, panel, steps)
+        fresh = Learned(self._network(setting), encoding, panel.frequency, setting)
+        learned = self._trained(fresh, panel, steps)
+        # In few steps a network hardly learns what a category sells, and it knows the launches that it is judged by.
+        most = min(1.0, steps / _STEPS)
+        alike = LookAlikes.beside(panel, self.horizon, self.levels, lambda new: self._answers(learned, new), most)
+        self.learned = replace(learned, alike=alike)
         return self
 
     def update(self: Rung, panel: Panel, steps: int | None = None) -> Rung:
@@ -157,16 +156,13 @@ class NeuralForecaster(ABC):
     def predict(self, panel: Panel) -> Forecast:
         """Quantiles after each series' history; a series without history gets the forecast of a new product.
 
-        In few steps a network hardly learns what a category sells: the fewer of a full training's were taken, the more
-        a new product's quantiles are those of its look-alikes. Which series are asked for together changes no more than
-        the last bits.
+        A new product's quantiles are mixed with those of its look-alikes, as was best at past launches. Which series
+        are asked for together changes no more than the last bits.
         """
         learned = self._require_frequency(panel)
-        values = _answers(learned, self._windows(panel), np.arange(len(panel)), self.horizon, len(self.levels))
-        new = np.flatnonzero(panel.observations() == 0)
-        if learned.alike is not None and len(new):
-            known = learned.alike.quantiles(panel.select(new))
-            values[new] = known + np.float32(learned.trained) * (values[new] - known)
+        values = self._answers(learned, panel)
+        if learned.alike is not None:
+            learned.alike.mix_into(values, panel)
         values = np.maximum.accumulate(values, axis=2)  # tanh and sinh are monotone only up to rounding
         if learned.setting.whole:
             values = np.floor(values + np.float32(0.5))
@@ -184,7 +180,7 @@ class NeuralForecaster(ABC):
     def inference(self, batch: int = 1) -> tuple[nn.Module, tuple[Tensor, ...]]:
         """The network as it runs every night, and an example of its input: for tracing, timing and export.
 
-        `predict` is the same, but for whole units and, after a short training, the look-alikes of new products.
+        `predict` is the same, but for whole units and the look-alikes of new products.
         """
         learned = self._fitted()
         (past, known, static), length = learned.setting.channels, learned.length
@@ -210,8 +206,7 @@ class NeuralForecaster(ABC):
             "frequency": learned.frequency,
             "encoding": learned.encoding,
             "setting": learned.setting,
-            "alike": None if learned.alike is None else pack(learned.alike.state(), tensors, _ALIKE),
-            "trained": learned.trained,
+            "alike": lookalike.stored(learned.alike, tensors),
         }
         weights = learned.network.state_dict()
         if self.training.precision in {"bf16-sr", "bf16-nearest"}:
@@ -228,13 +223,9 @@ class NeuralForecaster(ABC):
             setting = Setting(**config["setting"] | {"channels": tuple(config["setting"]["channels"])})
             _require_fitting(setting, encoding, frequency, Path(path))
             network = forecaster._network(setting)
-            packed = {name: weights.pop(name) for name in list(weights) if name.split(".")[0] == _ALIKE}
+            alike = lookalike.restored(config, weights)
             storage.fill(network, weights, Path(path))
-            alike = config.get("alike")  # not in folders of earlier versions
-            known = None if alike is None else LookAlikes.from_state(unpack(alike, packed))
-            forecaster.learned = Learned(
-                network.eval(), encoding, frequency, setting, known, float(config.get("trained", 1.0))
-            )
+            forecaster.learned = Learned(network.eval(), encoding, frequency, setting, alike)
             return forecaster
 
     def _arguments(self) -> dict[str, Any]:
@@ -263,6 +254,17 @@ class NeuralForecaster(ABC):
     def _windows(self, panel: Panel) -> Windows:
         learned = self._fitted()
         return Windows(panel, learned.encoding, learned.length, self.horizon)
+
+    def _answers(self, learned: Learned, panel: Panel) -> np.ndarray:
+        """The network's quantiles [series, horizon, level] in units of demand."""
+        windows = Windows(panel, learned.encoding, learned.length, self.horizon)
+        values = np.empty((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
+        network = Inference(learned.network.eval(), learned.length)
+        with torch.inference_mode():
+            for begin in range(0, len(panel), _CHUNK):
+                rows = np.arange(begin, min(begin + _CHUNK, len(panel)))
+                values[rows] = network(*windows.inputs(rows)).numpy()
+        return values
 
     def _trained(self, learned: Learned, panel: Panel, steps: int) -> Learned:
         """What training makes of it; until that is over this forecaster is as it was, whatever ends it early."""
@@ -390,14 +392,3 @@ def _held_out(
         return training.quantile_loss(answers, spreads, targets, begun, levels, errors).item()
 
     return validate
-
-
-def _answers(learned: Learned, windows: Windows, rows: np.ndarray, horizon: int, levels: int) -> np.ndarray:
-    """Quantiles [series, horizon, level] in units of demand."""
-    values = np.empty((len(rows), horizon, levels), dtype=np.float32)
-    network = Inference(learned.network.eval(), learned.length)
-    with torch.inference_mode():
-        for begin in range(0, len(rows), _CHUNK):
-            part = rows[begin : begin + _CHUNK]
-            values[begin : begin + len(part)] = network(*windows.inputs(part)).numpy()
-    return values

@@ -9,7 +9,8 @@ of the Royal Statistical Society B 39(1): a censored step counts with
     E[D | D >= s] = m P(D' >= s - 1) / P(D >= s),      D' the same law with shape 1/d + 1
 
 and each mean is drawn towards that of all series by credibility, Buehlmann (1967), ASTIN Bulletin 4(3). The dispersion
-d maximises the censored likelihood.
+d maximises the censored likelihood. Where series move together, the mean of step t is m_i f_t, f_t being what all
+series want in it over what they usually want: a season or a trend that they share.
 """
 
 from typing import Any
@@ -25,8 +26,11 @@ from sirdar.errors import ArgumentError, require_seed
 Steps = Float[np.ndarray, "series time"]
 Mask = Bool[np.ndarray, "series time"]
 Means = Float[np.ndarray, " series"]
+Profile = Float[np.ndarray, " time"]
 SWEEPS = 200  # of expectation and maximisation, at most
 POISSON = 1e-4  # a dispersion below this is none
+_ASKED = 1000  # series that tell the dispersion
+_ROUNDS = 4  # of finding what series share
 
 
 def uncensor(
@@ -35,6 +39,7 @@ def uncensor(
     *,
     dispersion: float | None = None,
     pool: bool = True,
+    together: bool = False,
     seed: int | None = None,
 ) -> Steps:
     """Demand, given what was sold.
@@ -44,6 +49,7 @@ def uncensor(
         in_stock: [series, time]; false where the product ran out in that step, or was never there.
         dispersion: d above, the same for all series; estimated when None.
         pool: draw the mean of each series towards that of all, the more the less it was seen.
+        together: series share seasons and trends; else the mean of each is the same in all steps.
         seed: None gives the expected demand of censored steps; a seed gives one draw of it, in whole units.
 
     Returns:
@@ -53,19 +59,26 @@ def uncensor(
         ArgumentError: shapes disagree, sales are negative or not finite, or a series shows nothing to learn from.
     """
     sold, seen = _checked(sales, in_stock)
-    if dispersion is None:
-        dispersion = _dispersion(sold, seen, pool=pool)
-    means = _means(sold, seen, _dispersed(dispersion), pool=pool)[:, None]
+    known, profile = dispersion, np.ones(sold.shape[1])
+    dispersion = _dispersion(sold, seen, profile, pool=pool) if known is None else _dispersed(known)
+    if together:
+        profile = _shared(sold, seen, dispersion, pool=pool)
+        dispersion = _dispersion(sold, seen, profile, pool=pool) if known is None else dispersion
+    means = _means(sold, seen, dispersion, profile, pool=pool)
+    wanted, (rows, steps) = sold.copy(), np.nonzero(~seen)
+    mean, units = means[rows] * profile[steps], sold[rows, steps]
     if seed is None:
-        wanted = at_least(sold, means, dispersion)
+        found = at_least(units, mean, dispersion)
     else:
-        wanted = _draw(sold, means, dispersion, np.random.default_rng(require_seed(seed)))
-    return np.where(seen, sold, np.maximum(wanted, sold))
+        found = _draw(units, mean, dispersion, np.random.default_rng(require_seed(seed)))
+    wanted[rows, steps] = np.maximum(found, units)
+    return wanted
 
 
 def censored_means(sales: ArrayLike, in_stock: ArrayLike, dispersion: float = 0.0, *, pool: bool = True) -> Means:
     """Mean demand per step of each series. Without `pool`, the maximum of the censored likelihood."""
-    return _means(*_checked(sales, in_stock), _dispersed(dispersion), pool=pool)
+    sold, seen = _checked(sales, in_stock)
+    return _means(sold, seen, _dispersed(dispersion), np.ones(sold.shape[1]), pool=pool)
 
 
 def at_least(sold: np.ndarray, mean: np.ndarray, dispersion: float) -> np.ndarray:
@@ -80,21 +93,39 @@ def at_least(sold: np.ndarray, mean: np.ndarray, dispersion: float) -> np.ndarra
     return np.maximum(mean * ratio, sold)
 
 
-def _means(sold: Steps, seen: Mask, dispersion: float, *, pool: bool) -> Means:
+def _shared(sold: Steps, seen: Mask, dispersion: float, *, pool: bool) -> Profile:
+    """What all series want in each step over what they usually want, by turns with their means; by credibility too."""
+    tells, profile = seen | (sold > 0), np.ones(sold.shape[1])
+    rows, steps = np.nonzero(~seen & tells)
+    for _ in range(_ROUNDS):
+        means = _means(sold, seen, dispersion, profile, pool=pool)
+        found = at_least(sold[rows, steps], means[rows] * profile[steps], dispersion)
+        total = (sold * seen).sum(axis=0) + np.bincount(steps, found, len(profile))
+        usual = np.maximum(means @ tells, 1e-9)
+        each = np.where(tells.any(axis=0), total / usual, 1.0)
+        noise = (means + dispersion * means**2) @ tells / usual**2
+        between = max(each.var() - noise.mean(), 0.0)
+        profile = 1 + between / np.maximum(between + noise, 1e-12) * (each - 1)
+        profile = np.maximum(profile / profile.mean(), 1e-6)
+    return profile
+
+
+def _means(sold: Steps, seen: Mask, dispersion: float, profile: Profile, *, pool: bool) -> Means:
     tells = seen | (sold > 0)  # a step without stock from its beginning shows nothing
-    count = tells.sum(axis=1)
-    silent = np.flatnonzero(count == 0)
+    count = tells @ profile
+    silent = np.flatnonzero(~tells.any(axis=1))
     alone = not pool or len(sold) == 1
-    if len(silent) and (alone or not tells.any()):
+    if len(silent) and (alone or len(silent) == len(sold)):
         msg = f"series {int(silent[0])} was never in stock and sold nothing, so its demand is unknown; leave it out"
         raise ArgumentError(msg)
-    shown = np.maximum(count, 1)
+    shown = np.where(tells.any(axis=1), count, 1.0)
     means = np.maximum((sold * tells).sum(axis=1) / shown, 1e-6)
-    means[count == 0] = means[count > 0].mean()
+    means[silent] = means[count > 0].mean()
+    bought, (rows, steps) = (sold * seen).sum(axis=1), np.nonzero(~seen & tells)
+    units, part = sold[rows, steps], profile[steps]
     for _ in range(SWEEPS):
         before = means
-        wanted = np.where(seen, sold, at_least(sold, means[:, None], dispersion))
-        means = (wanted * tells).sum(axis=1) / shown
+        means = (bought + np.bincount(rows, at_least(units, means[rows] * part, dispersion), len(sold))) / shown
         if not alone:
             means = _towards_all(means, count, dispersion)
         means = np.maximum(means, 1e-9)
@@ -113,12 +144,15 @@ def _towards_all(means: Means, count: np.ndarray, dispersion: float) -> Means:
     return weight * means + (1 - weight) * grand
 
 
-def _dispersion(sold: Steps, seen: Mask, *, pool: bool) -> float:
+def _dispersion(sold: Steps, seen: Mask, profile: Profile, *, pool: bool) -> float:
+    some = slice(None, None, -(-len(sold) // _ASKED))
+    sold, seen = sold[some], seen[some]
+
     def loss(log_dispersion: float) -> float:
         d = float(np.exp(log_dispersion))
-        means = _means(sold, seen, d, pool=pool)[:, None]
-        chance = _survival(sold, means, d)[~seen]
-        return -float(_log_chance(sold, means, d)[seen].sum() + np.log(np.maximum(chance, 1e-300)).sum())
+        means = _means(sold, seen, d, profile, pool=pool)[:, None] * profile
+        chance = _survival(sold[~seen], means[~seen], d)
+        return -float(_log_chance(sold[seen], means[seen], d).sum() + np.log(np.maximum(chance, 1e-300)).sum())
 
     search: Any = minimize_scalar  # its stubs know no bounds
     found = search(loss, bounds=(np.log(POISSON) - 1, np.log(20.0)), method="bounded", options={"xatol": 0.02})
@@ -149,7 +183,7 @@ def _log_chance(units: np.ndarray, mean: np.ndarray, dispersion: float) -> np.nd
     return combined + xlogy(units, scaled) - (units + r) * np.log1p(scaled)
 
 
-def _draw(sold: Steps, mean: np.ndarray, dispersion: float, random: np.random.Generator) -> Steps:
+def _draw(sold: np.ndarray, mean: np.ndarray, dispersion: float, random: np.random.Generator) -> np.ndarray:
     """One draw of demand that is at least `sold`, by inverting the tail."""
     tail = random.uniform(size=sold.shape) * _survival(sold, mean, dispersion)
     # The largest k with P(D >= k) >= tail, by bisection between the bound and far out.

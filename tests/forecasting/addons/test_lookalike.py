@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sirdar.errors import ArgumentError
-from sirdar.forecasting.addons.lookalike import LookAlikes, launch_curves
+from sirdar.forecasting.addons.lookalike import LookAlikes, launch_curves, restored, stored
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive import DECILES
 from sirdar.testing.forecasters import panel_of
@@ -53,9 +53,55 @@ def test_without_any_launch_the_forecast_is_zero() -> None:
     assert (LookAlikes(3, DECILES).fit(panel).quantiles(panel) == 0).all()
 
 
+@pytest.mark.parametrize(("error", "share"), [(0.0, 1.0), (60.0, 0.0)])
+def test_another_forecaster_has_the_share_that_was_best_at_launches(error: float, share: float) -> None:
+    """It knows what each kind sells at first, or is 60 off; the look-alikes have three others of each kind to ask."""
+    panel = launches()
+    few = panel.select(np.array([0, 1, 2, 3, 4, 5, 60, 61, *range(6, 10)]))
+
+    def answer(new: Panel) -> np.ndarray:
+        assert (new.observations() == 0).all()
+        assert not np.isfinite(new.target).any()
+        cups = np.array(["cup" in str(name) for name in new.static["name"]])
+        fade = np.where(cups[:, None], [40, 30, 20, 10], 5)
+        return np.repeat(fade[..., None] + error, 9, axis=2).astype(np.float32)
+
+    alike = LookAlikes.beside(few, 4, DECILES, answer)
+    values = np.full((len(few), 4, 9), 7, dtype=np.float32)
+    if alike is None:
+        assert share == 1
+        return
+    assert alike.share == share
+    alike.mix_into(values, few)
+    new = few.observations() == 0
+    assert (values[~new] == 7).all()
+    np.testing.assert_array_equal(values[new], alike.quantiles(few.select(new)))
+
+
+def test_a_forecaster_is_not_believed_beyond_its_training() -> None:
+    panel = launches()
+    alike = LookAlikes.beside(panel.select(np.arange(1)), 4, DECILES, lambda _: np.zeros((1, 4, 9)), most=0.3)
+    assert alike is not None
+    assert alike.share == 0.3
+
+
+def test_what_was_stored_is_the_same_again() -> None:
+    panel, tensors = launches(), {}
+    alike = LookAlikes(4, DECILES, share=0.5).fit(panel)
+    config = {"alike": stored(alike, tensors)}
+    found = restored(config, tensors)
+    assert found is not None
+    assert found.share == 0.5
+    assert not tensors
+    np.testing.assert_array_equal(found.quantiles(panel), alike.quantiles(panel))
+    dense = alike.state() | {"features": alike.features}  # as earlier versions wrote it
+    np.testing.assert_array_equal(LookAlikes.from_state(dense).quantiles(panel), alike.quantiles(panel))
+    assert restored({}, {}) is None
+
+
 def test_a_state_whose_arrays_are_of_other_shapes_is_refused() -> None:
     state = LookAlikes(4, DECILES).fit(launches()).state()
     assert np.array_equal(LookAlikes.from_state(state).curves, state["curves"], equal_nan=True)
     for edit in ({"words": []}, {"horizon": 5}):
-        with pytest.raises(ArgumentError, match=r"look-alikes need features \(\d+, \d+\) and \d steps"):
+        with pytest.raises(ArgumentError, match=r"look-alikes need features \(\d+, \d+\)"):
             LookAlikes.from_state(state | edit)

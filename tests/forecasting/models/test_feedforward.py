@@ -77,6 +77,17 @@ def test_units_of_demand_change_nothing() -> None:
     assert np.allclose(small().fit(scaled).predict(scaled).values, before * factor, rtol=1e-3)
 
 
+def test_a_yearly_peak_of_many_times_the_level_comes_again() -> None:
+    """Two weeks of the year sell 15 times as much as the others: Poisson demand of 300 in place of 20."""
+    week = (np.arange(150) - 1) % 52
+    peak = (week == 45) | (week == 46)  # steps 150 and 151 are two of them
+    assert not peak[140:].any()
+    rows = np.random.default_rng(0).poisson(np.where(peak, 300, 20), (40, 150))
+    median = FeedForward(4).fit(panel_of(rows)).predict(panel_of(rows)).median()
+    assert median[:, :2].mean() == pytest.approx(300, rel=0.2)
+    assert median[:, 2:].mean() == pytest.approx(20, rel=0.2)
+
+
 def test_series_of_very_different_level_pool() -> None:
     """A product that sells a million times as much is forecast like its small twin."""
     rng = np.random.default_rng(0)

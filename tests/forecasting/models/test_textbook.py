@@ -5,6 +5,7 @@ import tracemalloc
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
@@ -143,14 +144,19 @@ def test_gaps_are_no_demand_and_no_certainty(method: str, gap: str) -> None:
     assert 0.66 < covered < 0.9
 
 
-def test_a_product_without_history_starts_as_its_look_alikes_did() -> None:
+def test_a_product_without_history_starts_as_its_look_alikes_did(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     rows = [np.append(np.full(k % 20 + 1, np.nan), rng.poisson(50 if k % 2 else 2, 40)) for k in range(40)]
     kind = np.array(["large" if k % 2 else "small" for k in range(40)] + ["large", "small"], dtype=object)
     panel = replace(panel_of([*rows, np.full(5, np.nan), np.full(5, np.nan)]), static={"kind": kind})
-    found = predicted(panel, "theta")[-2:, :, 4]
+    model = Textbook(5, "theta").fit(panel)
+    found = model.predict(panel).median()[-2:]
     np.testing.assert_allclose(found[0], 50, atol=10)
     np.testing.assert_allclose(found[1], 2, atol=1)
+    alone = panel.select(np.array([40, 41]))
+    np.testing.assert_array_equal(model.predict(alone).median(), found)
+    model.save(tmp_path / "m")
+    np.testing.assert_array_equal(Textbook.load(tmp_path / "m").predict(alone).median(), found)
     assert (predicted(panel.select(np.array([40, 41])), "theta") == 0).all()  # nobody to look like
 
 

@@ -6,15 +6,18 @@ the price at launch. The quantiles are those of the nearest products' demand at 
 how many neighbours to ask is chosen by leaving products out.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float32, Int64
+from scipy import sparse
 
 from sirdar.errors import ArgumentError, require_positive_integer
 from sirdar.forecasting.addons.history import as_text, held, known_column, longest
+from sirdar.forecasting.addons.state import pack, unpack
 from sirdar.forecasting.panel import Panel
 from sirdar.predictive.forecast import require_levels
 from sirdar.predictive.scores import pinball
@@ -24,8 +27,10 @@ _FEWEST = 8  # launches seen below which the first steps of all products are use
 _TRIED = 400  # products left out in turn
 _MOST = 4000  # products remembered
 _WORDS = 2000
-_STATE = ("horizon", "levels", "neighbours", "words", "numbers", "rarity", "features", "curves", "asked")
+_STATE = ("horizon", "levels", "neighbours", "share", "words", "numbers", "rarity", "features", "curves", "asked")
 _NUMBER_WEIGHT = 0.5  # of one deviation of a number, against a word shared or not
+_NAME = "alike"  # in front of the names of their arrays beside a network's weights
+_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the most that another forecaster may have
 
 
 @dataclass
@@ -36,11 +41,13 @@ class LookAlikes:
         horizon: first steps of a new product to forecast.
         levels: rising quantile levels.
         neighbours: products asked; chosen when None.
+        share: of another forecaster's quantiles in those of `mix_into`.
     """
 
     horizon: int
     levels: Sequence[float]
     neighbours: int | None = None
+    share: float = 0.0
     words: list[str] = field(default_factory=list)
     numbers: dict[str, tuple[float, float]] = field(default_factory=dict)
     rarity: Float32[np.ndarray, " word"] = field(default_factory=lambda: np.zeros(0, np.float32))
@@ -56,14 +63,8 @@ class LookAlikes:
 
     def fit(self, panel: Panel) -> "LookAlikes":
         """Remembers how products were launched."""
-        panel = panel.select(panel.observations() > 0)
-        curves, seen = launch_curves(panel, self.horizon)
-        usable = np.isfinite(curves).any(axis=1)
-        chosen = np.flatnonzero(usable & seen if (usable & seen).sum() >= _FEWEST else usable)
-        if len(chosen) > _MOST:
-            chosen = np.sort(np.random.default_rng(0).choice(chosen, _MOST, replace=False))
+        chosen, self.curves = _launched(panel, self.horizon)
         products = panel.select(chosen)
-        self.curves = curves[chosen]
         self._learn_words(products)
         numbers = _numbers(products)
         self.numbers = {name: _moments(column) for name, column in numbers.items()}
@@ -80,18 +81,52 @@ class LookAlikes:
         blocks = [self._ask(features[at : at + 1000], self.asked) for at in range(0, len(panel), 1000)]
         return np.concatenate(blocks)
 
+    @classmethod
+    def beside(
+        cls,
+        panel: Panel,
+        horizon: int,
+        levels: Sequence[float],
+        answer: Callable[[Panel], np.ndarray],
+        most: float = 1.0,
+    ) -> "LookAlikes | None":
+        """Look-alikes to mix with the quantiles of a forecaster, as was best at past launches.
+
+        Args:
+            panel: what the forecaster learned from.
+            horizon: first steps of a new product to forecast.
+            levels: rising quantile levels.
+            answer: its quantiles [series, horizon, level] of products as they were before their first demand.
+            most: share that it may have at most, and has where there are not two launches to judge by.
+
+        Returns:
+            None where it does best alone.
+        """
+        alike = cls(horizon, levels).fit(panel)
+        alike.share = alike._share(panel, answer, most)
+        return alike if alike.share < 1 else None
+
+    def mix_into(self, values: Float32[np.ndarray, "series horizon level"], panel: Panel) -> None:
+        """Draws another forecaster's quantiles of products without history to these, in place, but for `share`."""
+        new = np.flatnonzero(panel.observations() == 0)
+        if len(new):
+            known = self.quantiles(panel.select(new))
+            values[new] = known + np.float32(self.share) * (values[new] - known)
+
     def state(self) -> dict[str, Any]:
         """Everything learned, for `from_state`."""
-        return {name: getattr(self, name) for name in _STATE}
+        words = sparse.csr_matrix(self.features)  # of thousands of words each product has a few
+        parts = {"data": words.data, "indices": words.indices, "indptr": words.indptr}
+        return {name: getattr(self, name) for name in _STATE} | {"features": parts}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "LookAlikes":
         """The look-alikes whose `state` this is; raises ArgumentError where its arrays are of other shapes."""
         numbers = {name: (float(centre), float(spread)) for name, (centre, spread) in state["numbers"].items()}
-        fields: dict[str, Any] = state | {"numbers": numbers}
+        wanted = (len(state["curves"]), len(state["words"]) + len(numbers))
+        fields: dict[str, Any] = state | {"numbers": numbers, "features": _dense(state["features"], wanted)}
         alike = cls(**fields)
         features, curves = alike.features.shape, alike.curves.shape
-        wanted = (len(alike.curves), len(alike.words) + len(alike.numbers))
         if features != wanted or (wanted[0] and curves[1] != alike.horizon):
             msg = f"look-alikes need features {wanted} and {alike.horizon} steps, got {features} and curves {curves}"
             raise ArgumentError(msg)
@@ -115,17 +150,35 @@ class LookAlikes:
     def _choose(self) -> int:
         """The number of neighbours of the least pinball loss on products left out."""
         count = len(self.curves)
-        if count <= _FEWEST:
+        if count <= _FEWEST or not self.features.shape[1]:
             return max(count, 1)
-        tried = np.arange(count)
-        if count > _TRIED:
-            tried = np.sort(np.random.default_rng(1).choice(count, _TRIED, replace=False))
+        tried = self._tried()
         options = [number for number in _NEIGHBOURS if number < count - 1] + [count - 1]
         losses = []
         for number in options:
             found = self._ask(self.features[tried], number, tried)
             losses.append(float(np.nanmean(pinball(self.curves[tried], found, self.levels))))
         return options[int(np.argmin(losses))]
+
+    def _share(self, panel: Panel, answer: Callable[[Panel], np.ndarray], most: float) -> float:
+        """That of the least pinball loss, each launch being forecast here by the others."""
+        if len(self.curves) <= 1:
+            return most
+        rows, tried = _launched(panel, self.horizon)[0], self._tried()
+        products = panel.select(rows[tried])
+        said = answer(replace(products, history=products.unseen()).known())
+        alike = self._ask(self.features[tried], min(self.asked, len(rows) - 1), tried)
+        shares = [most * share for share in _SHARES]
+        mixed = [alike + np.float32(share) * (said - alike) for share in shares]
+        losses = [float(np.nanmean(pinball(self.curves[tried], values, self.levels))) for values in mixed]
+        return shares[int(np.argmin(losses))]
+
+    def _tried(self) -> Int64[np.ndarray, " tried"]:
+        """Which products are left out in turn."""
+        count = len(self.curves)
+        if count <= _TRIED:
+            return np.arange(count)
+        return np.sort(np.random.default_rng(1).choice(count, _TRIED, replace=False))
 
     def _learn_words(self, panel: Panel) -> None:
         """The words that at least two products share, and how rare they are."""
@@ -155,6 +208,18 @@ class LookAlikes:
         return np.concatenate([text, scaled], axis=1).astype(np.float32)
 
 
+def stored(alike: LookAlikes | None, tensors: dict[str, torch.Tensor]) -> Any:  # noqa: ANN401 - any plain value
+    """What of them stands in the config of a forecaster that has them beside it; their arrays move into `tensors`."""
+    return None if alike is None else pack(alike.state(), tensors, _NAME)
+
+
+def restored(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> LookAlikes | None:
+    """Those of a config and its tensors, of which theirs are taken; None where there are none."""
+    own = {name: tensors.pop(name) for name in list(tensors) if name.split(".")[0] == _NAME}
+    state = config.get("alike")  # not in folders of earlier versions, which had their share beside them
+    return None if state is None else LookAlikes.from_state({"share": config.get("trained", 1.0)} | unpack(state, own))
+
+
 def launch_curves(
     panel: Panel, horizon: int
 ) -> tuple[Float32[np.ndarray, "series horizon"], Bool[np.ndarray, " series"]]:
@@ -169,6 +234,32 @@ def launch_curves(
     curves = seen[np.where(inside, steps, len(panel.target))].astype(np.float32)
     period = panel.start + begin - panel.indptr[:-1]
     return curves, period > period.min(initial=np.iinfo(np.int64).max)
+
+
+def _launched(
+    panel: Panel, horizon: int
+) -> tuple[Int64[np.ndarray, " product"], Float32[np.ndarray, "product horizon"]]:
+    """The products to be remembered, as rows of the panel, and their launch curves."""
+    rows = np.flatnonzero(panel.observations() > 0)
+    curves, seen = launch_curves(panel.select(rows), horizon)
+    usable = np.isfinite(curves).any(axis=1)
+    chosen = np.flatnonzero(usable & seen if (usable & seen).sum() >= _FEWEST else usable)
+    if len(chosen) > _MOST:
+        chosen = np.sort(np.random.default_rng(0).choice(chosen, _MOST, replace=False))
+    return rows[chosen], curves[chosen]
+
+
+def _dense(features: Any, shape: tuple[int, int]) -> np.ndarray:  # noqa: ANN401 - earlier versions wrote them dense
+    """The features of a `state`."""
+    if isinstance(features, np.ndarray):
+        return features
+    try:
+        found = sparse.csr_matrix((features["data"], features["indices"], features["indptr"]), shape=shape)
+        found.check_format(full_check=True)
+    except ValueError as error:
+        msg = f"look-alikes need features {shape}: {error}"
+        raise ArgumentError(msg) from error
+    return found.toarray()
 
 
 def _words(panel: Panel) -> list[set[str]]:

@@ -26,6 +26,8 @@ from torch.nn import functional
 
 from sirdar.errors import ArgumentError, require_positive_integer, require_seed
 from sirdar.forecasting import storage, training
+from sirdar.forecasting.addons import lookalike
+from sirdar.forecasting.addons.lookalike import LookAlikes
 from sirdar.forecasting.decoding import monotone
 from sirdar.forecasting.features import Features, Pairs, Source, as_features
 from sirdar.forecasting.panel import Panel
@@ -115,6 +117,7 @@ class FeedForwardNetwork(nn.Module):
         levels: number of quantile levels.
         width: of the layers over each step; those over what is shared are twice as wide.
         counts: demand is never negative, and neither are the quantiles.
+        cycles: which of the features of each step tell demand of its season.
     """
 
     shared_mean: Tensor
@@ -122,9 +125,11 @@ class FeedForwardNetwork(nn.Module):
     own_mean: Tensor
     own_spread: Tensor
 
-    def __init__(self, shared: int, own: int, levels: int, *, width: int, counts: bool) -> None:
+    def __init__(
+        self, shared: int, own: int, levels: int, *, width: int, counts: bool, cycles: tuple[int, ...]
+    ) -> None:
         super().__init__()
-        self.counts = counts
+        self.counts, self.cycles = counts, cycles
         for name, size in (("shared", shared), ("own", own)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_spread", torch.ones(size))
@@ -161,6 +166,7 @@ class FeedForwardNetwork(nn.Module):
         level: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch horizon level"]:
         """Quantiles in units of the spread, of which the recent level has `level`; features may be not-a-number."""
+        season = torch.nan_to_num(ahead[..., self.cycles]).abs().amax(dim=-1)[:, None] if self.cycles else None
         shared = _standard(shared, self.shared_mean, self.shared_spread)
         ahead = _standard(ahead, self.own_mean, self.own_spread)
         wide = self.enter(shared)
@@ -169,7 +175,7 @@ class FeedForwardNetwork(nn.Module):
         raw = self.quantiles(functional.gelu(step + self.steps(step)))
         middle = raw[..., :1] + self.straight(shared)[:, None] + self.straight_step(ahead)
         raw = torch.cat([middle, raw[..., 1:]], dim=-1)[:, None]
-        return monotone(raw, level[:, None], counts=self.counts, training=self.training)[:, 0]
+        return monotone(raw, level[:, None], counts=self.counts, training=self.training, season=season)[:, 0]
 
 
 def _standard(values: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
@@ -187,6 +193,7 @@ class _Learned:
     places: Places
     counts: bool
     whole: bool
+    alike: LookAlikes | None = None  # what products without history are also forecast by
 
 
 @final
@@ -229,11 +236,13 @@ class FeedForward:
         features = Features.fit(panel)
         source = features.on(panel)
         examples = self._drawn(source, _usable(panel), _TRIED, np.random.default_rng(self.seed))
-        network = self._network(examples.shared.shape[-1], examples.ahead.shape[-1], counts=panel.counts)
-        network.measure(about_level(examples, places := Places.of(features)))
+        sizes, places = (examples.shared.shape[-1], examples.ahead.shape[-1]), Places.of(features)
+        network = self._network(*sizes, counts=panel.counts, cycles=places.own)
+        network.measure(about_level(examples, places))
         steps = training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST)
-        fresh = _Learned(network, features, places, panel.counts, panel.whole)
-        self.learned = self._trained(fresh, panel, steps)
+        learned = self._trained(_Learned(network, features, places, panel.counts, panel.whole), panel, steps)
+        alike = LookAlikes.beside(panel, self.horizon, self.levels, lambda new: self._answers(learned, new))
+        self.learned = replace(learned, alike=alike)
         return self
 
     def update(self, panel: Panel, steps: int | None = None) -> "FeedForward":
@@ -261,17 +270,14 @@ class FeedForward:
     def predict(self, panel: Panel) -> Forecast:
         """Quantiles after each series' history; a series without history gets the forecast of a new product.
 
-        Whole numbers where the demand that was learned from was whole: between two of them a network only hedges.
-        Which series are asked for together changes no more than the last bits.
+        A new product's quantiles are mixed with those of its look-alikes, as was best at past launches. Whole numbers
+        where the demand that was learned from was whole: between two of them a network only hedges. Which series are
+        asked for together changes no more than the last bits.
         """
         learned = self._fitted()
-        source = learned.features.on(panel)
-        values = np.empty((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
-        network = Inference(learned.network.eval())
-        with torch.inference_mode():
-            for begin in range(0, len(panel), _CHUNK):
-                series = np.arange(begin, min(begin + _CHUNK, len(panel)))
-                values[series] = network(*self._seen(self._latest(source, series))).numpy()
+        values = self._answers(learned, panel)
+        if learned.alike is not None:
+            learned.alike.mix_into(values, panel)
         values = np.maximum.accumulate(values, axis=2)  # tanh and sinh are monotone only up to rounding
         if learned.whole:
             values = np.floor(values + np.float32(0.5))
@@ -324,6 +330,7 @@ class FeedForward:
     def save(self, path: str | Path) -> None:
         """Writes config.json and weights.safetensors into the folder `path`."""
         learned = self._fitted()
+        tensors: dict[str, Tensor] = {}
         config = {
             "model": "feed-forward",
             "arguments": self._arguments(),
@@ -333,8 +340,9 @@ class FeedForward:
             "demand": "about the level",
             "counts": learned.counts,
             "whole": learned.whole,
+            "alike": lookalike.stored(learned.alike, tensors),
         }
-        storage.write(Path(path), config, learned.network.state_dict())
+        storage.write(Path(path), config, learned.network.state_dict() | tensors)
 
     @classmethod
     def load(cls, path: str | Path) -> "FeedForward":
@@ -342,12 +350,12 @@ class FeedForward:
         with storage.opened(Path(path), model="feed-forward") as (config, weights):
             forecaster = cls(**config["arguments"], training=Training(**config["training"]))
             features = as_features(config["features"], storage.as_encoding(config["features"]["encoding"]))
-            network = forecaster._network(*config["sizes"], counts=config["counts"])
+            places = Places.of(features)
+            network = forecaster._network(*config["sizes"], counts=config["counts"], cycles=places.own)
+            alike = lookalike.restored(config, weights)
             storage.fill(network, weights, Path(path))
             _ = config["demand"]  # that of earlier versions worked in other units, and does not say so
-            forecaster.learned = _Learned(
-                network.eval(), features, Places.of(features), config["counts"], config["whole"]
-            )
+            forecaster.learned = _Learned(network.eval(), features, places, config["counts"], config["whole"], alike)
             return forecaster
 
     def _arguments(self) -> dict[str, Any]:
@@ -359,9 +367,9 @@ class FeedForward:
             raise ArgumentError(msg)
         return self.learned
 
-    def _network(self, shared: int, own: int, *, counts: bool) -> FeedForwardNetwork:
+    def _network(self, shared: int, own: int, *, counts: bool, cycles: tuple[int, ...]) -> FeedForwardNetwork:
         with training.seeded(self.seed):
-            return FeedForwardNetwork(shared, own, len(self.levels), width=self.width, counts=counts)
+            return FeedForwardNetwork(shared, own, len(self.levels), width=self.width, counts=counts, cycles=cycles)
 
     def _trained(self, learned: _Learned, panel: Panel, steps: int) -> _Learned:
         """What training makes of it; until that is over this forecaster is as it was, whatever ends it early."""
@@ -397,6 +405,17 @@ class FeedForward:
         return source.pairs(
             series, origin, np.broadcast_to(np.arange(1, self.horizon + 1), (len(series), self.horizon))
         )
+
+    def _answers(self, learned: _Learned, panel: Panel) -> np.ndarray:
+        """The network's quantiles [series, horizon, level] in units of demand."""
+        source, network = learned.features.on(panel), Inference(learned.network.eval())
+        values = np.empty((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
+        with torch.inference_mode():
+            for begin in range(0, len(panel), _CHUNK):
+                series = np.arange(begin, min(begin + _CHUNK, len(panel)))
+                seen = about_level(self._latest(source, series), learned.places)
+                values[series] = network(*seen).numpy()
+        return values
 
     def _latest(self, source: Source, series: np.ndarray) -> Pairs:
         """What follows each series' history, as told by its last observed step: a gap at the end is forecast over."""

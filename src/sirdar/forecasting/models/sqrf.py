@@ -16,6 +16,8 @@ from jaxtyping import Float32
 
 from sirdar.errors import ArgumentError, require_positive_integer, require_seed
 from sirdar.forecasting import storage
+from sirdar.forecasting.addons import lookalike
+from sirdar.forecasting.addons.lookalike import LookAlikes
 from sirdar.forecasting.features import Features, as_features
 from sirdar.forecasting.forecaster import Explained
 from sirdar.forecasting.forest import QuantileForest
@@ -66,6 +68,7 @@ class SparseQuantileForest(Explained):
             trees=trees, leaves=_LEAVES if leaves is None else leaves, leaf_rows=_LEAF_ROWS, seed=seed, threads=threads
         )
         self.features: Features | None = None
+        self.alike: LookAlikes | None = None
         self.counts = self.whole = False
 
     def fit(self, panel: Panel) -> "SparseQuantileForest":
@@ -79,6 +82,7 @@ class SparseQuantileForest(Explained):
         rows = self.features.rows(panel, *self._sampled(panel, drawn))
         scaled = rows.target / rows.scale
         self.forest.fit(rows.matrix, scaled, guide=ranks(scaled), progress=self.progress)
+        self.alike = LookAlikes.beside(panel, self.horizon, self.levels, self._answers)
         return self
 
     def update(self, panel: Panel) -> "SparseQuantileForest":
@@ -88,17 +92,13 @@ class SparseQuantileForest(Explained):
     def predict(self, panel: Panel) -> Forecast:
         """Quantiles after each series' history; a series without history gets the forecast of a new product.
 
-        Whole numbers where the demand that was learned from was whole.
+        A new product's quantiles are mixed with those of its look-alikes, as was best at past launches. Whole numbers
+        where the demand that was learned from was whole.
         """
-        features = self._fitted()
-        features.require(panel)
-        values = np.empty((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
-        for begin in range(0, len(panel), _CHUNK):
-            series = np.arange(begin, min(begin + _CHUNK, len(panel)))
-            ahead = np.broadcast_to(np.arange(1, self.horizon + 1), (len(series), self.horizon))
-            rows = features.rows(panel, series, panel.history[series], ahead)
-            quantiles = self.forest.quantiles(rows.matrix, self.levels) * rows.scale[:, None]
-            values[series] = quantiles.reshape(len(series), self.horizon, len(self.levels))
+        self._fitted().require(panel)
+        values = self._answers(panel)
+        if self.alike is not None:
+            self.alike.mix_into(values, panel)
         if self.whole:
             values = np.floor(values + np.float32(0.5))
         return panel.forecast(self.levels, values, panel.floors(counts=self.counts))
@@ -106,6 +106,7 @@ class SparseQuantileForest(Explained):
     def save(self, path: str | Path) -> None:
         """Writes config.json and weights.safetensors into the folder `path`."""
         features, forest = self._fitted(), self.forest
+        tensors: dict[str, torch.Tensor] = {}
         config = {
             "model": "sqrf",
             "arguments": {
@@ -120,9 +121,10 @@ class SparseQuantileForest(Explained):
             "width": forest.features,
             "counts": self.counts,
             "whole": self.whole,
+            "alike": lookalike.stored(self.alike, tensors),
         }
         weights = {name: torch.from_numpy(array) for name, array in forest.arrays.items()}
-        storage.write(Path(path), config, weights)
+        storage.write(Path(path), config, weights | tensors)
 
     @classmethod
     def load(cls, path: str | Path) -> "SparseQuantileForest":
@@ -130,6 +132,7 @@ class SparseQuantileForest(Explained):
         with storage.opened(Path(path), model="sqrf") as (config, weights):
             forecaster = cls(**config["arguments"])
             forecaster.features = as_features(config["features"], storage.as_encoding(config["features"]["encoding"]))
+            forecaster.alike = lookalike.restored(config, weights)
             forecaster.forest.restore({name: tensor.numpy() for name, tensor in weights.items()}, config["width"])
             forecaster.counts, forecaster.whole = config["counts"], config["whole"]
             return forecaster
@@ -137,6 +140,18 @@ class SparseQuantileForest(Explained):
     def _sampled(self, panel: Panel, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         assert self.features is not None
         return self.features.sample(panel, self.horizon, rows, np.random.default_rng(self.seed))
+
+    def _answers(self, panel: Panel) -> np.ndarray:
+        """The forest's quantiles [series, horizon, level] in units of demand."""
+        features = self._fitted()
+        values = np.empty((len(panel), self.horizon, len(self.levels)), dtype=np.float32)
+        for begin in range(0, len(panel), _CHUNK):
+            series = np.arange(begin, min(begin + _CHUNK, len(panel)))
+            ahead = np.broadcast_to(np.arange(1, self.horizon + 1), (len(series), self.horizon))
+            rows = features.rows(panel, series, panel.history[series], ahead)
+            quantiles = self.forest.quantiles(rows.matrix, self.levels) * rows.scale[:, None]
+            values[series] = quantiles.reshape(len(series), self.horizon, len(self.levels))
+        return values
 
     def _fitted(self) -> Features:
         if self.features is None:

@@ -19,6 +19,7 @@ from jaxtyping import Float32
 
 from sirdar.errors import ArgumentError, nearest, require_positive_integer
 from sirdar.forecasting import gaps, storage
+from sirdar.forecasting.addons import lookalike
 from sirdar.forecasting.addons.lookalike import LookAlikes
 from sirdar.forecasting.forecaster import Explained
 from sirdar.forecasting.models.newcomers import SHORTEST, Sequel, sequels, spread
@@ -51,13 +52,15 @@ class Learned(NamedTuple):
     season: int
     counts: bool  # demand was never negative
     sequels: Sequence[Sequel] = ()  # of few observations; older folders have none
+    alike: LookAlikes | None = None  # what products without history are forecast by; likewise
 
     @classmethod
     def of(cls, panel: Panel, horizon: int, levels: Sequence[float]) -> "Learned":
         """That of a panel; the season is the one that histories long enough for a model can bear."""
         modelled = panel.select(panel.observations() >= SHORTEST)
         season = season_of(modelled) if len(modelled) else 1
-        return cls(panel.frequency.unit, season, panel.counts, sequels(panel, horizon, levels))
+        alike = LookAlikes(horizon, levels).fit(panel)
+        return cls(panel.frequency.unit, season, panel.counts, sequels(panel, horizon, levels), alike)
 
 
 class Textbook(Explained):
@@ -90,7 +93,7 @@ class Textbook(Explained):
         self.learned: Learned | None = None
 
     def fit(self, panel: Panel) -> "Textbook":
-        """Learns the season that the histories can bear, whether demand falls below zero, and what follows few of it.
+        """Learns the season that the histories can bear, whether demand falls below zero, and how products began.
 
         Each series is fitted when it is forecast.
         """
@@ -106,7 +109,7 @@ class Textbook(Explained):
 
         Series with fewer than eight observations get what longer ones of the panel fitted went on to sell after as few
         of about their mean, mixed with the spread of their own past; where there are not eight such, that spread,
-        widened. Those with none get what their look-alikes in the panel sold at first, zero if there are none. Croston
+        widened. Those with none get what their look-alikes among them sold at first, zero if there are none. Croston
         and TSB know sales alone: where demand falls below zero ADIDA stands in for them. These models know no missing
         values: intermittent methods skip gaps, which for the others are filled from both sides, the spread being
         widened by the root of the share that was filled; from a gap at the end they forecast on.
@@ -121,28 +124,32 @@ class Textbook(Explained):
             chosen = panel.select(rows)
             point, bounds = self._statsforecast(chosen, self.season or shared.season)
             values[rows] = self._around(chosen, point) if bounds is None else bounds
-        new = count == 0
-        if new.any() and not new.all():
-            alike = LookAlikes(self.horizon, self.levels).fit(panel)
-            values[new] = alike.quantiles(panel.select(new))
+        if (count == 0).any():
+            alike = shared.alike or LookAlikes(self.horizon, self.levels).fit(panel)
+            alike.mix_into(values, panel)
         values = np.maximum.accumulate(values, axis=2)
         return panel.forecast(self.levels, values, panel.floors(counts=shared.counts))
 
     def save(self, path: str | Path) -> None:
-        """Writes config.json into the folder `path`; there are no weights."""
+        """Writes config.json into the folder `path`, and what look-alikes are known by as weights.safetensors."""
         names = ("horizon", "method", "levels", "season", "workers")
         arguments = {name: getattr(self, name) for name in names}
-        storage.write(Path(path), {"model": "textbook", "arguments": arguments, "learned": self.learned}, {})
+        learned, tensors = self.learned, {}
+        alike = lookalike.stored(None if learned is None else learned.alike, tensors)
+        told = None if learned is None else learned[:-1]
+        storage.write(
+            Path(path), {"model": "textbook", "arguments": arguments, "learned": told, "alike": alike}, tensors
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> "Textbook":
         """Reads what `save` wrote."""
-        with storage.opened(Path(path), model="textbook") as (config, _):
+        with storage.opened(Path(path), model="textbook") as (config, tensors):
             forecaster, learned = cls(**config["arguments"]), config.get("learned")  # older folders have none
             if learned is not None:
                 unit, season, counts, *more = learned
                 known = [Sequel(*sequel) for sequel in more[0]] if more else []
-                forecaster.learned = Learned(unit, season, counts, known)
+                forecaster.learned = Learned(unit, season, counts, known, lookalike.restored(config, tensors))
             return forecaster
 
     def _shared(self, panel: Panel) -> Learned:
