@@ -101,6 +101,22 @@ def test_an_update_brings_every_member_up_to_new_data() -> None:
     assert any(not np.array_equal(trees.forest.arrays[name], array) for name, array in forest.items())
 
 
+def test_an_update_that_ends_early_leaves_all_members_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = example_panel()
+    model = Ensemble(
+        {"network": MQCNN(3, steps=2, width=8), "forest": SparseQuantileForest(3), "last": NullForecaster(3)}
+    )
+    expected = model.fit(panel.cut(4)).predict(panel).values
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NullForecaster, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.update(panel)
+    np.testing.assert_array_equal(model.predict(panel).values, expected)
+
+
 def test_members_must_agree() -> None:
     with pytest.raises(ArgumentError, match=r"must share one horizon, got \{'a': 2, 'b': 3\}"):
         Ensemble({"a": NullForecaster(2), "b": NullForecaster(3)})

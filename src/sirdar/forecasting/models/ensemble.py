@@ -2,6 +2,7 @@
 """An ensemble: the mean of the members' quantiles, level by level (Vincent averaging), plain or weighted."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import reduce
 from pathlib import Path
 
@@ -86,9 +87,17 @@ class Ensemble(Explained):
         return self
 
     def update(self, panel: Panel) -> "Ensemble":
-        """Brings every member up to new data: networks go on, what has no `update` is fitted anew."""
-        for member in self.members.values():
-            (member.update if isinstance(member, Updating) else member.fit)(panel)
+        """Brings every member up to new data: networks go on, what has no `update` is fitted anew.
+
+        Whatever ends it early, the ensemble then has its members as they were.
+        """
+        before = deepcopy(self.members)
+        try:
+            for member in self.members.values():
+                (member.update if isinstance(member, Updating) else member.fit)(panel)
+        except BaseException:
+            self.members = before
+            raise
         return self
 
     def predict(self, panel: Panel) -> Forecast:
