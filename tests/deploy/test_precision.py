@@ -282,3 +282,35 @@ def test_an_8_bit_product_is_that_of_torch(device: str) -> None:
     wanted = rounded_to(x, "e4m3fn") @ rounded_to(w, "e4m3fn")
     assert relative_error([(wanted, found.float().cpu())]) < 2**-8  # the result is rounded to bf16 there
     assert relative_error([(x @ w, wanted)]) > 0.02
+
+
+@pytest.mark.parametrize("low", [-torch.inf, torch.finfo().min, -1e9])
+@pytest.mark.parametrize("written", ["causal", "added", "filled"])
+def test_what_a_mask_hides_sets_no_scale(low: float, written: str) -> None:
+    class Attention(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if written == "causal":
+                return nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+            scores, later = 0.3 * x @ x.transpose(1, 2), torch.ones(16, 16).triu(1)
+            if written == "added":
+                return (scores + torch.full((16, 16), low).triu(1)).softmax(-1) @ x
+            return scores.masked_fill(later.bool(), low).softmax(-1) @ x
+
+    x = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0))
+    net = made(Attention(), x)
+    assert examined(net, Formats(default="int8", storage="int8"), 0.1).error < 0.06
+    assert examined(net, Formats(default="bf16", storage="bf16"), 0.1).error < 0.01
+
+
+def test_of_whole_numbers_the_share_that_differs_is_the_error() -> None:
+    class Class(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.argmax(1)
+
+    x = torch.stack([torch.arange(64.0).roll(k) for k in range(8)])
+    net = made(Class(), x)
+    assert outputs(net)[0].dtype == torch.int64
+    assert examined(net, Formats(), 0.01).error == 0
+    close = made(Class(), torch.tensor([[0.0, 100.0, 100.1], [0.0, 50.0, 100.0]]))  # 8 bits do not tell 100 from 100.1
+    assert examined(close, Formats(storage="int8"), 0.01).error == 0.5
+    assert relative_error([(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 3, 5]))]) == 0.25

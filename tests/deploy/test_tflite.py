@@ -272,6 +272,20 @@ EXPRESSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "least of all": lambda x: x.amin() + x,
     "least kept": lambda x: x.amin(1, keepdim=True),
     "scores masked": lambda x: (x @ x * 0.3).masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf).softmax(-1),
+    "scores less a mask": lambda x: (x @ x * 0.3 + torch.full((6, 6), torch.finfo().min).triu(1)).softmax(-1),
+    "scores and minus infinity": lambda x: (torch.full((6, 6), -torch.inf).triu(1) + x @ x * 0.3).softmax(-1),
+    "rolled": lambda x: torch.roll(x, (2, -1), (1, 3)),
+    "channels shuffled": lambda x: functional.channel_shuffle(x, 2),
+    "as the other": lambda x: x.mean(1, keepdim=True).type_as(x) + x,
+    "around": lambda x: functional.pad(x, (1, 2, 3, 1), mode="circular"),
+    "ends again": lambda x: functional.pad(x, (1, 2, 0, 1), mode="replicate"),
+    "cropped and padded": lambda x: functional.pad(x, (-1, 2, 1, -2)),
+    "running sum": lambda x: x.cumsum(2),
+    "log of a sum of powers": lambda x: x.logsumexp((1, 3)),
+    "variance": lambda x: x.var((2, 3)),
+    "variance of all": lambda x: x.var(correction=0, dim=(1, 2, 3), keepdim=True) + x,
+    "means of unlike windows": lambda x: functional.adaptive_avg_pool2d(x, (4, 5)),
+    "transposed in groups": lambda x: functional.conv_transpose2d(x, torch.ones(4, 3, 2, 3), stride=2, groups=2),
     "padded by a value": lambda x: functional.pad(x, (1, 2, 0, 1), value=0.5),
     "reflected": lambda x: functional.pad(x, (1, 2, 3, 1), mode="reflect"),
     "channels picked": lambda x: x[:, [2, 0, -1]].index_select(2, torch.tensor([3, 1])),
@@ -291,6 +305,19 @@ def test_operators_compute_what_torch_does(name: str) -> None:
     assert found.shape == expected.shape
     scale = float(expected.max() - expected.min())
     assert (found - expected).abs().max() <= 0.03 * scale + 1e-6
+
+
+@pytest.mark.parametrize("low", [-1e9, torch.finfo().min])
+def test_a_mask_from_an_input_is_bounded(low: float) -> None:
+    class Masked(nn.Module):
+        def forward(self, x: Tensor, seen: Tensor) -> Tensor:
+            return ((1.0 - seen)[:, None, None] * low + x @ x * 0.3).softmax(-1)
+
+    torch.manual_seed(0)
+    x, seen = torch.randn(1, 4, 6, 6), torch.ones(1, 6)
+    seen[:, 4:] = 0
+    (found,) = predict(write(Masked(), (x, seen), [(x, seen)]), x, seen)
+    assert (found - Masked()(x, seen)).abs().max() < 0.03
 
 
 def test_minus_infinity_is_hidden_from_a_softmax_alone() -> None:

@@ -128,7 +128,9 @@ def _planned(made: Migration, path: Path) -> Artefact:
     assert plan is not None
     found = carried(captured, plan.formats)
     pairs = zip(outputs(captured), _saved(captured, found.program, path), strict=True)
-    error = relative_error([(exact, made_of.float()) for exact, made_of in pairs if exact.is_floating_point()])
+    error = relative_error(
+        [(exact, made_of.float() if exact.is_floating_point() else made_of) for exact, made_of in pairs]
+    )
     if plan.met and error > plan.tolerance:
         msg = (
             f"run by torch it differs by {error:.2g}, more than {plan.tolerance:g}, though emulated by {plan.error:.2g}"

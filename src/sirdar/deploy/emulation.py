@@ -5,7 +5,8 @@ Factors of matrix products and convolutions are rounded to the format of their l
 result is a number of two bytes, as torch and the chips' libraries give it. Every result is rounded to the format that
 activations are stored in. 8-bit floats carry one scale for each tensor
 (Micikevicius et al., arXiv 2209.05433, section 3); wider formats carry none, so that a value beyond their range becomes
-infinite here as it would there.
+infinite here as it would there. What hides scores from a softmax, minus infinity or what stands for it, sets no scale:
+in 8 bits it is a score far below the others, as files for accelerators have it.
 """
 
 import math
@@ -41,6 +42,8 @@ _NARROW = (torch.float8_e4m3fn, torch.float8_e5m2)
 BLOCKS = frozenset(row.name for row in BLOCK_FORMATS)
 _CASTS, _SMALL = {"fp16": torch.float16, "bf16": torch.bfloat16}, 1 << 16
 _ROOM_BYTES = 1 << 28  # of rounded weights that are kept for the next run, however small the network is
+_BEYOND, _HIDDEN = -1e4, -16.0  # what is less is hidden; and how far below the other scores it then lies
+_READERS = frozenset(("_softmax", "eq"))  # of scores: torch asks whether a whole row is hidden
 _RESULTS = {"fp16": "fp16", "bf16": "bf16", "e4m3": "bf16", "e4m3fn": "bf16", "e5m2": "bf16", "e3m4": "bf16"}
 
 
@@ -112,6 +115,7 @@ class Network:
         values: what each placeholder holds, halves and doubles as fp32.
         ends: nodes whose values may be forgotten after a node has run.
         results: the nodes that the caller gets back.
+        masked: scores that only softmaxes read, and what is added to them.
         weights: rounded weights that were needed last.
     """
 
@@ -119,6 +123,7 @@ class Network:
     values: Mapping[str, Any]
     ends: Mapping[fx.Node, list[fx.Node]]
     results: tuple[fx.Node, ...]
+    masked: frozenset[fx.Node]
     weights: Rounded = field(default_factory=Rounded, compare=False)
 
     def weight(self, node: object) -> torch.Tensor | None:
@@ -166,24 +171,25 @@ def network(captured: Captured) -> Network:
         raise UnsupportedError(short)
     wide = {name: _widened(value) for name, value in values.items()}
     room = max(_ROOM_BYTES, sum(_bytes(value) for value in wide.values() if isinstance(value, torch.Tensor)))
-    return Network(program, wide, _ends(program), _results(program), Rounded(room))
+    return Network(program, wide, _ends(program), _results(program), _masked(program), Rounded(room))
 
 
 def run(net: Network, formats: Formats) -> Iterator[Step]:
-    """Run a network twice in lockstep; every operator whose result is a tensor of floats, in order.
+    """Run a network twice in lockstep; every operator whose result is a tensor of floats, or is put out, in order.
 
     Raises:
         UnsupportedError: an operator cannot be run one by one.
     """
     exact: dict[fx.Node, Any] = {}
     rounded: dict[fx.Node, Any] = {}
+    wanted = set(net.results)
     for node in net.program.graph.nodes:
         if node.op == "placeholder":
             exact[node] = rounded[node] = net.values[node.name]
         elif node.op == "call_function":
             exact[node] = plain(node, exact)
             rounded[node] = narrowed(net, node, rounded, formats)
-            if isinstance(exact[node], torch.Tensor) and exact[node].is_floating_point():
+            if _floating(exact[node]) or (isinstance(exact[node], torch.Tensor) and node in wanted):
                 yield Step(node, exact[node], rounded[node])
         for gone in net.ends.get(node, ()):
             del exact[gone], rounded[gone]
@@ -204,7 +210,7 @@ def outputs(net: Network, formats: Formats | None = None) -> list[torch.Tensor]:
         for gone in net.ends.get(node, ()):
             del values[gone]
     found = [values[node] for node in net.results]
-    return [item for item in found if isinstance(item, torch.Tensor) and item.is_floating_point()]
+    return [item for item in found if isinstance(item, torch.Tensor)]
 
 
 def plain(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:  # noqa: ANN401
@@ -224,22 +230,31 @@ def narrowed(net: Network, node: fx.Node, values: Mapping[fx.Node, Any], formats
         return map_aggregate(result, lambda item: _stored(item, formats.storage))
     if formats.storage != "fp32":  # inputs and weights have not been rounded yet; twice changes nothing
         arguments = tuple(
-            _factor(source, item, formats.storage, net)
+            (item if source in net.masked else _factor(source, item, formats.storage, net))
             if isinstance(source, fx.Node)
             else map_aggregate(item, lambda inner: _stored(inner, formats.storage))
             for source, item in zip(node.args, arguments, strict=True)
         )
     result = computed(node, arguments, filled(node.kwargs, values))
+    if node in net.masked and _has_scale(formats.storage):
+        hidden = result <= _BEYOND
+        if bool(hidden.all()):  # which an empty result is too
+            return result
+        result = torch.where(hidden, result.masked_fill(hidden, math.inf).amin() + _HIDDEN, result)
     return map_aggregate(result, lambda item: _stored(item, formats.storage))
 
 
 def relative_error(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
     """Root of the mean square of the difference over that of the exact values, the worst of several tensors.
 
-    A result that is not finite where the exact one is counts as an infinite error.
+    A result that is not finite where the exact one is counts as an infinite error. Of whole numbers, such as classes,
+    the error is the share that differs.
     """
     worst = 0.0
     for exact, rounded in pairs:
+        if not exact.is_floating_point():
+            worst = max(worst, float((exact != rounded).double().mean()) if exact.numel() else 0.0)
+            continue
         difference = rounded - exact
         keep = exact.abs() < 1e30  # masks of attention are as good as infinite; false for what is not a number
         if not bool(keep.all()):
@@ -289,9 +304,14 @@ def _rounded(x: torch.Tensor, name: str) -> torch.Tensor:
         return scaled_rounding(x, name, scaling="tensor")
     order = sorted(range(x.ndim), key=lambda axis: -x.stride(axis))
     lying = x.permute(order)  # as it lies in memory: a transposed weight need not be copied first
-    scaled = format_named(name).bits <= 8
+    scaled = _has_scale(name)
     found = scaled_rounding(lying, name, scaling="tensor") if scaled else quantise(lying, name, overflow="ieee")
     return found.permute([order.index(axis) for axis in range(x.ndim)])
+
+
+def _has_scale(name: str) -> bool:
+    """Whether tensors of a format carry a scale."""
+    return name in BLOCKS or format_named(name).bits <= 8
 
 
 def computed(node: fx.Node, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -402,6 +422,26 @@ def _ends(program: ExportedProgram) -> dict[fx.Node, list[fx.Node]]:
     for node, end in last.items():
         ends.setdefault(end, []).append(node)
     return ends
+
+
+def _masked(program: ExportedProgram) -> frozenset[fx.Node]:
+    found: set[fx.Node] = set()
+    for node in program.graph.nodes:
+        readers = {name_of(user) for user in node.users if user.op == "call_function"}
+        if node.op != "call_function" or "_softmax" not in readers or not _READERS.issuperset(readers):
+            continue
+        found.add(node)
+        if name_of(node) == "add":
+            found.update(map(_origin, node.all_input_nodes))
+    choices = [node for node in found if name_of(node) == "where"]
+    return frozenset(found.union(*(node.all_input_nodes[1:] for node in choices)))
+
+
+def _origin(node: fx.Node) -> fx.Node:
+    """What a node is a view of."""
+    while node.op == "call_function" and kind_of(node) == "view":
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _results(program: ExportedProgram) -> tuple[fx.Node, ...]:

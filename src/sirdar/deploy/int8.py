@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from sirdar.deploy import tflite
 from sirdar.deploy.capture import Captured, drawn_alike, fresh, quiet, runnable
+from sirdar.deploy.emulation import relative_error
 from sirdar.deploy.findings import Location
 from sirdar.deploy.loading import Positional, tensors_of
 from sirdar.deploy.precision import Plan
@@ -26,8 +27,8 @@ class Int8:
         file: the file; None where it cannot be written.
         refusals: why not, a sentence for each operator, with the line of the user's code that asks for it.
         places: the user's line of each tensor of the file, by its name.
-        error: largest one of an output of floats on the example, run by LiteRT, root mean square over that of the
-            network's own; None where it was not run.
+        error: largest one of an output on the example, run by LiteRT, see `emulation.relative_error`; None where it was
+            not run.
     """
 
     file: bytes | None
@@ -86,15 +87,14 @@ def measured(made: Int8, captured: Captured) -> Int8:
         return made
     try:
         pairs = zip(outputs(captured), tflite.predict(made.file, *inputs_of(captured)), strict=True)
-        return replace(made, error=worst_error([pair for pair in pairs if pair[0].is_floating_point()]))
+        return replace(made, error=worst_error(pairs))
     except Exception:  # noqa: BLE001 - the runtime's reason is told where the file is written
         return made
 
 
 def worst_error(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """The largest error of the second of a pair, root mean square over that of the first."""
-    each = [(exact.double(), found.reshape(exact.shape).double()) for exact, found in pairs]
-    return max((float((a - b).norm()) / (float(a.norm()) or 1.0) for a, b in each), default=0.0)
+    """The largest error of the second of a pair, see `emulation.relative_error`."""
+    return relative_error([(exact, found.reshape(exact.shape)) for exact, found in pairs])
 
 
 def astray(error: float | None, plan: Plan | None) -> str:

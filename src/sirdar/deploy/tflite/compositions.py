@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.export import default_decompositions
 
 aten: Any = torch.ops.aten
+_LONGEST = 512  # of a running sum, which is a product with a square of ones
 HIDDEN = -16.0  # added to the score of what a mask hides
 _RECURRENT = (
     *(aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input),
@@ -26,8 +27,12 @@ def compositions() -> dict[Any, Callable[..., Any]]:
     return {
         **{operator: known[operator] for operator in (*_RECURRENT, aten.einsum.default) if operator in known},
         aten._upsample_nearest_exact2d.vec: _nearest_exact,
+        aten.adaptive_avg_pool2d.default: _adaptive_mean,
         aten.addcmul.default: lambda x, y, z, value=1: x + (y * z if value == 1 else y * z * value),
         aten.amin.default: lambda x, axes=(), keepdim=False: -torch.amax(-x, axes, keepdim),
+        aten.channel_shuffle.default: _channel_shuffle,
+        aten.conv_transpose2d.input: _grouped_transpose,
+        aten.cumsum.default: _running_sum,
         aten.celu.default: lambda x, alpha=1.0: _elu(x, alpha, 1.0, 1.0 / alpha),
         aten.elu.default: _elu,
         aten.expm1.default: lambda x: torch.exp(x) - 1.0,
@@ -39,6 +44,7 @@ def compositions() -> dict[Any, Callable[..., Any]]:
         aten.lerp.Scalar: _between,
         aten.lerp.Tensor: _between,
         aten.log1p.default: lambda x: torch.log(x + 1.0),
+        aten.logsumexp.default: _log_of_sum,
         aten.log_sigmoid.default: lambda x: -_softplus(-x),
         aten.logaddexp.default: lambda x, y: torch.maximum(x, y) + _bend(x - y),
         aten.max.default: lambda x: torch.amax(x, ()),
@@ -54,12 +60,18 @@ def compositions() -> dict[Any, Callable[..., Any]]:
         aten.pixel_shuffle.default: _pixel_shuffle,
         aten.pixel_unshuffle.default: _pixel_unshuffle,
         aten.rms_norm.default: _rms_norm,
+        aten.roll.default: _roll,
         aten.scaled_dot_product_attention.default: _attention,
         aten.selu.default: lambda x: _elu(x, 1.6732632423543772, 1.0507009873554805),
         aten.silu.default: lambda x: x * torch.sigmoid(x),
         aten.softplus.default: _softplus,
         aten.sum.default: lambda x, dtype=None: _sum(x, None, dtype=dtype),
         aten.sum.dim_IntList: _sum,
+        aten.type_as.default: lambda x, like: x if x.dtype == like.dtype else NotImplemented,
+        aten.var.correction: _variance,
+        aten.var.dim: lambda x, axes, unbiased=True, keepdim=False: _variance(
+            x, axes, correction=int(unbiased), keepdim=keepdim
+        ),
     }
 
 
@@ -191,9 +203,117 @@ def _pixel_unshuffle(x: Tensor, factor: int) -> Tensor:
 
 
 def _pad(x: Tensor, rows: list[int], mode: str = "constant", value: float | None = None) -> Any:  # noqa: ANN401
+    if any(row < 0 for row in rows):
+        return torch.nn.functional.pad(_cropped(x, rows), [max(row, 0) for row in rows], mode, value)
+    if mode in ("circular", "replicate"):
+        for place, (before, after) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
+            x = _extended(x, x.ndim - 1 - place, before, after, mode)
+        return x
     if mode != "constant" or not value:
         return NotImplemented  # zeros it has
     return torch.nn.functional.pad(x - value, rows) + value
+
+
+def _cropped(x: Tensor, rows: list[int]) -> Tensor:
+    """Without what negative rows of padding take away."""
+    for place, (before, after) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
+        axis, start = x.ndim - 1 - place, max(-before, 0)
+        x = x.narrow(axis, start, x.shape[axis] - start - max(-after, 0))
+    return x
+
+
+def _extended(x: Tensor, axis: int, before: int, after: int, mode: str) -> Tensor:
+    """One axis with what lies at its other end, or its own ends again and again."""
+    size = x.shape[axis]
+    ring = mode == "circular"
+    first = [x.narrow(axis, size - before, before)] if ring and before else [x.narrow(axis, 0, 1)] * before
+    last = [x.narrow(axis, 0, after)] if ring and after else [x.narrow(axis, size - 1, 1)] * after
+    return torch.cat([*first, x, *last], axis) if before or after else x
+
+
+def _roll(x: Tensor, shifts: list[int], axes: list[int] = ()) -> Any:  # noqa: ANN401 # pyright: ignore[reportArgumentType]
+    if not axes:
+        return NotImplemented
+    for shift, axis in zip(shifts, axes, strict=True):
+        moved = shift % x.shape[axis]
+        if moved:
+            x = torch.cat(
+                [x.narrow(axis, x.shape[axis] - moved, moved), x.narrow(axis, 0, x.shape[axis] - moved)], axis
+            )
+    return x
+
+
+def _channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    batch, channels, *places = x.shape
+    return x.reshape(batch, groups, channels // groups, -1).transpose(1, 2).reshape(batch, channels, *places)
+
+
+def _running_sum(x: Tensor, axis: int, *, dtype: torch.dtype | None = None) -> Any:  # noqa: ANN401
+    size = x.shape[axis] if x.ndim else 0
+    if not x.is_floating_point() or dtype not in (None, x.dtype) or not 0 < size <= _LONGEST:
+        return NotImplemented
+    return torch.nn.functional.linear(x.transpose(axis, -1), torch.ones(size, size).tril()).transpose(axis, -1)
+
+
+def _log_of_sum(x: Tensor, axes: list[int], keepdim: bool = False) -> Tensor:  # noqa: FBT001
+    """About the greatest value, so that every step keeps to a range of its own."""
+    most = torch.amax(x, axes, keepdim=True)
+    count = math.prod(x.shape[axis] for axis in axes)
+    found = torch.log(torch.exp(x - most).mean(axes, keepdim=True)) + most + math.log(count)
+    return (
+        found if keepdim else found.reshape([size for axis, size in enumerate(x.shape) if axis not in _places(x, axes)])
+    )
+
+
+def _variance(
+    x: Tensor, axes: list[int] | None = None, *, correction: int | float | None = None, keepdim: bool = False
+) -> Any:  # noqa: ANN401
+    axes = axes or list(range(x.ndim))
+    count = math.prod(x.shape[axis] for axis in axes)
+    left = count - (1 if correction is None else correction)
+    if left <= 0:
+        return NotImplemented
+    centred = x - x.mean(axes, keepdim=True)
+    return (centred * centred).mean(axes, keepdim) * (count / left)
+
+
+def _places(x: Tensor, axes: list[int]) -> set[int]:
+    return {axis % x.ndim for axis in axes}
+
+
+def _grouped_transpose(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,  # noqa: ANN401
+    padding: Any = 0,  # noqa: ANN401
+    output_padding: Any = 0,  # noqa: ANN401
+    groups: int = 1,
+    dilation: Any = 1,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    """One after the other: TFLite's have no groups."""
+    if groups == 1:
+        return NotImplemented
+    biases = [None] * groups if bias is None else bias.chunk(groups)
+    parts = zip(x.chunk(groups, 1), weight.chunk(groups), biases, strict=True)
+    rest = (stride, padding, output_padding, 1, dilation)
+    return torch.cat([torch.nn.functional.conv_transpose2d(*part, *rest) for part in parts], 1)
+
+
+def _adaptive_mean(x: Tensor, size: list[int]) -> Any:  # noqa: ANN401
+    """Windows of different sizes as products with their weights, axis by axis."""
+    if x.ndim != 4 or not any(of % to for of, to in zip(x.shape[2:], size, strict=True)):
+        return NotImplemented
+    height, width = (_window_weights(of, to) for of, to in zip(x.shape[2:], size, strict=True))
+    across = torch.nn.functional.linear(x, width)
+    return torch.nn.functional.linear(across.transpose(2, 3), height).transpose(2, 3)
+
+
+def _window_weights(size: int, count: int) -> Tensor:
+    """Shares of `size` places in the means of `count` windows, as torch's adaptive pooling lays them."""
+    row, place = torch.arange(float(count))[:, None], torch.arange(float(size))
+    begin, end = torch.floor(row * size / count), torch.ceil((row + 1) * size / count)
+    return ((place >= begin) & (place < end)) / (end - begin)
 
 
 def _repeat_interleave(x: Tensor, times: int, axis: int | None = None, **_: object) -> Any:  # noqa: ANN401

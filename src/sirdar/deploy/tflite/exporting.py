@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from sirdar.deploy.capture import all_lines, fresh
 from sirdar.deploy.tflite.compositions import HIDDEN, compositions
-from sirdar.deploy.tflite.fusion import hides
+from sirdar.deploy.tflite.masks import clamp_masks, hides
 from sirdar.errors import ArgumentError, UnsupportedError
 from sirdar.workload.trace import evaluating
 
@@ -44,7 +44,9 @@ def exported(module: nn.Module, example: Example) -> fx.GraphModule:
         if changed:  # calibration would change the caller's, and a file forgets between two runs
             msg = f"{title} changes its own buffer {changed[0]!r} as it runs, which no TFLite file keeps"
             raise UnsupportedError(msg)
-        return program.module(check_guards=False)
+        graph = program.module(check_guards=False)
+        clamp_masks(graph)
+        return graph
 
 
 def arguments(example: object) -> tuple[Tensor, ...]:

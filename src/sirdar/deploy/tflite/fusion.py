@@ -11,7 +11,6 @@ from sirdar.deploy.tflite.net import NO_ACTIVATION
 
 NORM = "_native_batch_norm_legit_no_training"
 _LINEAR = frozenset(("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "linear"))
-_BEYOND = -1e4  # of scores: what is less stands for minus infinity
 _FUSING = _LINEAR | {"add", "sub", "mul", NORM}
 
 Bound = float | fx.Node | None
@@ -108,13 +107,6 @@ def rectifier(node: fx.Node) -> str:
     if low != 0:
         return NO_ACTIVATION
     return "RELU" if high is None else "RELU6" if high == 6 else NO_ACTIVATION
-
-
-def hides(node: fx.Node) -> bool:
-    """Whether a node masks scores that only a softmax reads, by minus infinity or what stands for it."""
-    if operator_name(node) != "masked_fill" or not isinstance(node.args[2], int | float) or node.args[2] > _BEYOND:
-        return False
-    return all(operator_name(user) in ("softmax", "_softmax") for user in node.users)
 
 
 def bounds(node: fx.Node) -> tuple[Bound, Bound]:

@@ -10,9 +10,10 @@ from torch import fx
 
 from sirdar.deploy.tflite import layers
 from sirdar.deploy.tflite.compositions import HIDDEN
-from sirdar.deploy.tflite.fusion import Bound, bounds, given, hides, operator_name, rectifier
+from sirdar.deploy.tflite.fusion import Bound, bounds, given, operator_name, rectifier
 from sirdar.deploy.tflite.layout import Value
 from sirdar.deploy.tflite.lowering import Lowering, Rule
+from sirdar.deploy.tflite.masks import hides
 
 _BETWEEN: dict[tuple[Bound, Bound], str] = {(0.0, 1.0): "RELU_0_TO_1", (-1.0, 1.0): "RELU_N1_TO_1"}
 
