@@ -288,6 +288,17 @@ def test_whatever_happens_there_is_an_answer(build: Callable[[], nn.Module]) -> 
     assert made.runs == (build in (Prints, Empty)) or made.changes
 
 
+def test_branches_are_checked_and_what_is_not_counted_is_said() -> None:
+    class Branches(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cond(x.sum() > 0, lambda x: x.double().cumsum(-1).float(), lambda x: x.relu(), (x,))
+
+    made = migrate(Branches(), X, chip="trainium1")
+    assert [row.rule for row in made.blocking] == ["strange-type"]
+    assert made.blocking[0].location is not None
+    assert "the work of cond (cond) is not counted" in made.notes
+
+
 def test_a_loop_on_data_is_named_by_its_line() -> None:
     made = migrate(Loops(), X, chip="inferentia2")
     assert not made.runs
@@ -304,3 +315,5 @@ def test_a_tolerance_out_of_range_is_refused(tolerance: float) -> None:
 def test_an_unknown_chip_is_refused() -> None:
     with pytest.raises(ArgumentError, match="trainium1"):
         migrate(perceptron(), X, chip="trainum1")
+    with pytest.raises(ArgumentError, match=r"is a TOML file, whose name ends in .toml, got 'mine.json'"):
+        migrate(perceptron(), X, chip="mine.json")

@@ -96,6 +96,9 @@ def load(name_or_path: str | Path) -> Chip:
         return _read(Path(text), text)
     known = {name: _catalogue() for name in names()} | {name: _catalogue() / _NPU for name in npu_names()}
     if text not in known:
+        if Path(text).suffix or Path(text).exists():
+            msg = f"a sheet of one's own is a TOML file, whose name ends in .toml, got {text!r}"
+            raise ArgumentError(msg)
         msg = f"no chip is called {text!r}; there are {', '.join(sorted(known))}.{nearest(text, known)}"
         raise ArgumentError(msg)
     return _read(known[text] / f"{text}.toml", f"{text}.toml")

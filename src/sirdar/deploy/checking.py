@@ -95,15 +95,25 @@ def _nodes(view: Scene, book: Rulebook) -> Iterator[Finding]:
     for rule in rules:
         for name in rule.operators:
             by_name.setdefault(name, []).append(rule)
-    for node in view.program.graph.nodes:
+    for node, branch in _walked(view.program.graph_module):
         if not computes(node) or is_check(node):
             continue
-        found = [(rule, holds(rule, node, view)) for rule in (*by_name.get(name_of(node), ()), *anywhere)]
+        asked = [rule for rule in (*by_name.get(name_of(node), ()), *anywhere) if not (branch and rule.condition)]
+        found = [(rule, holds(rule, node, view)) for rule in asked]
         said = [(rule, detail) for rule, detail in found if detail is not None]
         worse = any(rule.severity != "note" for rule, _ in said)
         for rule, detail in said:
             if not (worse and rule.severity == "note"):  # a refusal says more than that nothing is known
                 yield finding(rule, detail, location_of(node), node.name)
+
+
+def _walked(graph: fx.GraphModule, *, branch: bool = False) -> Iterator[tuple[fx.Node, bool]]:
+    """Every node, and whether it stands in a branch or the body of a loop, of whose values nothing is known."""
+    for node in graph.graph.nodes:
+        yield node, branch
+        inner = getattr(graph, str(node.target), None) if node.op == "get_attr" else None
+        if isinstance(inner, fx.GraphModule):
+            yield from _walked(inner, branch=True)
 
 
 def _failures(captured: Captured, book: Rulebook) -> Iterator[Finding]:

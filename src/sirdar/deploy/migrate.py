@@ -241,7 +241,9 @@ def _counted(result: Migration) -> Migration:
     if captured is None or captured.program is None:
         return replace(result, notes=(*result.notes, "the network was not exported: nothing was run or priced"))
     try:
-        return replace(result, graph=graph_of(captured.program, result.title))
+        graph = graph_of(captured.program, result.title)
+        uncounted = tuple(f"the work of {name} is not counted" for name in graph.unknown)
+        return replace(result, graph=graph, notes=(*result.notes, *uncounted))
     except UnsupportedError as error:
         return replace(result, notes=(*result.notes, str(error)))
 
