@@ -63,6 +63,7 @@ class LookAlikes:
 
     def fit(self, panel: Panel) -> "LookAlikes":
         """Remembers how products were launched."""
+        panel = _slim(panel)
         chosen, self.curves = _launched(panel, self.horizon)
         products = panel.select(chosen)
         self._learn_words(products)
@@ -164,7 +165,7 @@ class LookAlikes:
         """That of the least pinball loss, each launch being forecast here by the others."""
         if len(self.curves) <= 1:
             return most
-        rows, tried = _launched(panel, self.horizon)[0], self._tried()
+        rows, tried = _launched(_slim(panel), self.horizon)[0], self._tried()
         products = panel.select(rows[tried])
         said = answer(replace(products, history=products.unseen()).known())
         alike = self._ask(self.features[tried], min(self.asked, len(rows) - 1), tried)
@@ -234,6 +235,12 @@ def launch_curves(
     curves = seen[np.where(inside, steps, len(panel.target))].astype(np.float32)
     period = panel.start + begin - panel.indptr[:-1]
     return curves, period > period.min(initial=np.iinfo(np.int64).max)
+
+
+def _slim(panel: Panel) -> Panel:
+    """The panel with no covariates but the price: selecting series copies all that they have."""
+    past, future = ({k: v for k, v in role.items() if k == panel.price} for role in (panel.past, panel.future))
+    return replace(panel, past=past, future=future)
 
 
 def _launched(
