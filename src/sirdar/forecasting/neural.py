@@ -4,8 +4,6 @@
 `NeuralForecaster` is an interface with mixin methods, as those of `collections.abc`: it holds no state of its own.
 """
 
-import hashlib
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -317,18 +315,14 @@ class NeuralForecaster(ABC):
 
     def _key(self, panel: Panel, steps: int) -> str:
         """Names a training by its data and arguments, and by the weights it begins with."""
-        digest = hashlib.sha256()
-        told = asdict(self._fitted().encoding)
+        learned = self._fitted()
+        told = asdict(learned.encoding)
         facts = [self.MODEL, self._arguments(), asdict(replace(self.training, checkpoint=None)), told, steps]
-        digest.update(json.dumps([*facts, torch.__version__], default=str).encode())
         columns = [*panel.past.values(), *panel.future.values(), *panel.static.values()]
         demand = np.where(panel.observed, panel.target, np.float32(np.nan))
         held = [] if self.training.patience is None else [panel.actuals(self.horizon)]
-        for column in (panel.indptr, panel.history, panel.start, demand, *columns, *held):
-            digest.update(repr(column.tolist()).encode() if column.dtype == object else column.tobytes())
-        for weight in self._fitted().network.state_dict().values():
-            digest.update(weight.float().numpy().tobytes())
-        return f"{self.MODEL}-{digest.hexdigest()[:16]}"
+        steady = [panel.indptr, panel.history, panel.start, demand]
+        return training.key_of(self.MODEL, facts, [*steady, *columns, *held], learned.network)
 
 
 class Inference(nn.Module):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of forecasting networks: the loss and the loop, the same for every network."""
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -121,6 +123,16 @@ def steps_for(
     if count < enough:
         return min(usual, max(round(usual * count / enough), least))
     return round(usual * math.sqrt(max(1.0, count / _LITTLE)))
+
+
+def key_of(name: str, facts: Sequence[object], arrays: Sequence[np.ndarray], network: nn.Module) -> str:
+    """Names a training by what it is told, the data that it learns from and the weights that it begins with."""
+    digest = hashlib.sha256(json.dumps([*facts, torch.__version__], default=str).encode())
+    for array in arrays:
+        digest.update(repr(array.tolist()).encode() if array.dtype == object else array.tobytes())
+    for weight in network.state_dict().values():
+        digest.update(weight.float().numpy().tobytes())
+    return f"{name}-{digest.hexdigest()[:16]}"
 
 
 @contextmanager

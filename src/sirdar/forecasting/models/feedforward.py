@@ -10,8 +10,6 @@ its recent spread, so that products that differ by 10^6 share the weights and a 
 hyperbolic-sine link, as theirs are: they cannot cross.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -449,15 +447,11 @@ class FeedForward:
 
     def _key(self, source: Source, steps: int) -> str:
         """Names a training by its data and arguments, and by the weights it begins with."""
-        digest, panel = hashlib.sha256(), source.panel
+        panel, network = source.panel, self._fitted().network
         facts = [self._arguments(), asdict(replace(self.training, checkpoint=None)), asdict(source.features), steps]
-        digest.update(json.dumps([*facts, torch.__version__], default=str).encode())
         columns = [*panel.past.values(), *panel.future.values(), *panel.static.values()]
-        for column in (panel.indptr, panel.history, panel.start, np.nan_to_num(source.demand, nan=-1), *columns):
-            digest.update(repr(column.tolist()).encode() if column.dtype == object else column.tobytes())
-        for weight in self._fitted().network.state_dict().values():
-            digest.update(weight.float().numpy().tobytes())
-        return f"feed-forward-{digest.hexdigest()[:16]}"
+        steady = [panel.indptr, panel.history, panel.start, np.nan_to_num(source.demand, nan=-1)]
+        return training.key_of("feed-forward", facts, [*steady, *columns], network)
 
 
 @final
