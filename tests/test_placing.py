@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files appear whole, or not at all."""
 
+import errno
+import fcntl
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -83,4 +86,17 @@ def test_what_is_in_use_or_kept_is_not_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [second]
     for left in abandoned(tmp_path, "x"):
         (left / KEPT).rmdir()
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_swept_where_the_file_system_has_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a folder is in use cannot be told there."""
+
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with scratch(tmp_path, "x") as first, scratch(tmp_path, "x") as second:
+        assert first.is_dir()
+        assert second.is_dir()
     assert not list(tmp_path.iterdir())

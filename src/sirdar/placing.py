@@ -81,7 +81,7 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """No other process holds the folder while the block runs, where the system has locks; they end with the process.
 
     Raises:
-        BlockingIOError: another process holds it, and this one would not wait.
+        OSError: another process holds it, or may where the file system has no locks, and this one would not wait.
     """
     if sys.platform == "win32":
         yield
@@ -92,10 +92,9 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise
-        except OSError:
-            pass  # some file systems have no locks
+        except OSError:  # some file systems have no locks
+            if not wait:
+                raise
         yield
     finally:
         os.close(handle)

@@ -99,6 +99,8 @@ def test_a_bad_table_is_refused_by_every_verb(
         (["simulate", "base-stock", "--seed", str(2**64)], "seed must be .*, got 18446744073709551616"),
         (["sell"], "No such command 'sell'"),
         (["plan", "--colour", "red"], "No such option: --colour"),
+        (["simulate", "base-stock", "--weeks", "13"], "No such option: --weeks"),
+        (["chips", "--seed", "1"], "No such option: --seed"),
     ],
 )
 def test_a_bad_argument_is_refused_before_any_work(

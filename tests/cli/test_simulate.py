@@ -46,7 +46,7 @@ def run(
 def test_it_prints_what_it_writes(
     demand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["base-stock", demand, *COLUMNS, "--weeks", 12, "--lead-time", 1]
+    command = ["base-stock", demand, *COLUMNS, "--steps", 12, "--lead-time", 1]
     code, shown, _ = run([*command, "--out", tmp_path / "out", "--json"], monkeypatch, capsys)
     printed = json.loads(shown)
     assert code == 0
@@ -90,9 +90,9 @@ def test_a_table_that_says_when_there_was_stock(
         (["base-stock", "--lost-sale-cost", "0"], "the critical ratio must lie in (0, 1), got 0"),
         (["base-stock", "--unit-cost=-2"], "unit_cost must not be negative, got -2"),
         (["base-stock", "--unit-cost", "2"], "--unit-cost needs --price: without income, buying nothing is cheapest"),
-        (["base-stock", "--window", "0"], "window must be a positive integer, got 0"),
+        (["base-stock", "--steps", "0"], "steps of the window must be a positive integer, got 0"),
         (["base-stock", "--lead-time", "40"], "the window of 17 steps is too short: lead time + review period is 41"),
-        (["base-stock", "--window", "51"], "no series has the 57 steps up to the table's last one"),
+        (["base-stock", "--steps", "51"], "no series has the 57 steps up to the table's last one"),
         (["base-stock", "--column", "in_stock=shelf"], "no column 'shelf'"),
         (["projected-inventory", "--model", "none"], "unknown model 'none'"),
         (["myopic-2", "--order-cost", "5"], "myopic-2 has no table for '000': exact solutions are for lost sales"),
@@ -124,7 +124,7 @@ def test_help_teaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     for text in (
         "perfect foresight",
         "sirdar simulate base-stock",
-        "--weeks",
+        "--steps",
         "--lost-sale-cost",
         "never on the steps",
     ):

@@ -103,6 +103,7 @@ def test_forecast_then_order(
     assert 0 < json.loads(run([*order, *shared], monkeypatch, capsys))["spent"] <= 20
     stock.write_text("unique_id,on_hand,case_pack\n000,1000,1\n001,0,1000\n")
     assert "Stock was read from stock.csv" in (said := run(order, monkeypatch, capsys))
+    assert "until the next ones arrive" in " ".join(said.split())
     assert "case_pack are those of each product" in said
     assert pl.read_parquet(tmp_path / "orders" / "orders.parquet")["quantity"][1] % 1000 == 0
 
@@ -130,6 +131,15 @@ def test_levels_and_notes_of_the_table_reach_the_reader(
     assert any("rows were summed" in note for note in content["data_notes"])
     assert content["models"][0]["coverage_80"] is None
     assert "nan" not in run(backtest, monkeypatch, capsys)
+
+
+def test_plan_forecasts_the_levels_that_it_is_told(
+    demand: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["plan", demand, *COLUMNS, "--models", "tsb", "--windows", 1, "--horizon", 3, "--out", tmp_path / "out"]
+    printed = json.loads(run([*command, "--levels", "0.2,0.8", "--json"], monkeypatch, capsys))
+    assert printed["settings"]["levels"] == [0.2, 0.8]
+    assert pl.read_parquet(tmp_path / "out" / "forecast.parquet").columns[2:] == ["q0.2", "q0.8"]
 
 
 def test_the_leaderboard_keeps_its_headers_in_a_narrow_terminal(

@@ -201,7 +201,7 @@ def test_daily_rows_are_summed_by_week_and_prices_weighed_by_units() -> None:
     np.testing.assert_allclose(panel.past["price"][1:], (6 * 4 + 3 * 2) / 9, rtol=1e-6)
     np.testing.assert_array_equal(panel.past["orders"][1:], 9)
     assert panel.notes == (
-        "rows were summed into weekly periods",
+        "rows were summed into weekly periods from Thursday to Wednesday",
         "3 rows lie in incomplete periods at the ends, which count as not observed",
     )
 
@@ -304,7 +304,7 @@ def test_sums_that_no_float32_holds_are_refused() -> None:
     ("times", "names"),
     [
         (hours(200), ("h", "H", "1h", "60min", "D", "1d", "1D")),
-        (days(60), ("D", "1d", "W", "1w")),
+        (days(60), ("D", "1d", "W")),
         (months(30), ("M", "MS", "ME", "1mo", "Q", "QS", "1q", "Y", "YE", "1y")),
     ],
 )
@@ -324,6 +324,20 @@ def test_weeks_end_on_the_weekday_asked_for() -> None:
     assert Panel.read(weekly, freq="W-SUN").frequency == Panel.read(weekly).frequency
     with pytest.raises(DataError, match="dated by another weekday than those of freq W-MON; give freq W"):
         Panel.read(weekly, freq="W-MON")
+
+
+def test_weeks_of_polars_begin_on_the_monday_that_dates_them() -> None:
+    """As `group_by_dynamic(every="1w")` dates and sums them, and as a table that is dated by Mondays is read."""
+    frame = table(a=days(60)).with_columns(y=pl.arange(60).cast(pl.Float64))
+    panel = Panel.read(frame, freq="1w")
+    summed = frame.group_by_dynamic("ds", every="1w").agg(pl.col("y").sum())
+    labels, demand = panel.series(0)
+    assert labels.tolist() == summed["ds"].cast(pl.Datetime("ms")).to_list()[:8]
+    np.testing.assert_array_equal(demand, summed["y"].to_numpy()[:8])  # four of its days are no ninth week
+    assert panel.notes[0] == "rows were summed into weekly periods from Monday to Sunday"
+    assert panel.frequency == Panel.read(summed.with_columns(unique_id=pl.lit("a")), freq="1w").frequency
+    sparse = Panel.read(table(a=days(4, 9)), freq="1w")  # a row a week, on other days: nothing is summed
+    assert sparse.series(0)[0].tolist() == labels.tolist()[:4]
 
 
 def test_steps_of_two_hours_are_refused_with_a_way_out() -> None:

@@ -98,7 +98,7 @@ def test_quality_says_what_a_planner_asks() -> None:
     days = pl.date_range(pl.date(2024, 1, 1), pl.date(2024, 1, 20), eager=True)
     rows = [("steady", day, 2.0) for day in days]
     rows += [("dead", day, 3.0 if place < 5 else 0.0) for place, day in enumerate(days)]
-    rows += [("new", day, 1.0) for day in days[-4:]]
+    rows += [("new", day, -1.0 if place == 3 else 1.0) for place, day in enumerate(days[-4:])]
     rows += [("never", day, None if place == 0 else 0.0) for place, day in enumerate(days)]
     quality = Panel.read(pl.DataFrame(rows, schema=["unique_id", "ds", "y"], orient="row")).quality()
     assert quality == {
@@ -108,8 +108,9 @@ def test_quality_says_what_a_planner_asks() -> None:
         "last period": "2024-01-20",
         "periods": 20,
         "median history": 20.0,
-        "total demand": 40.0 + 15.0 + 4.0,
+        "total demand": 40.0 + 15.0 + 2.0,
         "share of zeros": (15 + 19) / (20 + 20 + 4 + 19),
+        "steps below zero": 1,
         "steps not observed": 1,
         "new products": 1,
         "dead products": 2,  # "dead" and "never"

@@ -276,9 +276,27 @@ def test_lines_of_a_till_at_one_time_are_summed_when_a_period_is_given() -> None
         "28 rows share their series and time with others, and are summed with them",
     )
     assert np.nanmax(Panel.read(frame, freq="h", gaps="zero").target) == 4
-    days = frame.with_columns(pl.col("ds").dt.truncate("1d"))
-    for table, freq in ((frame, None), (frame, "30min"), (days, "D"), (days, "W")):
+    for freq in (None, "30min"):
         with pytest.raises(DataError, match="series 'a' has 2 rows for 2024-01-01"):
+            Panel.read(frame, freq=freq)
+
+
+def test_lines_by_date_are_summed_when_a_period_is_given_unless_they_are_few_or_copies() -> None:
+    numbers = [*range(1, 15), *range(1, 15), 1]
+    rows = [("a", day(number), 1.0 + (place > 13), "x") for place, number in enumerate(numbers)]
+    frame = frame_of(rows, "shop")
+    panel = Panel.read(frame, freq="D")
+    assert panel.target.tolist() == [5.0] + [3.0] * 13
+    note = "29 rows share their series and time with others, and are summed with them"
+    told = "2 of them equal another in every column: if they are stored twice, remove them"
+    assert panel.notes == ("rows were summed into daily periods", f"{note}; {told}")
+    assert Panel.read(frame, freq="W").target.tolist() == [23.0, 21.0]
+    by_shop = frame.with_columns(shop=pl.int_range(pl.len()))  # a column that is not read tells one line from another
+    assert Panel.read(by_shop, freq="D").notes[1] == note
+    once = frame_of([(key, day(number), 1.0, "x") for key in "bc" for number in range(1, 31)], "shop")
+    few, copies = pl.concat([once, frame[[0, 14]]]), pl.concat([once, once])
+    for table, freq, key in ((frame, None, "a"), (few, "D", "a"), (copies, "W", "b")):
+        with pytest.raises(DataError, match=f"series '{key}' has 2 rows for 2024-01-01|'a' has 3 rows for 2024-01-01"):
             Panel.read(table, freq=freq)
 
 

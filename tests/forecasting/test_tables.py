@@ -67,7 +67,11 @@ def written(path: Path, content: str | bytes) -> Path:
         (GOOD.replace("1\n", "#N/A\n"), None),
         (GOOD.replace("unique_id,ds,y", " unique_id, ds, y"), None),
         ("unique_id, ds,y, y\na,2024-01-01,1,2\n", "no column 'ds'"),
-        ("unique_id,ds,y\n\xe9,2024-01-01,1\n".encode("latin-1"), "table.csv: not a readable csv file|not UTF-8"),
+        ("unique_id,ds,y\n\xe9,2024-01-01,1\n".encode("latin-1"), "table.csv: the text is not UTF-8; save"),
+        (  # behind what Python decodes at once
+            ("unique_id,ds,y\n" + "a,2024-01-01,1\n" * 9999 + "\xe9,2024-01-01,1\n").encode("latin-1"),
+            "table.csv: the text is not UTF-8; save the table as UTF-8 CSV or Parquet",
+        ),
         ("\xe9,ds,y\na,2024-01-01,1\n".encode("latin-1"), "table.csv: the text is not UTF-8; save the table as UTF-8"),
         ("unique_id,ds,y,y\na,2024-01-01,1,2\n", "table.csv: column 'y' comes 2 times; rename or remove all but one"),
         (b"PAR1\x00\x00PAR1", "table.csv: holds Parquet, not text; rename it to table.parquet"),

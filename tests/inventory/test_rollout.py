@@ -196,8 +196,8 @@ def test_other_problems_are_taken_by_steps(problem: InventoryProblem) -> None:
 def test_refusals_are_the_same_sentences() -> None:
     demand = draw(1)[0]
     for policy, sentence in (
-        (CappedBaseStock(12.0, -1.0), "the policy ordered -1 for series 0 in step 0"),
-        (BaseStock(math.nan), "the policy ordered nan for series 0 in step 0"),
+        (CappedBaseStock(12.0, torch.tensor(-1.0)), "the policy ordered -1 for series 0 in step 0"),
+        (BaseStock(torch.tensor(math.nan)), "the policy ordered nan for series 0 in step 0"),
     ):
         with pytest.raises(ArgumentError, match=sentence):
             simulate(policy, InventoryProblem(rules=FREE), demand)

@@ -367,7 +367,7 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"demand must have shape .*, got \(0, 5\)"):
         simulate(NeverOrder(), problem, ones[:0])
     with pytest.raises(ArgumentError, match="the policy ordered -1 for series 0 in step 0"):
-        simulate(ConstantOrder(-1.0), replace(problem, rules=OrderRules(case_pack=0.0)), ones)
+        simulate(ConstantOrder(torch.tensor(-1.0)), replace(problem, rules=OrderRules(case_pack=0.0)), ones)
     random = replace(problem, lead_time=RandomLeadTime((0.5, 0.5)))
     with pytest.raises(ArgumentError, match=r"seed must be an integer from 0 .* got -1"):
         simulate(NeverOrder(), random, ones, seed=-1)

@@ -145,6 +145,21 @@ def test_what_is_refused() -> None:
         scaled_rounding(torch.tensor([1e300, 1.0], dtype=torch.float64), "e4m3fn")
 
 
+def test_layers_with_hooks_are_refused_unless_skipped() -> None:
+    """A hook may be what makes the weight (`weight_norm` of old); a quantised layer runs those of its own."""
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    calls: list[str] = []
+    net[1].register_forward_pre_hook(lambda *_: calls.append("before"))
+    with pytest.raises(ArgumentError, match="layer '1' has forward pre hooks, which would not run: .* name it in skip"):
+        quantised(net, EXACT)
+    with pytest.raises(ArgumentError, match="layer Linear has forward pre hooks"):
+        QuantisedLayer(net[1], EXACT)
+    made = quantised(net, EXACT, skip=("1",))
+    made[0].register_forward_hook(lambda *_: calls.append("after"))
+    made(normal(1, 2))
+    assert calls == ["after", "before"]
+
+
 class Own(nn.Linear):
     """A layer whose forward pass is not that of its class."""
 

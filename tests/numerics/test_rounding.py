@@ -169,7 +169,7 @@ def test_fp64_is_rounded_once_to_as_many_bits_as_fp32_has(mantissa: int) -> None
 def test_views_that_torch_negates_when_they_are_read() -> None:
     negated = torch.tensor([1 + 2j]).conj().imag
     assert quantise(negated, "bf16").tolist() == [-2.0]
-    with pytest.raises(ArgumentError, match="out must be contiguous, got a strided or negated view"):
+    with pytest.raises(ArgumentError, match="out must be contiguous, got a strided, negated or byte-swapped view"):
         quantise(torch.zeros(1), "bf16", out=torch.tensor([1 + 2j]).conj().imag)
 
 
@@ -202,6 +202,24 @@ def test_strided_empty_and_scalar_arrays() -> None:
     assert quantise(np.array(1.1, np.float32), "e2m1").shape == ()
     for name in ("e2m1", "bf16"):
         assert decode(encode(torch.tensor(1.0), name), name).shape == ()
+
+
+def test_scalars_of_numpy_and_bytes_in_the_other_order() -> None:
+    for kind in (np.float16, np.float32, np.float64):
+        made = quantise(kind(1.1), "e2m1")
+        assert (made, type(made)) == (1.0, kind)
+    assert decode(encode(np.float32(1.1), "e2m1"), "e2m1") == 1.0
+    x = np.linspace(-9, 9, 60, dtype=np.float32)
+    for kind in (">f4", ">f8", ">f2"):
+        swapped = x.astype(kind)
+        made = quantise(swapped, "e4m3")
+        assert made.dtype == swapped.dtype
+        np.testing.assert_array_equal(made, quantise(swapped.astype(kind[1:]), "e4m3"))
+        np.testing.assert_array_equal(encode(swapped, "e4m3"), encode(swapped.astype(kind[1:]), "e4m3"))
+    with pytest.raises(ArgumentError, match="out must be contiguous, got a strided, negated or byte-swapped view"):
+        quantise(x, "e4m3", out=x.astype(">f4"))
+    with pytest.raises(ArgumentError, match=r"x must not be masked, .*: pass x.filled\(value\)"):
+        quantise(np.ma.masked_less(x, 0), "e4m3")
 
 
 def test_an_offset_of_numpy_is_that_of_python() -> None:

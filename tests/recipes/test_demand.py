@@ -53,9 +53,9 @@ def test_what_sold_out_steps_would_have_sold_is_estimated() -> None:
     assert found.whole
     for part in (slice(0, 47), slice(47, 52)):  # the season is shared, and so is what is known of it
         assert target[:, part].sum() == pytest.approx(demand[:, part][~never[:, part]].sum(), rel=0.06)
-    assert len(found.notes) == 1
+    assert len(found.notes) == 2
     assert found.notes[0].startswith(f"{short.sum()} steps sold out: their demand is estimated, ")
-    assert found.notes[0].endswith("40 steps without stock, in which nothing was sold, are left out.")
+    assert found.notes[1].startswith("40 steps without stock, in which nothing was sold, are left out")
     assert with_lost_sales(replace(panel, in_stock=None)).target is panel.target
 
 

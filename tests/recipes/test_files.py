@@ -94,16 +94,15 @@ def test_what_an_earlier_run_left_goes_where_it_is_not_written_again(tmp_path: P
 
 
 def test_scratch_folders_of_killed_runs_are_swept_and_those_in_use_are_not(tmp_path: Path) -> None:
-    killed = tmp_path / ".sirdar-out-killed"
+    with files.output_folder(tmp_path / "out") as killed:
+        pass  # what it was called is free by now
+    (tmp_path / "out").rmdir()
+    killed.mkdir()
     with files.output_folder(tmp_path / "out") as scratch:
-        killed.mkdir()
-        for folder in (scratch, killed):
-            os.utime(folder, (0, 0))
+        assert not killed.exists()
         with files.output_folder(tmp_path / "out"):
             assert scratch.exists()
-        assert not killed.exists()
     killed.mkdir()
-    os.utime(killed, (0, 0))
     assert (tmp_path / "out").exists()  # by now: what was killed before lies beside it
     with files.output_folder(tmp_path / "out"):
         assert not killed.exists()

@@ -228,8 +228,10 @@ def test_an_order_must_be_covered_by_the_horizon(table: Path) -> None:
 
 def test_stock_from_a_file_is_used(table: Path, tmp_path: Path) -> None:
     stock = tmp_path / "stock.csv"
-    stock.write_text("unique_id,on_hand,arriving_1\n" + "".join(f"p{i:02},100000,5\n" for i in range(PRODUCTS)))
-    done = plan(settings_of(table, inventory=stock), quiet)
+    rows = "".join(f"p{i:02},100000,5\n" for i in range(PRODUCTS))
+    stock.write_text(f"sku,on_hand,arriving_1\n{rows}")
+    named = _written(pl.read_parquet(table).rename({"unique_id": "sku"}), tmp_path / "named.parquet")
+    done = plan(settings_of(named, roles=ROLES | {"id": "sku"}, inventory=stock), quiet)
     assert done.orders.plan.quantity.sum() == 0  # everything is there for years
     assert "stock.csv" in done.orders.note
 

@@ -272,11 +272,11 @@ def test_what_cannot_be_replayed_is_refused(table: Path) -> None:
         Settings("basestock")
     with pytest.raises(ArgumentError, match="unknown model 'prophet'"):
         Settings("base-stock", model="prophet")
-    with pytest.raises(ArgumentError, match="window must be a positive integer, got 0"):
+    with pytest.raises(ArgumentError, match="steps of the window must be a positive integer, got 0"):
         Settings("base-stock", window=0)
     with pytest.raises(ArgumentError, match="the window of 3 steps is too short: lead time \\+ review period is 3"):
         simulated("base-stock", table, window=3)
-    with pytest.raises(DataError, match="no series has the 66 steps .* the longest has 60; give a smaller --window"):
+    with pytest.raises(DataError, match="no series has the 66 steps .* the longest has 60; give a smaller --steps"):
         simulated("base-stock", table, window=60)
     with pytest.raises(UnsupportedError, match="myopic-2 has no table for 'p0': exact solutions are for lost sales"):
         simulated("myopic-2", table, problem=InventoryProblem(backlog=True))

@@ -36,7 +36,10 @@ def test_stock_is_read_in_the_order_of_the_forecast(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("unique_id,onhand\nb,1\n", "no column 'on_hand'; the columns are unique_id, onhand. Did you mean 'onhand'\\?"),
+        (
+            "unique_id,On_Hand\nb,1\n",
+            "no column 'on_hand'; the columns are unique_id, On_Hand; call that of their units on hand on_hand$",
+        ),
         ("on_hand\n1\n", "no column 'unique_id'"),
         ("unique_id,on_hand\n", "stock.csv: the table has no rows; give one per product, or omit --inventory"),
         ("unique_id,on_hand\nb,1\nb,2\n", "product 'b' has more than one row; keep one"),
@@ -55,6 +58,11 @@ def test_stock_is_read_in_the_order_of_the_forecast(tmp_path: Path) -> None:
         ("unique_id,on_hand,incoming\nb,1,2\n", "column 'incoming' is none of"),
         ("unique_id,on_hand,expected_receipts\nb,1,2\n", "column 'expected_receipts' is none of"),
         ("unique_id,on_hand,under_way,quantity\nb,1,2,3\n", "column 'under_way' is none of"),  # Sirdar's own orders
+        (
+            "unique_id,on_hand,backorders\nb,1,0\nc,1,3\n",
+            "column 'backorders' is 3 in row 2, and units owed are .* sold",
+        ),
+        ("unique_id,on_hand,QtyReserved\nb,1,3\n", "'QtyReserved' is 3 in row 1, .*; subtract them from on_hand"),
         ("unique_id,on_hand\n,1\n", "column 'unique_id' has no value in row 1"),
         ("unique_id,on_hand\n7,1\n", r"none of its products \('7', ...\) is among those forecast \('007', ...\)"),
         (
@@ -63,7 +71,7 @@ def test_stock_is_read_in_the_order_of_the_forecast(tmp_path: Path) -> None:
         ),
         (
             "SKU,Qty\n7,1\n",
-            "no column 'unique_id'; the columns are SKU, Qty. .* products unique_id, and that of their units on hand",
+            "no column 'unique_id'; the columns are SKU, Qty; call that of products unique_id and that of their units",
         ),
         ("", "stock.csv: the file is empty"),
     ],
@@ -80,6 +88,17 @@ def test_blanks_in_the_header_are_none_of_its_names_and_other_numbers_are_named(
     assert stock.on_hand.tolist() == [2, 0, 0]
     assert stock.pipeline[0].tolist() == [3, 0]
     assert note.endswith("count as empty. Not read: 'weight'.")
+
+
+def test_products_are_found_under_the_name_that_the_demand_has_them(tmp_path: Path) -> None:
+    path = stock_file(tmp_path, "SKU,on_hand,price,allocated,backorder_cost,date,shelf\n007,2,3,0,9,2024-01-07,x\n")
+    stock, note = read_stock(path, IDS, PROBLEM, "SKU")
+    assert stock.on_hand.tolist() == [2, 0, 0]
+    assert np.asarray(own_terms(path, IDS, PROBLEM, "SKU").trade.price).tolist() == [3, 0, 0]
+    assert note.endswith(
+        "Not read: 'price', 'allocated', 'backorder_cost'. "
+        "Not read: 'date'; stock is taken as it is after the last step of the history."
+    )
 
 
 def test_a_product_may_have_its_own_costs_and_times(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ def chips(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for chips.json; nothing is written if omitted.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the default network's weights; costs do not depend on them.")] = 0,
     as_json: options.AsJson = False,
 ) -> None:
     """Estimate time, energy, price and carbon on every chip of the catalogue, before running on any.
@@ -41,7 +40,7 @@ def chips(
     require_positive_integer(batch, "batch")
     for name in chip or ():
         load(name).usable_dtype(dtype or load(name).usual_dtype())
-    network = example_network(model, seed)
+    network = example_network(model)
     ranking = compare_chips(network, chips=tuple(chip) if chip else None, volume=volume, batch=batch, dtype=dtype)
     content = finite({"chips": ranking.to_rows(), "assumptions": list(ranking.assumptions)})
     if out is not None:

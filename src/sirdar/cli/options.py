@@ -69,7 +69,8 @@ Capacity = Annotated[
 Inventory = Annotated[
     Path | None,
     typer.Option(
-        help="Table with unique_id, on_hand and optionally arriving_1, arriving_2, ...; assumed if omitted. Columns "
+        help="Table with unique_id (for plan, also by its name in --column id), on_hand and optionally arriving_1, "
+        "arriving_2, ...; assumed if omitted. Columns "
         "holding_cost, lost_sale_cost, lead_time, order_cost, minimum, case_pack, volume, price (income per unit "
         "sold) and unit_cost stand for the options, product by product."
     ),
@@ -78,7 +79,8 @@ Freq = Annotated[
     str | None,
     typer.Option(
         help="5min, 10min, 15min, 30min, h, D, B, W, M, Q or Y; inferred if omitted. Finer rows are summed, and lines "
-        "that share a date: by W into weeks that end on the last row's weekday, by W-SUN on Sundays, by 1w from Mondays."
+        "that share a date: by W into weeks that end on the last row's weekday, by W-SUN on Sundays, by 1w into those "
+        "that begin on Mondays."
     ),
 ]
 Columns = Annotated[

@@ -108,7 +108,9 @@ def search(  # noqa: PLR0913 - one argument per option
             help="What a detector is to find, such as person, where boxes are around several kinds of objects."
         ),
     ] = None,
-    horizon: Annotated[int | None, typer.Option(help="Steps that the forecaster forecasts; 13 if omitted.")] = None,
+    horizon: Annotated[
+        int | None, typer.Option(help="Steps that the forecaster forecasts; 13, a quarter of weeks, if omitted.")
+    ] = None,
     freq: options.Freq = None,
     column: options.Columns = None,
     gaps: options.Gaps = None,

@@ -47,9 +47,9 @@ def leaderboard(evaluation: Backtest) -> None:
 
 
 def orders(made: Orders) -> None:
-    """Totals of the orders."""
+    """Totals of the orders, and the steps that expectations run over."""
     rows = [[name.replace("_", " "), number(value)] for name, value in order_totals(made).items()]
-    print_table("Orders", ["sum over products", "value"], rows)
+    print_table("Orders, and what to expect until the next ones arrive", ["sum over products", "value"], rows)
 
 
 def simulation(made: dict[str, Any]) -> None:

@@ -23,13 +23,9 @@ def simulate(  # noqa: PLR0913 - one argument per option
         Path | None,
         typer.Option("--out", help="Folder for report.html, simulation.json and steps.parquet; none if omitted."),
     ] = None,
-    window: Annotated[
+    steps: Annotated[
         int | None,
-        typer.Option(
-            "--window",
-            "--weeks",
-            help="Last steps of the table, of whatever length, which are replayed; 26 or a third of all.",
-        ),
+        typer.Option(help="Steps to replay, the table's last ones; 26, or a third of all if fewer, if omitted."),
     ] = None,
     model: Annotated[
         str, typer.Option(help="The rung that forecasts for critical-fractile and projected-inventory.")
@@ -58,7 +54,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
     Examples:
         sirdar simulate base-stock
 
-        sirdar simulate projected-inventory demand.parquet --model tsb --window 13 --lead-time 3 --out replay
+        sirdar simulate projected-inventory demand.parquet --model tsb --steps 13 --lead-time 3 --out replay
 
         sirdar simulate min-max sales.csv --column target=units --column in_stock=available --order-cost 5
     """
@@ -70,7 +66,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
 
     problem = options.problem(holding_cost, lost_sale_cost, lead_time, review_period)
     problem = options.traded(problem, (price, unit_cost, order_cost), (minimum, case_pack))
-    settings = Settings(policy, source, options.roles(column, freq, gaps, holidays), window, problem, model, seed)
+    settings = Settings(policy, source, options.roles(column, freq, gaps, holidays), steps, problem, model, seed)
     with ExitStack() as stack:
         scratch = stack.enter_context(files.output_folder(out)) if out else None
         with options.progress_bar() as progress:

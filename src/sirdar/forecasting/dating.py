@@ -13,13 +13,16 @@ from sirdar.predictive.frequency import SEASONS
 
 _ORDER = list(SEASONS)  # finest first
 _ALIASES = {f"{count}{name}": f"{count}min" for count in (5, 10, 15, 30) for name in "Tm"}
-_ALIASES |= {"60min": "h", "H": "h", "1h": "h", "1D": "D", "1d": "D", "1w": "W", "1mo": "M", "1q": "Q", "1y": "Y"}
+_ALIASES |= {"60min": "h", "H": "h", "1h": "h", "1D": "D", "1d": "D", "1mo": "M", "1q": "Q", "1y": "Y"}
 _ALIASES |= {"MS": "M", "ME": "M", "QS": "Q", "QE": "Q", "YS": "Y", "YE": "Y"}
+_MONDAY_WEEKS = "1w"  # of polars, which begin on it
 # Days from a Thursday to the weekday.
 _WEEK_ENDS = {f"W-{day}": place for place, day in enumerate(("THU", "FRI", "SAT", "SUN", "MON", "TUE", "WED"))}
+DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _INTRADAY = [unit for unit in _ORDER if Frequency(unit).intraday]
 _RUN = 3  # this many equal steps in a row are a rhythm, not chance
 _WEEKDAYS = 20  # dates, none of them on a weekend, that are no chance
+_LINES = 0.05  # share of the rows that share their date with another of their series where a table lists lines
 _DAY = 1440  # minutes
 _MONDAY = 4  # days from Thursday 1970-01-01 to the next
 # The lengths of each calendar's steps in minutes, shortest and longest.
@@ -68,10 +71,10 @@ def covariate(name: str) -> str:
 def require_freq(freq: str | None) -> str | None:
     """The frequency as it is called here, also where pandas or polars call it otherwise; refused if it is not known.
 
-    Of weeks that end on a weekday, "W-SUN", the name stays.
+    Of weeks that end on a weekday, "W-SUN", and of those that begin on a Monday, "1w", the name stays.
     """
     plain = freq if freq is None else _ALIASES.get(freq, freq)
-    if plain is not None and plain not in {*_ORDER, *_WEEK_ENDS}:
+    if plain is not None and plain not in {*_ORDER, *_WEEK_ENDS, _MONDAY_WEEKS}:
         msg = f"freq must be one of {', '.join(_ORDER)}, got {freq!r}"
         raise ArgumentError(msg)
     return plain
@@ -83,6 +86,20 @@ def are_lines(times: pl.Series, freq: str | None) -> bool:
         return False
     minutes = Frequency(freq).minutes if freq in _INTRADAY else _DAY
     return bool((times.to_physical() % (minutes * 60_000_000) != 0).sum() > 0.5 * len(times))
+
+
+def are_dated_lines(repeated: pl.Series, copies: pl.Series, freq: str | None) -> bool:
+    """Whether rows by date, of which several share one, are lines such as those of orders, to be summed by day or more.
+
+    Few of them, or none but copies of others, are more likely a mistake.
+
+    Args:
+        repeated: rows that share their series and time with another.
+        copies: rows that equal another in all else too.
+        freq: the frequency asked for, or None.
+    """
+    wanted = freq is not None and freq not in _INTRADAY
+    return wanted and repeated.sum() >= _LINES * len(repeated) and bool((repeated & ~copies).any())
 
 
 def infer_frequency(
@@ -98,7 +115,7 @@ def infer_frequency(
         ended: weeks are known to be dated by their last day.
     """
     weekday = _WEEK_ENDS.get(freq or "")
-    asked, freq = freq, require_freq(freq if weekday is None else "W")
+    asked, freq = freq, "W" if weekday is not None or freq == _MONDAY_WEEKS else require_freq(freq)
     last = frame.filter(pl.col("target").is_not_null()).select(pl.col("time").max()).to_series().to_numpy()
     codes = frame["id"].to_physical().to_numpy()
     same = codes[1:] == codes[:-1]
@@ -130,8 +147,14 @@ def infer_frequency(
         raise DataError(msg)
     if regular:
         _refuse_uneven(rows, freq, where)
-    weekday = _weekday(last[0]) if weekday is None else weekday
-    return Calendar(own, Frequency(freq, offset=weekday if freq == "W" else 0))
+    return Calendar(own, _of_sums(asked or freq, freq, last[0]))
+
+
+def _of_sums(asked: str, freq: str, last: np.datetime64) -> Frequency:
+    """The frequency of sums: weeks begin or end as was asked for, or else end on the weekday of the last row."""
+    if asked == _MONDAY_WEEKS:
+        return Frequency("W", offset=_MONDAY, phase=6)
+    return Frequency(freq, offset=_WEEK_ENDS.get(asked, _weekday(last)) if freq == "W" else 0)
 
 
 def _unit(dates: Shaped[np.ndarray, " date"], *, regular: bool) -> str:

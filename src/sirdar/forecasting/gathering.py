@@ -12,7 +12,7 @@ import polars as pl
 from jaxtyping import Float64
 
 from sirdar.errors import DataError
-from sirdar.forecasting.dating import Calendar, repeats
+from sirdar.forecasting.dating import DAY_NAMES, Calendar, repeats
 from sirdar.predictive import Frequency
 
 _DAYS_OF_HOURS, _DAYS_OF_WEEK = 7, 10  # that tell at which hours and on which weekdays a shop is closed
@@ -42,13 +42,19 @@ def gathered(
         covariates: names of those averaged, of those summed, and of the price, which is averaged by units.
         regular: rows stand for every period, so that one row per period means that nothing is gathered.
     """
-    frame = frame.with_columns(pl.Series("period", calendar.wanted.periods(frame["time"].to_numpy())))
+    own, wanted = calendar
+    if wanted.unit == "W" and wanted.phase and own.unit != "W":  # days are summed by the last one of their week
+        late, offset = divmod(wanted.offset + wanted.phase, 7)
+        calendar = Calendar(own, Frequency("W", offset=offset))
+        frame, notes = gathered(frame, calendar, where, covariates, regular=regular)
+        return frame.with_columns(pl.col("period") - late), notes
+    frame = frame.with_columns(pl.Series("period", wanted.periods(frame["time"].to_numpy())))
     several = repeats(frame, "period")
-    if not several and (regular or calendar.own == calendar.wanted):
+    if not several and (regular or own == wanted):
         return frame, []
     averaged, summed, price = covariates
-    name = calendar.wanted.name
-    notes = [f"rows were summed into {name} periods"]
+    name = wanted.name
+    notes = [f"rows were summed into {name} periods{_days(wanted)}"]
     first, last = _complete(frame, calendar, where, regular=regular)
     whole = pl.col("period").is_between(first, last)
     outside = frame.filter(~whole & pl.col("target").is_not_null()).height
@@ -69,6 +75,12 @@ def gathered(
         notes += more
     _refuse_sums(frame, ("target", *summed), name, where)
     return frame.drop("#known"), notes
+
+
+def _days(frequency: Frequency) -> str:
+    """Which days a week holds, in words; none for other periods."""
+    last = (frequency.offset + frequency.phase + 3) % 7  # from a Monday on
+    return f" from {DAY_NAMES[(last + 1) % 7]} to {DAY_NAMES[last]}" if frequency.unit == "W" else ""
 
 
 def _by_units(price: str) -> pl.Expr:

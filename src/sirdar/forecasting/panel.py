@@ -90,7 +90,9 @@ class Panel:
             freq: "5min", "10min", "15min", "30min", "h", "D", "B" (business days), "W", "M", "Q" or "Y", also as pandas
                 and polars write them ("MS", "1d", "W-SUN"); inferred when None. Coarser than the table's own steps: the
                 table is aggregated (target and past covariates summed, price averaged by units, other covariates
-                averaged); rows at times of day within its periods may share one, as the lines of a till do.
+                averaged), by "W" into weeks that end on the last row's weekday, by "W-SUN" on Sundays, by "1w" into
+                those that begin on Mondays. Rows at times of day within its periods may share one, as the lines of a
+                till do; so may rows by date, where a twentieth does, and not as copies of each other alone.
             gaps: what a step without a row means: "missing" (not observed) or "zero" (nothing sold; for tables that
                 list sales only). A period in which no series has a row is not observed either way, but with "zero"
                 nothing is sold on weekdays, or at times of the week, at which no series ever has one, and all series
@@ -349,6 +351,7 @@ class Panel:
             "median history": float(np.median(np.clip(self.end - begin, 0, self.history))),
             "total demand": float(total.sum()),
             "share of zeros": float((self.target[observed] == 0).mean()) if observed.any() else 0.0,
+            "steps below zero": int((self.target[observed] < 0).sum()),
             "steps not observed": int(self.history.sum() - observed.sum()),
             "new products": int((self.history <= recent).sum()),
             "dead products": int(((np.nan_to_num(last) == 0).all(axis=1) & (self.history > recent)).sum()),

@@ -6,11 +6,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from jaxtyping import Int64
 
 from sirdar.errors import ArgumentError, DataError, nearest
 from sirdar.forecasting.covariates import is_flag
-from sirdar.forecasting.dating import are_lines, covariate, in_order, infer_frequency, repeats, require_freq
+from sirdar.forecasting.dating import (
+    DAY_NAMES,
+    are_dated_lines,
+    are_lines,
+    covariate,
+    in_order,
+    infer_frequency,
+    repeats,
+    require_freq,
+)
 from sirdar.forecasting.gathering import gathered
 from sirdar.forecasting.panel import Roles
 from sirdar.forecasting.tables import (
@@ -30,7 +40,6 @@ from sirdar.forecasting.texts import by_value, yes_or_no
 from sirdar.predictive import Frequency
 
 _NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$"  # "007" is a code
-_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 # Ids of rows that sum the others, as reports and pivot tables have them.
 _TOTALS = ("total", "totals", "grand total", "subtotal", "sub total", "overall total", "total general", "total général")
 _TOTALS += ("sum", "summe", "gesamt", "gesamtsumme", "gesamtergebnis", "zwischensumme", "insgesamt")
@@ -75,8 +84,7 @@ def read_panel(
         for given in (columns.averaged, columns.summed)
     )
     columns = columns._replace(averaged=averaged, summed=summed)
-    frame = _checked(tables, columns, where, {part for parts in texts.values() for part in parts}, freq)
-    shared = _shared(frame)
+    frame, shared = _checked(tables, columns, where, {part for parts in texts.values() for part in parts}, freq)
     # Covariates are known ahead when the table goes on after the last demand.
     planned = frame["time"].max() != frame.filter(pl.col("target").is_not_null())["time"].max()
     regular = gaps == "missing"
@@ -160,11 +168,13 @@ def _named(roles: Roles, role: str, *, single: bool = False) -> tuple[str, ...]:
     return tuple(several)
 
 
-def _checked(tables: list[Table], columns: Columns, where: str, words: set[str], freq: str | None) -> pl.DataFrame:
+def _checked(
+    tables: list[Table], columns: Columns, where: str, words: set[str], freq: str | None
+) -> tuple[pl.DataFrame, list[str]]:
     """One table with columns id (Enum), time (Datetime), target and covariates (Float64), checked row by row, in order.
 
     Those of `words`, the values of texts, stay Boolean: there may be many. A series has several rows at one time only
-    where they are lines of a till, to be summed into the periods of `freq`.
+    where they are lines of a till or of orders, to be summed into the periods of `freq`; a note says how many.
 
     From here on covariates go by marked names, so that one called "id" or "period" does no harm.
     """
@@ -202,9 +212,26 @@ def _checked(tables: list[Table], columns: Columns, where: str, words: set[str],
         msg = f"{where}column {columns.target!r} holds no value at all"
         raise DataError(msg)
     ordered = in_order(checked)
-    if repeats(ordered, "time") and not are_lines(ordered["time"], freq):
+    return ordered, _lines(checked, tables, where, freq) if repeats(ordered, "time") else []
+
+
+def _lines(checked: pl.DataFrame, tables: list[Table], where: str, freq: str | None) -> list[str]:
+    """A note on rows of a series at one time, which may be stored twice; refused where they are no lines."""
+    repeated = checked.select("id", "time").is_duplicated()
+    note = f"{repeated.sum()} rows share their series and time with others, and are summed with them"
+    if are_lines(checked["time"], freq):
+        return [note]
+    copies = repeated & _copies(tables)
+    if not are_dated_lines(repeated, copies, freq):
         _refuse_repeats(checked, tables, where)
-    return ordered
+    told = f"; {copies.sum()} of them equal another in every column: if they are stored twice, remove them"
+    return [note + told * bool(copies.any())]
+
+
+def _copies(tables: list[Table]) -> pl.Series:
+    """Rows that equal another of the table in every column, those that are not read too."""
+    plain = [table.frame.select(~(cs.nested() | cs.object())) for table in tables]
+    return pl.concat([frame.hash_rows() for frame in plain]).is_duplicated()
 
 
 def _refuse_repeats(checked: pl.DataFrame, tables: list[Table], where: str) -> None:
@@ -243,7 +270,7 @@ def _shut(closed: Int64[np.ndarray, " closed"], frequency: Frequency) -> list[st
         what = f"{len(np.unique(closed % frequency.week))} {frequency.step}s of the week"
     else:
         days = frequency.labels(closed).astype("datetime64[D]").astype(np.int64) + 3  # from a Monday on
-        what = " or ".join(_WEEKDAYS[day] for day in np.unique(days % 7))
+        what = " or ".join(DAY_NAMES[day] for day in np.unique(days % 7))
     return [f"no row falls on {what}: not observed, yet forecast; where nothing is sold then, read with gaps 'zero'"]
 
 
@@ -296,14 +323,6 @@ def _arrays(
     }
 
 
-def _shared(frame: pl.DataFrame) -> list[str]:
-    """A note on lines of a till at the same time: they may as well have been stored twice."""
-    if not repeats(frame, "time"):
-        return []
-    count = int(frame.select("id", "time").is_duplicated().sum())
-    return [f"{count} rows share their series and time with others, and are summed with them"]
-
-
 def _odd_ids(ids: list[str]) -> list[str]:
     """Notes on a series that may be the sum of the others, and on series that a blank alone makes two."""
     names = pl.Series("id", ids, dtype=pl.String)
@@ -341,7 +360,7 @@ def _weeks(own: Frequency) -> list[str]:
     """A note on which days the weeks of a weekly table hold, for its dates alone do not tell."""
     if own.unit != "W":
         return []
-    day = _WEEKDAYS[(own.offset + 3) % 7]
+    day = DAY_NAMES[(own.offset + 3) % 7]
     return [f"weeks are taken to {'begin' if own.phase else 'end'} on the {day} that dates them, to place the holidays"]
 
 
@@ -407,12 +426,15 @@ def _sold_out(fields: Mapping[str, Any]) -> list[str]:
     """What is left of demand where it was sold out is no fair sample of it."""
     if fields["in_stock"] is None:
         return []
-    count = int((np.isfinite(fields["target"]) & ~fields["in_stock"]).sum())
+    target = fields["target"][~fields["in_stock"]]
+    count = int(np.isfinite(target).sum())
     if not count:
         return []
+    if not (target > 0).any():
+        return [f"{count} steps out of stock, in which nothing was sold, are left out."]
     return [
         f"{count} steps out of stock are left out. Where high demand is what empties shelves, forecasts lie "
-        "below demand; sirdar.inventory.uncensor estimates what could have been sold."
+        "below demand; --sold-out estimated takes an estimate of what could have been sold."
     ]
 
 

@@ -60,6 +60,7 @@ _NO_NUMBERS = (pl.Date, pl.Datetime, pl.Time, pl.Duration, pl.Binary, pl.Object)
 _NO_IDS = (pl.Binary, pl.Object)
 _LIKE_A_NUMBER = r"^\W*\d[\d.,\s]*\W*$"  # "1,5" or "10 %", which is better refused than taken as a word
 _WITH_POINTS = r"^-?[1-9]\d{0,2}(\.\d{3})+$"  # 1.008 is a thousand and eight where commas are decimal
+_NOT_UTF8 = "the text is not UTF-8; save the table as UTF-8 CSV or Parquet"
 _SHOWN = 20  # column names in a message
 _UNREADABLE = (
     pl.exceptions.PolarsError,
@@ -236,15 +237,19 @@ def _load_file(path: Path) -> Table:
                     path, infer_schema=False, separator=separator, glob=False, has_header=False, n_rows=1
                 )
                 _refuse_twins(list(head.row(0)), f"{path}: ")
-    except UnicodeDecodeError as error:
-        msg = f"{path}: the text is not UTF-8; save the table as UTF-8 CSV or Parquet"
-        raise DataError(msg) from error
     except _UNREADABLE as error:
-        msg = f"{path}: not a readable {kind} file (truncated or damaged?): {_first_line(error)}"
-        if "found more fields" in str(error):
-            msg = f"{path}: a row has more fields than the header; remove titles above it, quote texts with separators"
+        msg = f"{path}: {_unreadable(error, kind)}"
         raise DataError(msg) from error
     return Table(frame, f"{path}: ", text=kind == "csv", semicolons=separator == ";")
+
+
+def _unreadable(error: BaseException, kind: str) -> str:
+    """What is wrong with a file that a reader gave up, and what to do."""
+    if isinstance(error, UnicodeDecodeError) or "invalid utf-8" in str(error):
+        return _NOT_UTF8
+    if "found more fields" in str(error):
+        return "a row has more fields than the header; remove titles above it, quote texts with separators"
+    return f"not a readable {kind} file (truncated or damaged?): {_first_line(error)}"
 
 
 def _refuse_disguise(path: Path, kind: str, head: bytes) -> None:
@@ -285,7 +290,7 @@ def _separator(path: Path) -> str:
     with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
         header = next((line for line in file if line.strip("\r\n")), "")
     if "\0" in header:
-        msg = f"{path}: the text is not UTF-8; save the table as UTF-8 CSV or Parquet"
+        msg = f"{path}: {_NOT_UTF8}"
         raise DataError(msg)
     if header.endswith("\r"):
         msg = f"{path}: its lines end in CR, or CR CR LF; save the table with the line ends of today, LF or CRLF"

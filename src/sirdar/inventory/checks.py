@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numbers refused at the door: one sentence each, naming the argument, the series and the value."""
 
+from typing import Any
+
 import numpy as np
 
 from sirdar.errors import ArgumentError
@@ -8,11 +10,7 @@ from sirdar.errors import ArgumentError
 
 def require_numbers(value: object, name: str, *, least: float = 0.0) -> float | np.ndarray:
     """A finite number not below `least`, or one per series: a float, or a read-only float64 array [series]."""
-    try:
-        array = np.array(value, dtype=np.float64)  # a copy: what is checked must not change afterwards
-    except (TypeError, ValueError):
-        msg = f"{name} must be a number, or one number per series, got {value!r}"
-        raise ArgumentError(msg) from None
+    array = _numbers(value, name)
     if array.ndim > 1:
         msg = f"{name} must be a number, or one number per series, got an array of shape {array.shape}"
         raise ArgumentError(msg)
@@ -20,6 +18,29 @@ def require_numbers(value: object, name: str, *, least: float = 0.0) -> float | 
     _refuse(array, array < least, name, "must not be negative" if least == 0 else f"must be at least {least:g}")
     array.flags.writeable = False
     return array if array.ndim else float(array)
+
+
+def require_parameter(value: Any, name: str, *, least: float = -np.inf, infinite: bool = False) -> Any:  # noqa: ANN401
+    """What a policy orders by, finite unless `infinite`: a float, or a read-only float64 array [*batch, series].
+
+    A torch tensor, which may be trained, is left as it is.
+    """
+    if hasattr(value, "requires_grad"):
+        return value
+    array = _numbers(value, name)
+    wrong, rule = (np.isnan(array), "must be a number") if infinite else (~np.isfinite(array), "must be finite")
+    _refuse(array, wrong, name, rule)
+    _refuse(array, array < least, name, "must not be negative")
+    array.flags.writeable = False
+    return array if array.ndim else float(array)
+
+
+def _numbers(value: object, name: str) -> np.ndarray:
+    try:
+        return np.array(value, dtype=np.float64)  # a copy: what is checked must not change afterwards
+    except (TypeError, ValueError):
+        msg = f"{name} must be a number, or one number per series, got {value!r}"
+        raise ArgumentError(msg) from None
 
 
 def require_integers(value: object, name: str, *, least: int) -> int | np.ndarray:
@@ -58,5 +79,5 @@ def _refuse(array: np.ndarray, wrong: np.ndarray | np.bool_, name: str, rule: st
         msg = f"{name} {rule}, got {float(array):g}"
         raise ArgumentError(msg)
     first = int(np.flatnonzero(wrong)[0])
-    msg = f"{name} {rule}, got {array[first]:g} for series {first}"
+    msg = f"{name} {rule}, got {array.flat[first]:g} for series {first % array.shape[-1]}"
     raise ArgumentError(msg)

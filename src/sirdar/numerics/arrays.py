@@ -20,7 +20,7 @@ from sirdar.numerics.formats import BlockFormat, Format, format_named
 if TYPE_CHECKING:
     import torch
 
-Values = TypeVar("Values", np.ndarray, "torch.Tensor")
+Values = TypeVar("Values", np.ndarray, np.generic, "torch.Tensor")
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
 
@@ -54,25 +54,29 @@ def on_device(x: Any) -> bool:  # noqa: ANN401
 
 def dtype_name(x: Any) -> str:  # noqa: ANN401 - whatever the caller gave
     """The name of the dtype of an array or a tensor, such as "float32"."""
-    return str(x.dtype).removeprefix("torch.")
+    return x.dtype.name if isinstance(x, np.ndarray | np.generic) else str(x.dtype).removeprefix("torch.")
 
 
 def host_array(x: Any) -> np.ndarray:  # noqa: ANN401
-    """A contiguous fp32 or fp64 array; it shares memory with x where x is such already.
+    """A contiguous fp32 or fp64 array of the machine's byte order; it shares memory with x where x is such already.
 
     Raises:
-        ArgumentError: x is no array of floats, or a tensor whose gradient would be lost.
+        ArgumentError: x is no array of floats, one with masked values, or a tensor whose gradient would be lost.
         UnsupportedError: the tensor stands on a device that no kernel reaches.
     """
-    if not (isinstance(x, np.ndarray) or is_tensor(x)):
+    if isinstance(x, np.ma.MaskedArray):
+        msg = "x must not be masked, as rounding has no place for a mask: pass x.filled(value)"
+        raise ArgumentError(msg)
+    if not (isinstance(x, np.ndarray | np.generic) or is_tensor(x)):
         msg = f"x must be a numpy array or a torch tensor, got {type(x).__name__}"
         raise ArgumentError(msg)
     name = dtype_name(x)
     if name not in ("float32", "float64", *_HALVES):
         msg = f"x must hold float32, float64, float16 or bfloat16, got {name}"
         raise ArgumentError(msg)
-    if isinstance(x, np.ndarray):
-        return np.ascontiguousarray(x if name not in _HALVES else x.astype(np.float32)).reshape(x.shape)
+    if isinstance(x, np.ndarray | np.generic):
+        kind = x.dtype.newbyteorder("=") if name not in _HALVES else np.float32
+        return np.ascontiguousarray(x, dtype=kind).reshape(x.shape)
     return _tensor_array(x, widen=name in _HALVES)
 
 
@@ -117,8 +121,9 @@ def require_room(x: Any, row: Format | BlockFormat) -> None:  # noqa: ANN401
 
 def returned(result: np.ndarray, x: Any) -> Any:  # noqa: ANN401
     """The fp32 result as what the caller gave."""
-    if isinstance(x, np.ndarray):
-        return result.astype(x.dtype, copy=False)
+    if isinstance(x, np.ndarray | np.generic):
+        made = result.astype(x.dtype, copy=False)
+        return made if isinstance(x, np.ndarray) else made[()]
     return sys.modules["torch"].from_numpy(result).to(x.dtype)
 
 

@@ -124,7 +124,7 @@ class QuantisedLayer(nn.Module):
         layer: tells its random draws from those of other layers.
 
     Raises:
-        ArgumentError: the layer is of another kind.
+        ArgumentError: the layer is of another kind, or has hooks.
     """
 
     def __init__(self, inner: nn.Module, precision: Precision, layer: int = 0) -> None:
@@ -132,6 +132,7 @@ class QuantisedLayer(nn.Module):
         if not isinstance(inner, _KINDS):
             msg = f"only Linear, Conv1d, Conv2d and Conv3d can be quantised, got {type(inner).__name__}"
             raise ArgumentError(msg)
+        _require_no_hooks(inner, type(inner).__name__)
         self.inner = inner
         self.precision = precision
         self.layer = layer
@@ -185,7 +186,8 @@ def quantised(module: nn.Module, precision: Precision, *, skip: tuple[str, ...] 
         skip: names of layers to leave as they are, as `named_modules` has them; any one of a layer used twice.
 
     Raises:
-        ArgumentError: a name in `skip` is not that of a layer with products; a layer is quantised already, or lazy.
+        ArgumentError: a name in `skip` is not that of a layer with products; a layer is quantised already, lazy, or has
+            hooks and is not named in `skip`.
         UnsupportedError: a layer multiplies by weights of its own in another way, such as a recurrent one, a
             transposed convolution or multi-head attention, and is not named in `skip`.
     """
@@ -199,6 +201,7 @@ def quantised(module: nn.Module, precision: Precision, *, skip: tuple[str, ...] 
     for layer, (part, own_names) in enumerate(layers.items()):
         if any(name == left or name.startswith(f"{left}.") for left in skip for name in own_names):
             continue
+        _require_no_hooks(part, repr(own_names[0]))
         wrapper = QuantisedLayer(part, precision, layer)
         if part is result:
             return wrapper
@@ -217,6 +220,18 @@ def _require_plain(module: nn.Module) -> None:
             raise ArgumentError(msg)
         if any(isinstance(weight, UninitializedParameter) for weight in part.parameters(recurse=False)):
             msg = f"layer {name!r} is lazy and has no weights yet: run the module once first"
+            raise ArgumentError(msg)
+
+
+def _require_no_hooks(part: nn.Module, name: str) -> None:
+    """Refuse hooks of a layer, which is read and not called once it is quantised: they would not run."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    for kind in kinds:  # private, but torch says it nowhere else
+        if getattr(part, kind):
+            hooks = kind.strip("_").replace("_", " ")
+            msg = (
+                f"layer {name} has {hooks}, which would not run: register them once it is quantised, or name it in skip"
+            )
             raise ArgumentError(msg)
 
 

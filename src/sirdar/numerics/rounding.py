@@ -197,9 +197,9 @@ def _table(row: Format) -> np.ndarray:
 
 
 def as_given(array: np.ndarray, x: Any) -> Any:  # noqa: ANN401 - an array or a tensor
-    """An array as the kind of x, array or tensor, with its own dtype."""
-    if isinstance(x, np.ndarray):
-        return array
+    """An array as the kind of x, array, numpy's scalar or tensor, with its own dtype."""
+    if isinstance(x, np.ndarray | np.generic):
+        return array if isinstance(x, np.ndarray) else array[()]
     return sys.modules["torch"].from_numpy(array)
 
 
@@ -243,9 +243,12 @@ def _target(out: Any, x: Any, values: np.ndarray) -> np.ndarray:  # noqa: ANN401
         got = f"{dtype_name(out)} {tuple(out.shape)}" if hasattr(out, "dtype") else repr(type(out).__name__)
         msg = f"out must be of the type and shape of x and both float32, got {got}"
         raise ArgumentError(msg)
-    contiguous = out.flags.c_contiguous if isinstance(out, np.ndarray) else out.is_contiguous() and not out.is_neg()
+    if isinstance(out, np.ndarray):
+        contiguous = out.flags.c_contiguous and out.dtype.isnative
+    else:
+        contiguous = out.is_contiguous() and not out.is_neg()
     if not contiguous:
-        msg = "out must be contiguous, got a strided or negated view"
+        msg = "out must be contiguous, got a strided, negated or byte-swapped view"
         raise ArgumentError(msg)
     target = host_array(out)
     require_apart(target, values)

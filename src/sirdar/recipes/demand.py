@@ -80,18 +80,21 @@ def with_lost_sales(panel: Panel, seed: int = 0) -> Panel:
     seen = np.isfinite(sales) & (panel.tail(panel.in_stock.astype(np.float32), time) > 0)
     sold = np.maximum(np.nan_to_num(sales), 0)
     rows, steps = np.nonzero(~seen & (sold > 0))
-    if not len(rows):
-        return panel
-    told = (seen | (sold > 0)).any(axis=1)
-    wanted = sold.copy()
-    wanted[told] = uncensor(sold[told], seen[told], together=True, seed=seed if panel.whole else None)
-    place = (panel.indptr[:-1] + panel.history)[rows] - time + steps
     target, in_stock = panel.target.copy(), panel.in_stock.copy()
-    target[place], in_stock[place] = wanted[rows, steps], True
-    found, before = wanted[rows, steps].sum(), sold[rows, steps].sum()
-    note = f"{len(rows)} steps sold out: their demand is estimated, {found:,.0f} units in place of {before:,.0f} sold."
+    notes = [each for each in panel.notes if "steps out of stock" not in each]
+    if len(rows):
+        told = (seen | (sold > 0)).any(axis=1)
+        wanted = sold.copy()
+        wanted[told] = uncensor(sold[told], seen[told], together=True, seed=seed if panel.whole else None)
+        place = (panel.indptr[:-1] + panel.history)[rows] - time + steps
+        target[place], in_stock[place] = wanted[rows, steps], True
+        found, before = wanted[rows, steps].sum(), sold[rows, steps].sum()
+        notes.append(
+            f"{len(rows)} steps sold out: their demand is estimated, {found:,.0f} units in place of {before:,.0f} sold."
+        )
     left = int((np.isfinite(target) & ~in_stock & panel.in_history).sum())
     if left:
-        note += f" {left} steps without stock, in which nothing was sold, are left out."
-    notes = (*(each for each in panel.notes if "steps out of stock are left out" not in each), note)
-    return replace(panel, target=target, in_stock=in_stock, notes=notes)
+        notes.append(
+            f"{left} steps without stock, in which nothing was sold, are left out: they tell nothing of demand."
+        )
+    return replace(panel, target=target, in_stock=in_stock, notes=tuple(notes))

@@ -3,19 +3,14 @@
 
 import dataclasses
 import errno
-import fcntl
-import glob
 import json
 import math
 import os
 import platform
 import resource
-import shutil
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,13 +21,12 @@ import polars as pl
 from sirdar.errors import DataError, OutputError
 from sirdar.forecasting.backtest import Backtest
 from sirdar.forecasting.tables import load_table
+from sirdar.placing import MARK, scratch, sweep
 from sirdar.predictive import Forecast, Frequency
 from sirdar.recipes.plan import Orders
 
 _VERSIONED = ("sirdar", "torch", "numpy", "polars", "statsforecast", "altair", "vl-convert-python")
 _METADATA = "sirdar"
-_SCRATCH = ".sirdar-"
-_FRESH_S = 60.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -50,83 +44,54 @@ def output_folder(path: Path, stale: Sequence[str] = ()) -> Iterator[Path]:
         OutputError: at once, before any work, when `path` cannot be written; later, when the disk is full.
     """
     shown, made = path, []
-    try:
-        path = path.resolve()
-        if path.exists() and not path.is_dir():
-            msg = f"{shown}: exists and is no folder; choose another --out"
-            raise OutputError(msg)
-        made = [parent for parent in path.parents if not parent.exists()]  # nearest first
-        path.parent.mkdir(parents=True, exist_ok=True)
-        home = path if path.is_dir() else path.parent
-        for place in {home, path.parent}:  # where an earlier run died before `path` was there
-            _sweep(place, f"{_SCRATCH}{path.name}-")
-        scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{path.name}-", dir=home))
-    except (OSError, RuntimeError) as error:  # the latter of links that go round
-        msg = f"{shown}: the output folder cannot be written ({_reason(error)}); choose another --out"
-        raise OutputError(msg) from error
-    try:
-        with _held(scratch):
-            try:
-                yield scratch
-            except OSError as error:
-                if error.errno not in _FULL or error.filename:
-                    raise
-                msg = f"{shown}: cannot be written ({_reason(error)})"  # a write to a full disk names no file
-                raise OutputError(msg) from error
-            try:
-                _move(scratch, path, stale)
-            except OSError as error:
-                msg = f"{shown}: cannot be written ({_reason(error)})"
-                raise OutputError(msg) from error
-        made = []
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        for parent in made:
-            with suppress(OSError):  # somebody else put something there meanwhile
-                parent.rmdir()
+    with ExitStack() as stack:
+        try:
+            path = path.resolve()
+            if path.exists() and not path.is_dir():
+                msg = f"{shown}: exists and is no folder; choose another --out"
+                raise OutputError(msg)
+            made = [parent for parent in path.parents if not parent.exists()]  # nearest first
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.callback(_remove_empty, made)
+            sweep(path.parent, path.name)  # where an earlier run died before `path` was there
+            folder = stack.enter_context(scratch(path if path.is_dir() else path.parent, path.name))
+        except (OSError, RuntimeError) as error:  # the latter of links that go round
+            msg = f"{shown}: the output folder cannot be written ({_reason(error)}); choose another --out"
+            raise OutputError(msg) from error
+        try:
+            yield folder
+        except OSError as error:
+            if error.errno not in _FULL or error.filename:
+                raise
+            msg = f"{shown}: cannot be written ({_reason(error)})"  # a write to a full disk names no file
+            raise OutputError(msg) from error
+        try:
+            _move(folder, path, stale)
+        except OSError as error:
+            msg = f"{shown}: cannot be written ({_reason(error)})"
+            raise OutputError(msg) from error
 
 
-def _move(scratch: Path, path: Path, stale: Sequence[str]) -> None:
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # something stands in it
+            folder.rmdir()
+
+
+def _move(folder: Path, path: Path, stale: Sequence[str]) -> None:
     if not path.exists():
-        scratch.chmod(0o755)
-        scratch.rename(path)
+        folder.rename(path)
         return
-    new = {item.name for item in scratch.iterdir()}
-    aside = scratch / _SCRATCH
+    new = {item.name for item in folder.iterdir()}
+    aside = folder / MARK
     aside.mkdir()
     for name in sorted(new | set(stale)):
-        item, target = scratch / name, path / name
+        item, target = folder / name, path / name
         there = target.exists() or target.is_symlink()
         if there and (name not in new or item.is_dir() or target.is_dir()):  # a file takes a file's place in one step
             target.rename(aside / name)
         if name in new:
             item.replace(target)
-
-
-@contextmanager
-def _held(scratch: Path) -> Iterator[None]:
-    """Locks a scratch folder as long as its process lives, by which `_sweep` knows that it is in use."""
-    handle = os.open(scratch, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some file systems have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _sweep(home: Path, prefix: str) -> None:
-    """Removes the scratch folders of runs that were killed."""
-    for left in home.glob(f"{glob.escape(prefix)}*"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime < _FRESH_S:  # it may be about to be locked
-                continue
-            handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left)
-            finally:
-                os.close(handle)
 
 
 def _reason(error: Exception) -> str:

@@ -71,6 +71,11 @@ class Settings:
             )
             raise ArgumentError(msg)
 
+    @property
+    def key(self) -> str:
+        """The column that names the series."""
+        return self.roles.get("id", "unique_id")
+
 
 @dataclass(frozen=True)
 class Orders:
@@ -161,7 +166,7 @@ def place_orders(settings: Settings, forecast: Forecast) -> Orders:
     if settings.inventory is None:
         stock, note = assumed_stock(forecast, problem)
     else:
-        stock, note = read_stock(settings.inventory, list(forecast.ids), problem)
+        stock, note = read_stock(settings.inventory, list(forecast.ids), problem, settings.key)
     note += _told(forecast, ended, "ended long before the others: nothing is ordered for them.")
     behind = (late > 0) & ~ended
     note += _told(forecast, behind, "have no rows in the last steps: their orders rest on forecasts from their last.")
@@ -174,7 +179,7 @@ def place_orders(settings: Settings, forecast: Forecast) -> Orders:
 def _own(settings: Settings, ids: list[str]) -> InventoryProblem:
     """The problem with what the stock's table says of single products."""
     shared, path = settings.problem, settings.inventory
-    problem = shared if path is None else own_terms(path, ids, shared)
+    problem = shared if path is None else own_terms(path, ids, shared, settings.key)
     if math.isfinite(shared.rules.budget) and not np.any(problem.trade.unit_cost):
         msg = (
             "a budget needs to know what units cost: give unit_cost and price, or columns of these names with the stock"
@@ -234,7 +239,7 @@ def plan(settings: Settings, progress: Progress) -> Plan:
         panel = read_ahead(settings)
         problem = _own(settings, panel.ids)  # what is wrong is refused before the long work
         if settings.inventory is not None:
-            read_stock(settings.inventory, panel.ids, problem)
+            read_stock(settings.inventory, panel.ids, problem, settings.key)
     with timed("backtest"):
         evaluation = evaluate(settings, panel, within("backtest"))
     with timed("forecast"):
@@ -258,9 +263,9 @@ def _network(settings: Settings, winner: Forecaster, panel: Panel) -> Network | 
     return found
 
 
-def example_network(folder: Path | None, seed: int = 0) -> Network:
+def example_network(folder: Path | None) -> Network:
     """The network in a saved forecaster, or an MQ-CNN of default size for the bundled panel."""
-    return _untrained(Settings.horizon, seed, read(Settings())) if folder is None else saved_network(folder)
+    return _untrained(Settings.horizon, 0, read(Settings())) if folder is None else saved_network(folder)
 
 
 def _untrained(horizon: int, seed: int, panel: Panel) -> MQCNN:

@@ -47,7 +47,7 @@ class Settings:
         check_name(self.policy)
         ladder.check_names([self.model])
         if self.window is not None:
-            require_positive_integer(self.window, "window")
+            require_positive_integer(self.window, "steps of the window")
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,7 +77,7 @@ def part(panel: Panel, problem: InventoryProblem, window: int | None) -> History
     if not len(kept):
         msg = (
             f"no series has the {needed} steps up to the table's last one that a window of {window} needs (twice lead "
-            f"time + review period before it); the longest has {longest}; give a smaller --window"
+            f"time + review period before it); the longest has {longest}; give a smaller --steps"
         )
         raise DataError(msg)
     some = panel.select(kept)
@@ -132,8 +132,8 @@ def _uncensored(
     if not tells.all():
         notes.append(f"{int((~tells).sum())} series were never in stock before the window and are left out.")
     panel, seen, sold = panel.select(np.flatnonzero(tells)), seen[tells], sold[tells]
-    past = uncensor(sold[:, :-window], seen[:, :-window])
-    wanted = np.concatenate([past, uncensor(sold, seen)[:, -window:]], axis=1)
+    past = uncensor(sold[:, :-window], seen[:, :-window], together=True)
+    wanted = np.concatenate([past, uncensor(sold, seen, together=True)[:, -window:]], axis=1)
     there = _there(panel, time)
     wanted = np.where(there, wanted, 0.0)
     notes.append(

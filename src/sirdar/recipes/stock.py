@@ -11,13 +11,12 @@ import polars as pl
 
 from sirdar.errors import DataError
 from sirdar.forecasting.tables import (
-    Table,
     first_row,
     load_table,
     plain_ids,
     plain_numbers,
     plain_text,
-    require_columns,
+    plain_times,
 )
 from sirdar.inventory import InventoryProblem, RandomLeadTime, Stock
 from sirdar.predictive import Forecast
@@ -28,24 +27,32 @@ TERMS |= {"order_cost": "trade", "minimum": "rules", "case_pack": "rules", "volu
 _UNDER_WAY = re.compile(
     r"arriv|under_?way|on_?order|ordered|pipeline|transit|incoming|in_?bound|open_(orders?|pos?)\b|receipt|due_?in|en_?route"
 )
+_OWED = re.compile(
+    r"^(?!.*(cost|price|rate|day|time)).*(back_?order|back_?log|owed|(?<!un)(allocated|reserved|committed)|reservation)"
+)
+_CALLED = {"unique_id": "that of products", "on_hand": "that of their units on hand"}
+_SHOWN = 20  # column names in a message
 _HUMP = re.compile("(?<=[a-z])(?=[A-Z])")  # between the words of "OnOrder"
 
 
-def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[Stock, str]:
+def read_stock(path: Path, ids: list[str], problem: InventoryProblem, key: str = "unique_id") -> tuple[Stock, str]:
     """Stock of the forecast's products, and a sentence that says what was read.
 
-    The table has columns unique_id and on_hand, and optionally arriving_1, arriving_2, ...: units ordered before that
-    arrive ahead of the demand of the first, second, ... step. A product without a row has nothing. The sentence names
-    columns of other numbers; those that speak of units under way are refused.
+    The table has columns unique_id (or `key`, as the demand's table has it) and on_hand, and optionally arriving_1,
+    arriving_2, ...: units ordered before that arrive ahead of the demand of the first, second, ... step. A product
+    without a row has nothing. The sentence names columns of other numbers and of dates; those that speak of units under
+    way are refused, and those of units owed where any is.
     """
-    frame, where = _loaded(path, ("unique_id", "on_hand")), f"{path}: "
+    frame, where = _loaded(path, ("unique_id", "on_hand"), key), f"{path}: "
     if not frame.height:
         msg = f"{where}the table has no rows; give one per product, or omit --inventory"
         raise DataError(msg)
     lead = problem.longest_lead_time
     columns = ["on_hand", *[f"arriving_{step + 1}" for step in range(lead)]]
     others = [name for name in frame.columns if name not in {"unique_id", *columns}]
-    _refuse_under_way([name for name in others if _has_numbers(frame[name])], lead, where)
+    unread = [name for name in others if _has_numbers(frame[name])]
+    _refuse_under_way(unread, lead, where)
+    _refuse_owed(frame.select(unread), where)
     keys = plain_ids(frame["unique_id"], where).to_list()
     twice = pl.Series(keys).is_duplicated()
     if twice.any():
@@ -79,11 +86,29 @@ def read_stock(path: Path, ids: list[str], problem: InventoryProblem) -> tuple[S
 
 def _refuse_under_way(others: list[str], lead: int, where: str) -> None:
     """Units under way that nobody counts would be ordered once more: "Arriving_1" and "in_transit" too."""
-    late = [name for name in others if _UNDER_WAY.search(re.sub(r"[\s_-]+", "_", _HUMP.sub("_", name).lower()))]
+    late = [name for name in others if _UNDER_WAY.search(_words(name))]
     if late:
         known = f"arriving_1 to arriving_{lead} (lead time {lead})"
         msg = f"{where}column {late[0]!r} is none of {known}, by step of arrival; rename or remove it"
         raise DataError(msg)
+
+
+def _refuse_owed(others: pl.DataFrame, where: str) -> None:
+    """Units that customers wait for: on hand as they may be, they are not there to be sold."""
+    for name in filter(lambda name: _OWED.search(_words(name)), others.columns):
+        owed = plain_numbers(others[name], where).fill_null(0.0)
+        if (owed != 0).any():
+            row = first_row(owed != 0)
+            msg = (
+                f"{where}column {name!r} is {owed[row - 1]:g} in row {row}, and units owed are not there to be sold; "
+                "subtract them from on_hand, those beyond it from what arrives, and remove the column"
+            )
+            raise DataError(msg)
+
+
+def _words(name: str) -> str:
+    """A column's name as small words with a line between: "OnOrder" and "on order" as on_order."""
+    return re.sub(r"[\s_-]+", "_", _HUMP.sub("_", name).lower())
 
 
 def _refuse_late(pipeline: np.ndarray, ids: list[str], problem: InventoryProblem, where: str) -> None:
@@ -105,16 +130,20 @@ def _on_others(frame: pl.DataFrame, problem: InventoryProblem) -> str:
     own = [name for name in frame.columns if name in TERMS and isinstance(_shared(problem, name), np.ndarray)]
     numbers = [repr(name) for name in frame.columns if name not in own and _has_numbers(frame[name])]
     told = f" {', '.join(own)} are those of each product." if own else ""
-    return told + (f" Not read: {', '.join(numbers)}." if numbers else "")
+    told += f" Not read: {', '.join(numbers)}." if numbers else ""
+    dates = [repr(name) for name in frame.columns if not _has_numbers(frame[name]) and _has_dates(frame[name])]
+    return told + (
+        f" Not read: {', '.join(dates)}; stock is taken as it is after the last step of the history." if dates else ""
+    )
 
 
-def own_terms(path: Path, ids: list[str], problem: InventoryProblem) -> InventoryProblem:
+def own_terms(path: Path, ids: list[str], problem: InventoryProblem, key: str = "unique_id") -> InventoryProblem:
     """The problem with a value for each of the forecast's products, where a stock table has a column of TERMS.
 
-    A product without a row, or without a value in it, keeps what all share.
+    A product without a row, or without a value in it, keeps what all share. `key` as for `read_stock`.
     """
-    frame, where = _loaded(path, ("unique_id",)), f"{path}: "
-    row_of = {key: row for row, key in enumerate(plain_ids(frame["unique_id"], where))}
+    frame, where = _loaded(path, ("unique_id",), key), f"{path}: "
+    row_of = {one: row for row, one in enumerate(plain_ids(frame["unique_id"], where))}
     rows = np.array([row_of.get(one, -1) for one in ids])
     own: dict[str, dict[str, np.ndarray]] = {"": {}, "trade": {}, "rules": {}}
     for name in TERMS:
@@ -161,14 +190,24 @@ def _has_numbers(column: pl.Series) -> bool:
     return column.dtype.is_numeric() or (column.dtype == pl.String and plain_text(column) is None)
 
 
-def _loaded(path: Path, names: tuple[str, ...]) -> pl.DataFrame:
-    """A table of stock that has some columns; where it lacks one, the error says what each is called."""
-    frame = _stripped(load_table(path))
+def _has_dates(column: pl.Series) -> bool:
     try:
-        require_columns(Table(frame, f"{path}: ", text=False), names)
-    except DataError as error:
-        msg = f"{error} Call the column of products unique_id, and that of their units on hand on_hand."
-        raise DataError(msg) from error
+        return plain_times(column.drop_nulls(), "").len() > 0
+    except DataError:
+        return False
+
+
+def _loaded(path: Path, names: tuple[str, ...], key: str) -> pl.DataFrame:
+    """A table of stock that has some columns, unique_id also under the name `key`; else the error says what to do."""
+    frame = _stripped(load_table(path))
+    if "unique_id" not in frame.columns and key in frame.columns:
+        frame = frame.rename({key: "unique_id"})
+    lacking = [name for name in names if name not in frame.columns]
+    if lacking:
+        listed = f"{', '.join(frame.columns[:_SHOWN])}{', ...' if len(frame.columns) > _SHOWN else ''}"
+        calls = " and ".join(f"{_CALLED[name]} {name}" for name in lacking)
+        msg = f"{path}: no column {lacking[0]!r}; the columns are {listed}; call {calls}"
+        raise DataError(msg)
     return frame
 
 

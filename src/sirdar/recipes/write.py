@@ -36,6 +36,7 @@ def run_facts(plan: Plan, seconds: dict[str, float]) -> dict[str, Any]:
             "horizon": settings.horizon,
             "windows": settings.windows,
             "models": list(settings.models),
+            "levels": list(settings.levels),
             "holding_cost": problem.holding_cost,
             "lost_sale_cost": problem.lost_sale_cost,
             "lead_time": problem.lead_time,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """New products start from similar ones, at the same age."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -53,11 +54,8 @@ def test_without_any_launch_the_forecast_is_zero() -> None:
     assert (LookAlikes(3, DECILES).fit(panel).quantiles(panel) == 0).all()
 
 
-@pytest.mark.parametrize(("error", "share"), [(0.0, 1.0), (60.0, 0.0)])
-def test_another_forecaster_has_the_share_that_was_best_at_launches(error: float, share: float) -> None:
-    """It knows what each kind sells at first, or is 60 off; the look-alikes have three others of each kind to ask."""
-    panel = launches()
-    few = panel.select(np.array([0, 1, 2, 3, 4, 5, 60, 61, *range(6, 10)]))
+def knowing(error: float) -> Callable[[Panel], np.ndarray]:
+    """A forecaster that knows what each kind sells at first, but for an error."""
 
     def answer(new: Panel) -> np.ndarray:
         assert (new.observations() == 0).all()
@@ -66,23 +64,44 @@ def test_another_forecaster_has_the_share_that_was_best_at_launches(error: float
         fade = np.where(cups[:, None], [40, 30, 20, 10], 5)
         return np.repeat(fade[..., None] + error, 9, axis=2).astype(np.float32)
 
-    alike = LookAlikes.beside(few, 4, DECILES, answer)
-    values = np.full((len(few), 4, 9), 7, dtype=np.float32)
-    if alike is None:
-        assert share == 1
-        return
-    assert alike.share == share
-    alike.mix_into(values, few)
-    new = few.observations() == 0
+    return answer
+
+
+def test_another_forecaster_has_the_share_that_was_best_at_launches() -> None:
+    panel = launches()
+    alike = LookAlikes.beside(panel, 4, DECILES, knowing(60))
+    assert alike is not None
+    assert alike.share == 0
+    values = np.full((len(panel), 4, 9), 7, dtype=np.float32)
+    alike.mix_into(values, panel)
+    new = panel.observations() == 0
     assert (values[~new] == 7).all()
-    np.testing.assert_array_equal(values[new], alike.quantiles(few.select(new)))
+    np.testing.assert_array_equal(values[new], alike.quantiles(panel.select(new)))
+
+
+def test_a_forecaster_that_does_best_alone_is_left_alone() -> None:
+    """Look-alikes that are asked of another kind's launches, as nothing tells the kinds apart."""
+    panel = launches()
+    names, blank = panel.static["name"], np.array(["x"] * len(panel), dtype=object)
+    sure = knowing(0)
+    alike = LookAlikes.beside(
+        replace(panel, static={"kind": blank}),
+        4,
+        DECILES,
+        lambda new: sure(replace(new, static={"name": names[[panel.ids.index(row) for row in new.ids]]})),
+    )
+    assert alike is None
 
 
 def test_a_forecaster_is_not_believed_beyond_its_training() -> None:
+    """Nor on few launches, which it knows."""
     panel = launches()
     alike = LookAlikes.beside(panel.select(np.arange(1)), 4, DECILES, lambda _: np.zeros((1, 4, 9)), most=0.3)
     assert alike is not None
     assert alike.share == 0.3
+    alike = LookAlikes.beside(panel.select(np.arange(4)), 4, DECILES, knowing(0))
+    assert alike is not None
+    assert alike.share <= 0.1
 
 
 def test_what_was_stored_is_the_same_again() -> None:

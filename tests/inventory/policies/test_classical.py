@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The textbook rules: conformance, small cases by hand, and published costs."""
 
+from collections.abc import Callable
 from statistics import NormalDist
 from types import ModuleType
 
@@ -28,6 +29,7 @@ from sirdar.inventory import (
     exact,
     simulate,
 )
+from sirdar.inventory.checks import require_parameter
 from sirdar.inventory.distributions import poisson
 from sirdar.testing.policies import check_policy
 
@@ -159,3 +161,28 @@ def test_levels_per_series_and_minimum_orders() -> None:
     problem = InventoryProblem(1.0, 9.0, 1, rules=OrderRules(minimum=10.0))
     ledger = simulate(BaseStock(np.array([5.0, 30.0])), problem, np.ones((2, 3)))
     assert ledger.trajectory.orders[:, 0].tolist() == [10.0, 30.0]
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (lambda: BaseStock(np.inf), "level must be finite, got inf"),
+        (lambda: BaseStock(np.array([[1.0, 2.0], [3.0, np.nan]])), "level must be finite, got nan for series 1"),
+        (lambda: CappedBaseStock(5.0, -1.0), "cap must not be negative, got -1"),
+        (lambda: ConstantOrder(np.array([1.0, np.nan])), "quantity must be finite, got nan for series 1"),
+        (lambda: MinMax(np.nan, 9.0), "reorder_point must be a number, got nan"),
+        (lambda: FixedLot(3.0, np.array([2.0, np.inf])), "lot must be finite, got inf for series 1"),
+    ],
+)
+def test_parameters_that_cannot_be_are_refused(build: Callable[[], Policy], sentence: str) -> None:
+    with pytest.raises(ArgumentError, match=sentence):
+        build()
+
+
+def test_parameters_may_be_a_list_and_are_read_at_once() -> None:
+    """Annotations say arrays, which is checked under pytest only; whoever gives a list gets what it says."""
+    assert require_parameter([5.0, 6], "level").tolist() == [5.0, 6.0]
+    level = np.array([5.0, 6.0])
+    policy = BaseStock(level)
+    level[0] = 50
+    assert np.asarray(policy.level).tolist() == [5.0, 6.0]

@@ -31,6 +31,7 @@ _STATE = ("horizon", "levels", "neighbours", "share", "words", "numbers", "rarit
 _NUMBER_WEIGHT = 0.5  # of one deviation of a number, against a word shared or not
 _NAME = "alike"  # in front of the names of their arrays beside a network's weights
 _SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the most that another forecaster may have
+_ENOUGH = 40  # launches below which it may have less: it knows them, and the fewer the better
 
 
 @dataclass
@@ -169,7 +170,7 @@ class LookAlikes:
         products = panel.select(rows[tried])
         said = answer(replace(products, history=products.unseen()).known())
         alike = self._ask(self.features[tried], min(self.asked, len(rows) - 1), tried)
-        shares = [most * share for share in _SHARES]
+        shares = [min(1.0, len(rows) / _ENOUGH) * most * share for share in _SHARES]
         mixed = [alike + np.float32(share) * (said - alike) for share in shares]
         losses = [float(np.nanmean(pinball(self.curves[tried], values, self.levels))) for values in mixed]
         return shares[int(np.argmin(losses))]

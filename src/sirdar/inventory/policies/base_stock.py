@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Float
 
 from sirdar.inventory.backend import Parameter, match
+from sirdar.inventory.checks import require_parameter
 from sirdar.inventory.policy import State, UpTo
 
 
@@ -19,6 +20,9 @@ class BaseStock:
     """
 
     level: Parameter
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "level", require_parameter(self.level, "level"))
 
     def order(self, state: State) -> Float[Any, "*batch series"]:
         """What is missing to the level."""

@@ -11,6 +11,7 @@ from typing import Any
 from jaxtyping import Float
 
 from sirdar.inventory.backend import Parameter, match
+from sirdar.inventory.checks import require_parameter
 from sirdar.inventory.policy import State, UpTo
 
 
@@ -25,6 +26,10 @@ class CappedBaseStock:
 
     level: Parameter
     cap: Parameter
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "level", require_parameter(self.level, "level"))
+        object.__setattr__(self, "cap", require_parameter(self.cap, "cap", least=0.0, infinite=True))
 
     def order(self, state: State) -> Float[Any, "*batch series"]:
         """What is missing to the level, up to the cap."""

@@ -12,6 +12,7 @@ from typing import Any
 from jaxtyping import Float
 
 from sirdar.inventory.backend import Parameter, match
+from sirdar.inventory.checks import require_parameter
 from sirdar.inventory.policy import State, UpTo
 
 
@@ -24,6 +25,9 @@ class ConstantOrder:
     """
 
     quantity: Parameter
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quantity", require_parameter(self.quantity, "quantity", least=0.0))
 
     def order(self, state: State) -> Float[Any, "*batch series"]:
         """The quantity."""

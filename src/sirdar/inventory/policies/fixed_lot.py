@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from sirdar.errors import ArgumentError
 from sirdar.inventory.backend import Values, match
+from sirdar.inventory.checks import require_parameter
 from sirdar.inventory.policy import State
 
 
@@ -25,6 +26,8 @@ class FixedLot:
     lot: Values
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "reorder_point", require_parameter(self.reorder_point, "reorder_point"))
+        object.__setattr__(self, "lot", require_parameter(self.lot, "lot"))
         if not np.all(np.asarray(self.lot) > 0):
             msg = f"lot must be above 0, got {self.lot}"
             raise ArgumentError(msg)

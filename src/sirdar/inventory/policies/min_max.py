@@ -10,6 +10,7 @@ from typing import Any
 from jaxtyping import Float
 
 from sirdar.inventory.backend import Values, match
+from sirdar.inventory.checks import require_parameter
 from sirdar.inventory.policy import State, UpTo
 
 
@@ -24,6 +25,10 @@ class MinMax:
 
     reorder_point: Values
     level: Values
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reorder_point", require_parameter(self.reorder_point, "reorder_point", infinite=True))
+        object.__setattr__(self, "level", require_parameter(self.level, "level"))
 
     def order(self, state: State) -> Float[Any, "*batch series"]:
         """Nothing above s, what is missing to S otherwise."""
