@@ -306,3 +306,13 @@ def test_in_stock_may_be_yes_or_no(shop: pl.DataFrame) -> None:
     assert panel.observed.tolist() == [True, False, False, True, True, False, True, True, True]
     with pytest.raises(DataError, match="column 'shelf', row 1: 'Perhaps' is not a number"):
         Panel.read(shop.with_columns(shelf=pl.lit("Perhaps")), in_stock="shelf")
+
+
+def test_steps_out_of_stock_are_told_of() -> None:
+    """Those that sold something may have been sold out; those that sold nothing were never in stock."""
+    days = [dt.date(2024, 1, 1) + dt.timedelta(weeks=week) for week in range(4)]
+    table = {"unique_id": ["a"] * 4, "ds": days, "y": [3, 5, 0, 4], "stocked": [1, 0, 0, 1]}
+    found = Panel.read(pl.DataFrame(table), in_stock="stocked")
+    assert found.notes[0].startswith("2 steps out of stock are left out. Where high demand is what empties shelves")
+    found = Panel.read(pl.DataFrame(table | {"y": [3, 0, 0, 4]}), in_stock="stocked")
+    assert found.notes[0] == "2 steps out of stock, in which nothing was sold, are left out."
