@@ -274,3 +274,27 @@ def test_inputs_that_onnxruntime_cannot_be_given_are_named(tmp_path: Path) -> No
     files = {row.name: row for row in write_all(made, tmp_path)}
     assert "inputs of torch.bfloat16, which numpy" in files["network.onnx"].problem
     assert files["network.pt2"].problem == ""
+
+
+class Answer(NamedTuple):
+    mean: torch.Tensor
+    heads: dict[str, torch.Tensor]
+
+
+@pytest.mark.parametrize("kind", ["named tuple", "tuple", "one twice"])
+def test_an_onnx_file_has_the_names_that_the_network_gives_its_outputs(kind: str, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+
+    class Answers(nn.Module):
+        def forward(self, x: torch.Tensor) -> Answer | tuple[torch.Tensor, ...] | dict[str, torch.Tensor]:
+            y = x + 1
+            if kind == "one twice":  # one tensor has one name
+                return {"a": y, "b": y}
+            return Answer(y, {"boxes": x * 2, "scores": x * 3}) if kind == "named tuple" else (y, x * 2)
+
+    files = {row.name: row for row in write_all(migrate(Answers(), X, chip="trainium1"), tmp_path)}
+    assert not files["network.onnx"].problem
+    names = [row.name for row in onnx.load(tmp_path / "network.onnx").graph.output]
+    wanted = ["mean", "heads.boxes", "heads.scores"]
+    assert (names == wanted) if kind == "named tuple" else not set(names) & {"0", "1", "a", "b"}

@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,33 @@ def test_the_price_on_an_ethos_u_is_that_of_its_compiler() -> None:
     cost = Vela().estimate(made.int8.file, made.chip)
     assert [row.compiled for row in made.prices] == [False, True, True]
     assert {(row.latency_s, row.energy_j) for row in made.prices[1:]} == {(cost.latency_s, cost.energy_j)}
+
+
+def test_the_file_decides_whether_the_tolerance_is_met() -> None:
+    """The emulation knows nothing of the scales of a file."""
+    pytest.importorskip("ai_edge_litert")
+    made = migrate(perceptron(), X, chip="ethos-u85-256", tolerance=0.05)
+    assert made.plan is not None
+    assert made.int8 is not None
+    assert made.plan.file_error == made.int8.error
+    assert made.plan.judged == made.int8.error != made.plan.error
+    strict = replace(made.plan, tolerance=(made.plan.error + made.plan.judged) / 2)
+    assert strict.met == (made.plan.judged < made.plan.error)
+
+
+def test_a_file_that_ends_its_runtime_is_refused_and_ends_nobody_else() -> None:
+    """A scale of 1e36 makes LiteRT 2.3 abort the process that it is in."""
+    pytest.importorskip("ai_edge_litert")
+
+    class Sunk(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(x + torch.full((16,), torch.finfo(torch.float32).min))
+
+    made = migrate(Sunk(), X, chip="ethos-u85-256")
+    assert made.int8 is not None
+    assert made.int8.file is None
+    assert made.int8.reason == "LiteRT cannot run the int8 file: it ends by signal 6"
+    assert not made.runs
 
 
 def test_doubles_in_modules_of_torch_are_mended() -> None:

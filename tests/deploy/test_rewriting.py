@@ -218,3 +218,16 @@ def test_rules_of_ones_own_may_ask_for_compositions(activation: nn.Module, tmp_p
     assert "gelu" not in names(made.captured)
     assert made.difference <= 1e-5
     assert any(row.rewritten for row in made.findings)
+
+
+def test_the_last_operator_in_doubles_is_mended_with_the_others() -> None:
+    class Sums(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 4).double()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x).cumsum(-1)
+
+    made = migrate(Sums(), torch.ones(3, 8, dtype=torch.float64), chip="trainium1")
+    assert made.runs, made.changes

@@ -331,3 +331,12 @@ def test_slices_of_a_weight_say_what_they_hold() -> None:
     slices = [operator.attributes.get("slices") for operator in graph.operators if operator.weights]
     weight, bias = "attention.in_proj_weight", "attention.in_proj_bias"
     assert slices == [{bias: 16, weight: 256}, {bias: 32, weight: 512}, None]
+
+
+def test_complex_numbers_are_refused_in_a_sentence() -> None:
+    class Mixes(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.fft.fft2(x).real
+
+    with pytest.raises(UnsupportedError, match=r"complex numbers \('_to_copy' is torch.complex64\)"):
+        trace(Mixes(), torch.zeros(2, 4))

@@ -64,7 +64,7 @@ def _precision(made: Migration) -> None:
     kinds = ", ".join(f"{count} in {name}" for name, count in sorted(used.items()))
     verdict = "within" if made.plan.met else "beyond"
     _say(f"\nFormats: {kinds or 'no layers'}, stored in {made.plan.formats.storage}")
-    _say(f"error of the output {made.plan.error:.2g}, {verdict} the tolerance of {made.plan.tolerance:g}")
+    _say(f"error of the output {made.plan.said}, {verdict} the tolerance of {made.plan.tolerance:g}")
     if made.plan.first and not made.plan.met:
         _say(f"the first layer beyond the tolerance is {made.plan.first}")
     if made.reference is not None and made.reference.formats.default != "fp32":

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -12,9 +13,11 @@ from sirdar.deploy import tflite
 from sirdar.deploy.capture import Captured, drawn_alike, fresh, quiet, runnable
 from sirdar.deploy.emulation import relative_error
 from sirdar.deploy.findings import Location
+from sirdar.deploy.litertrun import require_runnable
 from sirdar.deploy.loading import Positional, tensors_of
 from sirdar.deploy.precision import Plan
 from sirdar.deploy.tflite.lowering import RefusedError
+from sirdar.errors import UnsupportedError
 
 _FAR = 5.0  # times the tolerance and the emulated error: chance does not put a file so far off
 
@@ -82,9 +85,13 @@ def outputs(captured: Captured) -> list[Tensor]:
 
 
 def measured(made: Int8, captured: Captured) -> Int8:
-    """The file with its error; without one where LiteRT is not here or does not run it."""
-    if made.file is None:
+    """The file with its error; without one where LiteRT is not here, and no file where LiteRT does not survive it."""
+    if made.file is None or find_spec("ai_edge_litert") is None:
         return made
+    try:
+        require_runnable(made.file)
+    except UnsupportedError as error:
+        return _refused(str(error))
     try:
         pairs = zip(outputs(captured), tflite.predict(made.file, *inputs_of(captured)), strict=True)
         return replace(made, error=worst_error(pairs))

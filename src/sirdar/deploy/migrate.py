@@ -349,6 +349,8 @@ def _integer(result: Migration) -> Migration:
     refused = tuple(finding(rule, reason, place) for rule in rules for reason, place in made.refusals)
     said = astray(made.error, result.plan)
     far = [finding(rule, said, None) for rule in rules_about(result.book, "int8-error")] if said else []
+    judged = None if result.plan is None else replace(result.plan, file_error=made.error)
+    result = replace(result, plan=judged)
     result = result if made.file is None else _compiled(result, made, made.file)
     return replace(result, int8=made, findings=(*result.findings, *refused, *far))
 
@@ -417,6 +419,7 @@ def _plan_rows(found: Plan) -> dict[str, Any]:
     return {
         "met": found.met,
         "error": found.error,
+        "file_error": found.file_error,
         "tolerance": found.tolerance,
         "storage": found.formats.storage,
         "first_beyond": found.first,

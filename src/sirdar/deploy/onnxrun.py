@@ -30,11 +30,15 @@ def run_onnx(path: Path, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         command = [sys.executable, "-m", "sirdar.deploy.onnxrun", str(path), folder]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
         if done.returncode:
-            said = done.stderr.strip().splitlines() or ["it says nothing"]
-            reason = said[-1] if done.returncode > 0 else f"it ends by signal {-done.returncode}"
-            msg = f"onnxruntime cannot run the file: {reason}"
+            msg = f"onnxruntime cannot run the file: {complaint(done)}"
             raise UnsupportedError(msg)
         return _arrays(Path(folder) / "outputs.npz")
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a process failed: its last word, or the signal that ended it."""
+    said = done.stderr.strip().splitlines() or ["it says nothing"]
+    return said[-1] if done.returncode > 0 else f"it ends by signal {-done.returncode}"
 
 
 def _arrays(path: Path) -> list[np.ndarray]:

@@ -82,6 +82,7 @@ class Plan:
         first: name of the first layer whose error exceeds the tolerance; empty for none.
         latency_s: of the matrix operators, by the estimate that was minimised.
         note: a sentence where something else was done than asked.
+        file_error: of the output of the int8 file that goes to the chip, run by LiteRT; None where none was run.
     """
 
     formats: Formats
@@ -91,11 +92,24 @@ class Plan:
     first: str = ""
     latency_s: float = 0.0
     note: str = ""
+    file_error: float | None = None
+
+    @property
+    def judged(self) -> float:
+        """The error that decides: of the file itself where one was run, otherwise the emulated one."""
+        return self.error if self.file_error is None else self.file_error
 
     @property
     def met(self) -> bool:
-        """Whether the measured error is within the tolerance."""
-        return self.error <= self.tolerance
+        """Whether the error that decides is within the tolerance."""
+        return self.judged <= self.tolerance
+
+    @property
+    def said(self) -> str:
+        """The error that decides, in words."""
+        if self.file_error is None:
+            return f"{self.error:.2g}"
+        return f"{self.file_error:.2g} as LiteRT runs the int8 file ({self.error:.2g} emulated)"
 
 
 @dataclass(frozen=True)

@@ -289,6 +289,7 @@ def _narrow_doubles(draft: Draft, node: fx.Node) -> list[str]:
     for user in node.users:
         if user.op == "output" and any(tensor.dtype == torch.float64 for tensor in made_by(node)):
             _cast_after(draft, node, torch.float64)
+            changed.append(node.name)
             break
     return changed
 

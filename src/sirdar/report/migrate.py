@@ -27,7 +27,7 @@ def migration_page(made: Migration, artefacts: Sequence[Artefact] = ()) -> Page:
     said = f"{counted(len(made.findings), 'finding')}, {counted(len(made.rewrites), 'kind')} of rewrites"
     headline = [(made.chip.name, verdict, said)]
     if made.plan is not None:
-        headline.append(("error", f"{made.plan.error:.2g}", f"tolerance {made.plan.tolerance:g}"))
+        headline.append(("error", f"{made.plan.judged:.2g}", f"tolerance {made.plan.tolerance:g}"))
     if len(made.prices) > 1:
         now, last = made.prices[0], made.prices[-1]
         headline.append(("latency", duration(last.latency_s), f"{duration(now.latency_s)} on {now.chip} (estimates)"))
@@ -104,7 +104,7 @@ def _right(made: Migration) -> list[Section]:
     if made.plan is None:
         return []
     verdict = "within" if made.plan.met else "beyond"
-    lead = f"The output's error is {made.plan.error:.2g}, {verdict} the tolerance of {made.plan.tolerance:g}."
+    lead = f"The output's error is {made.plan.said}, {verdict} the tolerance of {made.plan.tolerance:g}."
     first = "" if made.plan.met else made.plan.first
     rows = [_layer(layer, first) for layer in made.plan.layers[:_LAYERS_SHOWN]]
     header = ("Layer", "Format", "Error", "Largest value", "Overflow")

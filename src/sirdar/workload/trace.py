@@ -22,6 +22,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sirdar.errors import ArgumentError, UnsupportedError
+from sirdar.workload.buffers import written_in_place
 from sirdar.workload.counting import attributes_of, flops_of, is_check, kind_of, macs_of
 from sirdar.workload.graph import Graph, Operator, TensorSpec
 
@@ -179,9 +180,11 @@ class _Reader:
         self.activations: dict[fx.Node, TensorSpec] = {}
         self.weights: dict[fx.Node, TensorSpec] = {}
         self.operators: list[Operator] = []
+        self.written: Mapping[fx.Node, int] = {}  # who writes into a buffer where it lies, and how many values
 
     def graph(self) -> Graph:
         inputs = self._placeholders()
+        self.written = written_in_place(self.program)
         for node in self.program.graph.nodes:
             computes = node.op == "call_function" and node.target is not python_operator.getitem
             if computes and not is_check(node):
@@ -215,6 +218,9 @@ class _Reader:
         if kind == "view" and sources and sources[0] in self.weights:
             self.weights.update(dict.fromkeys(outputs, self.weights[sources[0]]))
             return
+        if node in self.written:
+            self.weights.update(dict.fromkeys(outputs, self.weights[sources[0]]))
+            outputs = {}
         self.activations.update(outputs)
         inputs = [self.activations[source] for source in sources if source in self.activations]
         weights = [self.weights[source] for source in sources if source in self.weights]
@@ -237,13 +243,14 @@ class _Reader:
         return {"target": str(node.target), **attributes_of(node, kind), **({"slices": slices} if slices else {})}
 
     def _slices(self, node: fx.Node) -> dict[str, int]:
-        """How many values of a weight a node reads, for weights of which it sees a part only."""
+        """How many values of a weight a node reads or writes, for weights of which it sees a part only."""
         read: dict[str, int] = defaultdict(int)
         whole: dict[str, int] = {}
         for source in node.all_input_nodes:
             if source in self.weights:
                 weight = self.weights[source]
-                read[weight.name] += source.meta["val"].numel()
+                written = self.written.get(node) if source is node.args[0] else None
+                read[weight.name] += source.meta["val"].numel() if written is None else written
                 whole[weight.name] = weight.elements
         return {name: values for name, values in read.items() if values < whole[name]}
 
@@ -259,6 +266,12 @@ class _Reader:
         if not all(isinstance(size, int) for size in value.shape):
             msg = (
                 f"{self.title} has a tensor {name!r} of data-dependent shape {tuple(value.shape)}; shapes must be fixed"
+            )
+            raise UnsupportedError(msg)
+        if value.dtype.is_complex:
+            msg = (
+                f"{self.title} computes with complex numbers ({name!r} is {value.dtype}), as Fourier transforms do: "
+                "that work is not estimated; give real and imaginary parts as two tensors, or the transform as a matrix"
             )
             raise UnsupportedError(msg)
         if value.dtype not in _DTYPES:
