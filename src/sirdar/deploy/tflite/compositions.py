@@ -57,6 +57,7 @@ def compositions() -> dict[Any, Callable[..., Any]]:
         aten.constant_pad_nd.default: lambda x, rows, value=0: _pad(x, rows, "constant", value),
         aten.pad.default: _pad,
         aten.repeat_interleave.self_int: _repeat_interleave,
+        aten.pow.Tensor_Scalar: _power,
         aten.pixel_shuffle.default: _pixel_shuffle,
         aten.pixel_unshuffle.default: _pixel_unshuffle,
         aten.rms_norm.default: _rms_norm,
@@ -79,6 +80,16 @@ def _elu(x: Tensor, alpha: float = 1.0, scale: float = 1.0, slope: float = 1.0) 
     if alpha == scale == slope == 1:
         return NotImplemented  # TFLite has this one
     return torch.relu(x) * scale + torch.nn.functional.elu(x.clamp(max=0.0) * slope) * (alpha * scale)
+
+
+def _power(x: Tensor, exponent: int | float) -> Any:  # noqa: ANN401
+    """TFLite has the square alone."""
+    products: dict[int | float, Callable[[], Tensor]] = {
+        3: lambda: x * x * x,
+        4: lambda: (x * x) * (x * x),
+        -0.5: lambda: torch.rsqrt(x),
+    }
+    return products[exponent]() if exponent in products else NotImplemented
 
 
 def _glu(x: Tensor, axis: int = -1) -> Tensor:
