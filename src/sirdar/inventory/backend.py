@@ -7,25 +7,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from sirdar.errors import ArgumentError
-
 Array = Shaped[Any, "..."]  # numpy's or torch's
 Values = int | float | np.ndarray  # one for all series, or one per series
 Parameter = Values | Array  # the same, or a tensor that may require a gradient
 
 
 def match(value: Parameter, like: Array) -> Parameter:
-    """A number, or one number per series, as the kind of array that `like` is (numpy or torch).
-
-    Raises:
-        ArgumentError: there are more numbers than one, but not as many as `like` has series.
-    """
-    if not isinstance(value, np.ndarray):
+    """A number, or one number per series, as the kind of array that `like` is (numpy or torch)."""
+    if not isinstance(value, np.ndarray) or isinstance(like, np.ndarray):
         return value
-    if value.ndim and value.shape[-1] not in (1, like.shape[-1]):
-        msg = f"a policy must have one number, or one per series: got {value.shape[-1]} for {like.shape[-1]} series"
-        raise ArgumentError(msg)
-    return value if isinstance(like, np.ndarray) else like.new_tensor(value)
+    return like.new_tensor(value)
 
 
 def precision(like: Array) -> float:

@@ -186,9 +186,3 @@ def test_parameters_may_be_a_list_and_are_read_at_once() -> None:
     policy = BaseStock(level)
     level[0] = 50
     assert np.asarray(policy.level).tolist() == [5.0, 6.0]
-
-
-@pytest.mark.parametrize("build", [BaseStock, ConstantOrder, lambda each: FixedLot(each, 2.0)])
-def test_numbers_for_other_series_are_refused(build: Callable[[np.ndarray], Policy]) -> None:
-    with pytest.raises(ArgumentError, match="one number, or one per series: got 3 for 5 series"):
-        simulate(build(np.array([1.0, 2.0, 3.0])), InventoryProblem(), np.ones((5, 20)))
