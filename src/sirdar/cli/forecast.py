@@ -103,7 +103,13 @@ def forecast(  # noqa: PLR0913 - one argument per option
         "levels": list(made.levels),
         "data_notes": list(panel.notes),
     }
-    for note in panel.notes:
+    new = {name for name, seen in zip(panel.ids, panel.observations(), strict=True) if not seen}
+    notes = [
+        f"{one.series!r} has no history: what is explained is the model's own forecast, before look-alikes are mixed in"
+        for one in found
+        if one.series in new
+    ]
+    for note in (*panel.notes, *notes):
         sys.stderr.write(f"note: {note}\n")
     if as_json:
         told = {

@@ -99,7 +99,8 @@ SoldOut = Annotated[
     str | None,
     typer.Option(
         help="Demand of steps that sold out, where a column says so (in_stock): 'missing' (left out), or 'estimated' "
-        "from what was sold, which is right where it was demand that emptied the shelves."
+        "from what was sold, the product's usual demand and the season that all share: right where it was demand that "
+        "emptied the shelves."
     ),
 ]
 Holidays = Annotated[

@@ -16,8 +16,8 @@ def require_runnable(file: bytes) -> None:
     """Run a file once, on zeros.
 
     Raises:
-        UnsupportedError: LiteRT does not survive the file, or takes longer than ten minutes. What it refuses with an error
-            is not found here: it may only be the zeros.
+        UnsupportedError: LiteRT does not survive the file, or takes longer than ten minutes. What it refuses with an
+            error is not found here: it may only be the zeros.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "network.tflite"

@@ -122,11 +122,7 @@ class NeuralForecaster(ABC):
         setting = Setting(channels, length, season_of(panel), panel.counts, _typical(panel), panel.whole)
         steps = training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST)
         fresh = Learned(self._network(setting), encoding, panel.frequency, setting)
-        learned = self._trained(fresh, panel, steps)
-        # In few steps a network hardly learns what a category sells, and it knows the launches that it is judged by.
-        most = min(1.0, steps / _STEPS)
-        alike = LookAlikes.beside(panel, self.horizon, self.levels, lambda new: self._answers(learned, new), most)
-        self.learned = replace(learned, alike=alike)
+        self.learned = self._beside(self._trained(fresh, panel, steps), panel)
         return self
 
     def update(self: Rung, panel: Panel, steps: int | None = None) -> Rung:
@@ -148,7 +144,7 @@ class NeuralForecaster(ABC):
         begun = replace(learned, setting=setting, network=deepcopy(learned.network))
         usual = max(1, training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST) // 4)
         steps = usual if steps is None else require_positive_integer(steps, "steps")
-        self.learned = self._trained(begun, panel, steps)
+        self.learned = self._beside(self._trained(begun, panel, steps), panel)
         return self
 
     def predict(self, panel: Panel) -> Forecast:
@@ -263,6 +259,12 @@ class NeuralForecaster(ABC):
                 rows = np.arange(begin, min(begin + _CHUNK, len(panel)))
                 values[rows] = network(*windows.inputs(rows)).numpy()
         return values
+
+    def _beside(self, learned: Learned, panel: Panel) -> Learned:
+        """With the look-alikes of new products: in few steps a network hardly learns what a category sells."""
+        steps = training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST)
+        given = (panel, self.horizon, self.levels, lambda new: self._answers(learned, new), min(1.0, steps / _STEPS))
+        return replace(learned, alike=LookAlikes.beside(*given, before=learned.alike))
 
     def _trained(self, learned: Learned, panel: Panel, steps: int) -> Learned:
         """What training makes of it; until that is over this forecaster is as it was, whatever ends it early."""

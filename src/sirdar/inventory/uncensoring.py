@@ -30,7 +30,7 @@ Profile = Float[np.ndarray, " time"]
 SWEEPS = 200  # of expectation and maximisation, at most
 POISSON = 1e-4  # a dispersion below this is none
 _ASKED = 1000  # series that tell the dispersion
-_ROUNDS = 4  # of finding what series share
+_ROUNDS, _TURNS = 4, 3  # of finding what series share; and of finding it by turns with the dispersion
 
 
 def uncensor(
@@ -61,9 +61,11 @@ def uncensor(
     sold, seen = _checked(sales, in_stock)
     known, profile = dispersion, np.ones(sold.shape[1])
     dispersion = _dispersion(sold, seen, profile, pool=pool) if known is None else _dispersed(known)
-    if together:
+    for _ in range(_TURNS if together else 0):  # a season that is not known yet counts as dispersion at first
         profile = _shared(sold, seen, dispersion, pool=pool)
-        dispersion = _dispersion(sold, seen, profile, pool=pool) if known is None else dispersion
+        if known is not None:
+            break
+        dispersion = _dispersion(sold, seen, profile, pool=pool)
     means = _means(sold, seen, dispersion, profile, pool=pool)
     wanted, (rows, steps) = sold.copy(), np.nonzero(~seen)
     mean, units = means[rows] * profile[steps], sold[rows, steps]

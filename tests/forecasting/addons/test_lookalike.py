@@ -14,13 +14,13 @@ from sirdar.predictive import DECILES
 from sirdar.testing.forecasters import panel_of
 
 
-def launches(seed: int = 0) -> Panel:
+def launches(seed: int = 0, count: int = 60) -> Panel:
     """Cups sell 40 at launch and fade, plates sell 5; every product is launched at its own time."""
     rng = np.random.default_rng(seed)
     fade = np.array([40, 30, 20, 10, 10, 10])
-    rows = [rng.poisson(fade if i % 2 else 5, 6) for i in range(60)]
-    names = [f"red cup {i}" if i % 2 else f"red plate {i}" for i in range(60)]
-    panel = panel_of([*rows, [], []], start=[*range(60), 60, 60])
+    rows = [rng.poisson(fade if i % 2 else 5, 6) for i in range(count)]
+    names = [f"red cup {i}" if i % 2 else f"red plate {i}" for i in range(count)]
+    panel = panel_of([*rows, [], []], start=[*range(count), count, count])
     return replace(panel, static={"name": np.array([*names, "blue cup", "green plate"], dtype=object)})
 
 
@@ -81,7 +81,7 @@ def test_another_forecaster_has_the_share_that_was_best_at_launches() -> None:
 
 def test_a_forecaster_that_does_best_alone_is_left_alone() -> None:
     """Look-alikes that are asked of another kind's launches, as nothing tells the kinds apart."""
-    panel = launches()
+    panel = launches(count=410)
     names, blank = panel.static["name"], np.array(["x"] * len(panel), dtype=object)
     sure = knowing(0)
     alike = LookAlikes.beside(
@@ -94,20 +94,36 @@ def test_a_forecaster_that_does_best_alone_is_left_alone() -> None:
 
 
 def test_a_forecaster_is_not_believed_beyond_its_training() -> None:
-    """Nor on few launches, which it knows."""
+    """Nor on few launches, which it knows; and what was known stays where a panel shows none."""
     panel = launches()
-    alike = LookAlikes.beside(panel.select(np.arange(1)), 4, DECILES, lambda _: np.zeros((1, 4, 9)), most=0.3)
+    alike = LookAlikes.beside(panel, 4, DECILES, knowing(0), most=0.3)
     assert alike is not None
-    assert alike.share == 0.3
-    alike = LookAlikes.beside(panel.select(np.arange(4)), 4, DECILES, knowing(0))
-    assert alike is not None
-    assert alike.share <= 0.1
+    assert alike.share <= 0.3 * 60 / 400 + 1e-9
+    one = panel.select(np.arange(1))
+    without = LookAlikes.beside(one, 4, DECILES, knowing(0))
+    assert without is not None
+    assert without.share == 0
+    assert LookAlikes.beside(one, 4, DECILES, knowing(0), before=alike) is alike
+
+
+def test_where_no_launch_was_seen_the_latest_demand_tells() -> None:
+    """Everything began with the table, in January as it were, and has grown since: first steps are no launch."""
+    demand = np.repeat(np.arange(1, 101)[None], 10, axis=0)
+    found = LookAlikes(4, DECILES).fit(panel_of([*demand, []])).quantiles(panel_of([[]]))
+    assert (found >= 96).all()
 
 
 def test_what_was_stored_is_the_same_again() -> None:
     panel, tensors = launches(), {}
     alike = LookAlikes(4, DECILES, share=0.5).fit(panel)
-    config = {"alike": stored(alike, tensors)}
+    config = {"alike": stored(alike, tensors), "arguments": {"horizon": 4, "levels": list(DECILES)}}
+    others = [
+        config | {"arguments": {"horizon": 5, "levels": DECILES}},
+        config | {"arguments": {"horizon": 4, "levels": (0.5,)}},
+    ]
+    for other in others:
+        with pytest.raises(ArgumentError, match="its look-alikes forecast other steps or levels"):
+            restored(other, dict(tensors))
     found = restored(config, tensors)
     assert found is not None
     assert found.share == 0.5
@@ -121,6 +137,14 @@ def test_what_was_stored_is_the_same_again() -> None:
 def test_a_state_whose_arrays_are_of_other_shapes_is_refused() -> None:
     state = LookAlikes(4, DECILES).fit(launches()).state()
     assert np.array_equal(LookAlikes.from_state(state).curves, state["curves"], equal_nan=True)
-    for edit in ({"words": []}, {"horizon": 5}):
-        with pytest.raises(ArgumentError, match=r"look-alikes need features \(\d+, \d+\)"):
+    edits = (
+        {"words": []},
+        {"horizon": 5},
+        {"share": -3.0},
+        {"share": float("nan")},
+        {"asked": 0},
+        {"rarity": state["rarity"][:1]},
+    )
+    for edit in edits:
+        with pytest.raises(ArgumentError, match=r"look-alikes need"):
             LookAlikes.from_state(state | edit)

@@ -3,7 +3,8 @@
 
 Likeness joins the words of text statics (weighted by their rarity; a category is a single word), numeric statics and
 the price at launch. The quantiles are those of the nearest products' demand at the same age and the ages beside it;
-how many neighbours to ask is chosen by leaving products out.
+how many neighbours to ask is chosen by leaving products out. Where hardly any launch was seen they are those of the
+nearest products' latest demand.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from sirdar.predictive.forecast import require_levels
 from sirdar.predictive.scores import pinball
 
 _NEIGHBOURS = (8, 16, 32, 64, 128, 256, 512)
+_CELLS = 1 << 22  # values of neighbours that are sorted at a time: bounds memory
 _FEWEST = 8  # launches seen below which the first steps of all products are used
 _TRIED = 400  # products left out in turn
 _MOST = 4000  # products remembered
@@ -31,7 +33,7 @@ _STATE = ("horizon", "levels", "neighbours", "share", "words", "numbers", "rarit
 _NUMBER_WEIGHT = 0.5  # of one deviation of a number, against a word shared or not
 _NAME = "alike"  # in front of the names of their arrays beside a network's weights
 _SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)  # of the most that another forecaster may have
-_ENOUGH = 40  # launches below which it may have less: it knows them, and the fewer the better
+_ENOUGH = 400  # launches below which it may have less: it knows them, and the fewer the better
 
 
 @dataclass
@@ -65,7 +67,7 @@ class LookAlikes:
     def fit(self, panel: Panel) -> "LookAlikes":
         """Remembers how products were launched."""
         panel = _slim(panel)
-        chosen, self.curves = _launched(panel, self.horizon)
+        chosen, self.curves, _ = _launched(panel, self.horizon)
         products = panel.select(chosen)
         self._learn_words(products)
         numbers = _numbers(products)
@@ -79,9 +81,7 @@ class LookAlikes:
         shape = (len(panel), self.horizon, len(self.levels))
         if not len(self.curves) or not len(panel):
             return np.zeros(shape, dtype=np.float32)
-        features = self._describe(panel)
-        blocks = [self._ask(features[at : at + 1000], self.asked) for at in range(0, len(panel), 1000)]
-        return np.concatenate(blocks)
+        return self._ask(self._describe(panel), self.asked)
 
     @classmethod
     def beside(
@@ -91,6 +91,7 @@ class LookAlikes:
         levels: Sequence[float],
         answer: Callable[[Panel], np.ndarray],
         most: float = 1.0,
+        before: "LookAlikes | None" = None,
     ) -> "LookAlikes | None":
         """Look-alikes to mix with the quantiles of a forecaster, as was best at past launches.
 
@@ -99,11 +100,14 @@ class LookAlikes:
             horizon: first steps of a new product to forecast.
             levels: rising quantile levels.
             answer: its quantiles [series, horizon, level] of products as they were before their first demand.
-            most: share that it may have at most, and has where there are not two launches to judge by.
+            most: share that it may have at most.
+            before: look-alikes of an earlier panel, which are kept where this one shows hardly any launch.
 
         Returns:
             None where it does best alone.
         """
+        if before is not None and not _launched(_slim(panel), horizon)[2]:
+            return before
         alike = cls(horizon, levels).fit(panel)
         alike.share = alike._share(panel, answer, most)
         return alike if alike.share < 1 else None
@@ -129,6 +133,9 @@ class LookAlikes:
         fields: dict[str, Any] = state | {"numbers": numbers, "features": _dense(state["features"], wanted)}
         alike = cls(**fields)
         features, curves = alike.features.shape, alike.curves.shape
+        if not (0 <= alike.share <= 1 and alike.asked >= 1 and alike.rarity.shape == (len(alike.words),)):
+            msg = f"look-alikes need a share up to 1, someone to ask and the rarity of {len(alike.words)} words"
+            raise ArgumentError(msg)
         if features != wanted or (wanted[0] and curves[1] != alike.horizon):
             msg = f"look-alikes need features {wanted} and {alike.horizon} steps, got {features} and curves {curves}"
             raise ArgumentError(msg)
@@ -138,6 +145,16 @@ class LookAlikes:
         self, features: np.ndarray, asked: int, own: Int64[np.ndarray, " series"] | None = None
     ) -> Float32[np.ndarray, "series horizon level"]:
         """Quantiles of the nearest products' curves, those of `own` left out of each."""
+        rows = max(1, _CELLS // (3 * self.horizon * asked))
+        blocks = [
+            self._ask_some(features[at : at + rows], asked, None if own is None else own[at : at + rows])
+            for at in range(0, len(features), rows)
+        ]
+        return np.concatenate(blocks)
+
+    def _ask_some(
+        self, features: np.ndarray, asked: int, own: Int64[np.ndarray, " series"] | None
+    ) -> Float32[np.ndarray, "series horizon level"]:
         square = (self.features**2).sum(axis=1)
         distance = square[None] - 2 * features @ self.features.T
         if own is not None:
@@ -153,9 +170,9 @@ class LookAlikes:
         """The number of neighbours of the least pinball loss on products left out."""
         count = len(self.curves)
         if count <= _FEWEST or not self.features.shape[1]:
-            return max(count, 1)
+            return min(max(count, 1), _NEIGHBOURS[-1])
         tried = self._tried()
-        options = [number for number in _NEIGHBOURS if number < count - 1] + [count - 1]
+        options = [number for number in (*_NEIGHBOURS, count - 1) if number <= min(count - 1, _NEIGHBOURS[-1])]
         losses = []
         for number in options:
             found = self._ask(self.features[tried], number, tried)
@@ -164,9 +181,10 @@ class LookAlikes:
 
     def _share(self, panel: Panel, answer: Callable[[Panel], np.ndarray], most: float) -> float:
         """That of the least pinball loss, each launch being forecast here by the others."""
-        if len(self.curves) <= 1:
-            return most
-        rows, tried = _launched(_slim(panel), self.horizon)[0], self._tried()
+        rows, _, begun = _launched(_slim(panel), self.horizon)
+        if not begun:
+            return 0.0
+        tried = self._tried()
         products = panel.select(rows[tried])
         said = answer(replace(products, history=products.unseen()).known())
         alike = self._ask(self.features[tried], min(self.asked, len(rows) - 1), tried)
@@ -219,7 +237,13 @@ def restored(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> LookAl
     """Those of a config and its tensors, of which theirs are taken; None where there are none."""
     own = {name: tensors.pop(name) for name in list(tensors) if name.split(".")[0] == _NAME}
     state = config.get("alike")  # not in folders of earlier versions, which had their share beside them
-    return None if state is None else LookAlikes.from_state({"share": config.get("trained", 1.0)} | unpack(state, own))
+    if state is None:
+        return None
+    alike, told = LookAlikes.from_state({"share": config.get("trained", 1.0)} | unpack(state, own)), config["arguments"]
+    if (alike.horizon, list(alike.levels)) != (told["horizon"], list(told["levels"])):
+        msg = "its look-alikes forecast other steps or levels than it does"
+        raise ArgumentError(msg)
+    return alike
 
 
 def launch_curves(
@@ -246,15 +270,22 @@ def _slim(panel: Panel) -> Panel:
 
 def _launched(
     panel: Panel, horizon: int
-) -> tuple[Int64[np.ndarray, " product"], Float32[np.ndarray, "product horizon"]]:
-    """The products to be remembered, as rows of the panel, and their launch curves."""
+) -> tuple[Int64[np.ndarray, " product"], Float32[np.ndarray, "product horizon"], bool]:
+    """The products to be remembered, as rows of the panel, their launch curves, and whether launches were seen.
+
+    Where hardly any was, a series' first steps are no launch but some time in its life: the last ones tell more.
+    """
     rows = np.flatnonzero(panel.observations() > 0)
     curves, seen = launch_curves(panel.select(rows), horizon)
-    usable = np.isfinite(curves).any(axis=1)
-    chosen = np.flatnonzero(usable & seen if (usable & seen).sum() >= _FEWEST else usable)
+    seen &= np.isfinite(curves).any(axis=1)
+    begun = int(seen.sum()) >= _FEWEST
+    if not begun:
+        curves = panel.tail(np.where(panel.observed, panel.target, np.float32(np.nan)), horizon)[rows]
+        seen = np.isfinite(curves).any(axis=1)
+    chosen = np.flatnonzero(seen)
     if len(chosen) > _MOST:
         chosen = np.sort(np.random.default_rng(0).choice(chosen, _MOST, replace=False))
-    return rows[chosen], curves[chosen]
+    return rows[chosen], curves[chosen], begun
 
 
 def _dense(features: Any, shape: tuple[int, int]) -> np.ndarray:  # noqa: ANN401 - earlier versions wrote them dense

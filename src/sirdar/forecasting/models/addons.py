@@ -126,6 +126,7 @@ class AddOns(Explained):
         """
         panel.require_observed()
         self._most = _most(panel)
+        self._lookalikes = LookAlikes(self.horizon, self.levels).fit(panel)  # a history that is cut begins later
         panel = _recent(panel, self._most)
         self._counts = panel.counts
         if self._named is not None:
@@ -141,7 +142,6 @@ class AddOns(Explained):
         self._effects = self._fitted(panel, self.kept)
         effect = self._effects.of(panel, longest(panel))
         self.around.fit(adjusted(panel, effect))
-        self._lookalikes = LookAlikes(self.horizon, self.levels).fit(panel)
         self._whole = panel.whole
         self._unit = panel.frequency.unit
         return self

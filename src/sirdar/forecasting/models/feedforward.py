@@ -238,9 +238,8 @@ class FeedForward:
         network = self._network(*sizes, counts=panel.counts, cycles=places.own)
         network.measure(about_level(examples, places))
         steps = training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST)
-        learned = self._trained(_Learned(network, features, places, panel.counts, panel.whole), panel, steps)
-        alike = LookAlikes.beside(panel, self.horizon, self.levels, lambda new: self._answers(learned, new))
-        self.learned = replace(learned, alike=alike)
+        fresh = _Learned(network, features, places, panel.counts, panel.whole)
+        self.learned = self._beside(self._trained(fresh, panel, steps), panel)
         return self
 
     def update(self, panel: Panel, steps: int | None = None) -> "FeedForward":
@@ -262,7 +261,7 @@ class FeedForward:
         begun = replace(learned, whole=learned.whole and panel.whole, network=deepcopy(learned.network))
         usual = max(1, training.steps_for(self.steps, panel.observations(), _STEPS, _FEW, _LEAST) // 4)
         steps = usual if steps is None else require_positive_integer(steps, "steps")
-        self.learned = self._trained(begun, panel, steps)
+        self.learned = self._beside(self._trained(begun, panel, steps), panel)
         return self
 
     def predict(self, panel: Panel) -> Forecast:
@@ -305,7 +304,7 @@ class FeedForward:
 
         Returns:
             Shares by feature; those of a single step ahead with its period. They are those of the network, whose
-            quantiles are not whole yet.
+            quantiles are not whole yet, and before look-alikes are mixed in where there is no history.
 
         Raises:
             ArgumentError: the panel has no such series, or the forecaster no such level.
@@ -368,6 +367,11 @@ class FeedForward:
     def _network(self, shared: int, own: int, *, counts: bool, cycles: tuple[int, ...]) -> FeedForwardNetwork:
         with training.seeded(self.seed):
             return FeedForwardNetwork(shared, own, len(self.levels), width=self.width, counts=counts, cycles=cycles)
+
+    def _beside(self, learned: _Learned, panel: Panel) -> _Learned:
+        """With the look-alikes of new products."""
+        given = (panel, self.horizon, self.levels, lambda new: self._answers(learned, new))
+        return replace(learned, alike=LookAlikes.beside(*given, before=learned.alike))
 
     def _trained(self, learned: _Learned, panel: Panel, steps: int) -> _Learned:
         """What training makes of it; until that is over this forecaster is as it was, whatever ends it early."""
