@@ -6,6 +6,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,6 +25,7 @@ from sirdar.inventory import (
     Trade,
     exact,
 )
+from sirdar.inventory.demand import _numbers
 from sirdar.inventory.distributions import poisson
 from sirdar.inventory.ledger import Ledger
 from sirdar.inventory.policies.base_stock import BaseStock
@@ -373,3 +376,9 @@ def test_bad_input_is_refused() -> None:
         simulate(NeverOrder(), random, ones, seed=-1)
     with pytest.raises(ArgumentError, match="lot must be above 0, got 0"):
         FixedLot(1.0, 0.0)
+
+
+def test_demand_may_be_lists_or_a_frame() -> None:
+    demand = np.random.default_rng(0).poisson(5, (2, 20)).astype(float)
+    for given_as in (demand.tolist(), pd.DataFrame(demand), pl.DataFrame(demand)):
+        np.testing.assert_array_equal(_numbers(given_as), demand)

@@ -35,8 +35,8 @@ def paths(
 
 
 def _numbers(demand: Any) -> Any:  # noqa: ANN401
-    """An array of numbers: as it is, or made of lists."""
-    if hasattr(demand, "ndim") and getattr(demand.dtype, "kind", "f") in "biuf":  # torch has no kind, and no texts
+    """An array of numbers: as it is, or made of lists or a frame."""
+    if hasattr(demand, "dtype") and getattr(demand.dtype, "kind", "f") in "biuf":  # torch has no kind, and no texts
         return demand
     try:
         return np.asarray(demand, dtype=np.float64)
