@@ -90,8 +90,8 @@ def with_lost_sales(panel: Panel, seed: int = 0) -> Panel:
         target[place], in_stock[place] = wanted[rows, steps], True
         found, before = wanted[rows, steps].sum(), sold[rows, steps].sum()
         notes.append(
-            f"{len(rows)} steps sold out: their demand is estimated, {found:,.0f} units in place of {before:,.0f} sold; "
-            "a backtest is scored on it too."
+            f"{len(rows)} steps sold out: their demand is estimated, {found:,.0f} units in place of {before:,.0f} "
+            "sold; a backtest is scored on it too."
         )
     left = int((np.isfinite(target) & ~in_stock & panel.in_history).sum())
     if left:
