@@ -24,7 +24,7 @@ from sirdar.predictive.forecast import require_levels
 from sirdar.predictive.scores import pinball
 
 _NEIGHBOURS = (8, 16, 32, 64, 128, 256, 512)
-_CELLS = 1 << 22  # values of neighbours that are sorted at a time: bounds memory
+_CELLS = 1 << 22  # distances, and values of neighbours, that are sorted at a time: bounds memory
 _FEWEST = 8  # launches seen below which the first steps of all products are used
 _TRIED = 400  # products left out in turn
 _MOST = 4000  # products remembered
@@ -145,7 +145,7 @@ class LookAlikes:
         self, features: np.ndarray, asked: int, own: Int64[np.ndarray, " series"] | None = None
     ) -> Float32[np.ndarray, "series horizon level"]:
         """Quantiles of the nearest products' curves, those of `own` left out of each."""
-        rows = max(1, _CELLS // (3 * self.horizon * asked))
+        rows = max(1, _CELLS // max(3 * self.horizon * asked, len(self.curves)))
         blocks = [
             self._ask_some(features[at : at + rows], asked, None if own is None else own[at : at + rows])
             for at in range(0, len(features), rows)
