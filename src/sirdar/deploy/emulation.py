@@ -28,6 +28,8 @@ from sirdar.deploy.capture import Captured, drawn_alike
 from sirdar.deploy.conditions import constants_of
 from sirdar.deploy.nodes import draws, name_of
 from sirdar.deploy.room import shortage
+from sirdar.deploy.tflite.compositions import HIDDEN
+from sirdar.deploy.tflite.masks import BEYOND
 from sirdar.errors import UnsupportedError
 from sirdar.numerics.formats import BLOCK_FORMATS, format_named
 from sirdar.numerics.rounding import quantise
@@ -42,7 +44,6 @@ _NARROW = (torch.float8_e4m3fn, torch.float8_e5m2)
 BLOCKS = frozenset(row.name for row in BLOCK_FORMATS)
 _CASTS, _SMALL = {"fp16": torch.float16, "bf16": torch.bfloat16}, 1 << 16
 _ROOM_BYTES = 1 << 28  # of rounded weights that are kept for the next run, however small the network is
-_BEYOND, _HIDDEN = -1e4, -16.0  # what is less is hidden; and how far below the other scores it then lies
 _READERS = frozenset(("_softmax", "eq"))  # of scores: torch asks whether a whole row is hidden
 _RESULTS = {"fp16": "fp16", "bf16": "bf16", "e4m3": "bf16", "e4m3fn": "bf16", "e5m2": "bf16", "e3m4": "bf16"}
 
@@ -237,10 +238,10 @@ def narrowed(net: Network, node: fx.Node, values: Mapping[fx.Node, Any], formats
         )
     result = computed(node, arguments, filled(node.kwargs, values))
     if node in net.masked and _has_scale(formats.storage):
-        hidden = result <= _BEYOND
+        hidden = result <= BEYOND
         if bool(hidden.all()):  # which an empty result is too
             return result
-        result = torch.where(hidden, result.masked_fill(hidden, math.inf).amin() + _HIDDEN, result)
+        result = torch.where(hidden, result.masked_fill(hidden, math.inf).amin() + HIDDEN, result)
     return map_aggregate(result, lambda item: _stored(item, formats.storage))
 
 

@@ -7,7 +7,7 @@ from torch import fx
 from sirdar.deploy.tflite.compositions import HIDDEN
 from sirdar.deploy.tflite.fusion import operator_name
 
-_BEYOND = -1e4  # of scores: what is less stands for minus infinity
+BEYOND = -1e4  # of scores: what is less stands for minus infinity
 _MOVED = frozenset(
     ("view", "reshape", "expand", "unsqueeze", "squeeze", "slice", "permute", "transpose", "clone", "_to_copy")
 )
@@ -15,7 +15,7 @@ _MOVED = frozenset(
 
 def hides(node: fx.Node) -> bool:
     """Whether a node masks scores that only a softmax reads, by minus infinity or what stands for it."""
-    if operator_name(node) != "masked_fill" or not isinstance(node.args[2], int | float) or node.args[2] > _BEYOND:
+    if operator_name(node) != "masked_fill" or not isinstance(node.args[2], int | float) or node.args[2] > BEYOND:
         return False
     return _weighs(node)
 
@@ -56,4 +56,4 @@ def _soften(mask: fx.Node) -> None:
         mask = mask.all_input_nodes[0]
     if mask.op != "call_function" or operator_name(mask) != "mul" or len(mask.users) != 1:
         return
-    mask.args = tuple(HIDDEN if isinstance(item, int | float) and item <= _BEYOND else item for item in mask.args)
+    mask.args = tuple(HIDDEN if isinstance(item, int | float) and item <= BEYOND else item for item in mask.args)

@@ -25,7 +25,7 @@ from sirdar.predictive.scores import pinball
 
 _NEIGHBOURS = (8, 16, 32, 64, 128, 256, 512)
 _CELLS = 1 << 22  # distances, and values of neighbours, that are sorted at a time: bounds memory
-_FEWEST = 8  # launches seen below which the first steps of all products are used
+_FEWEST = 8  # launches seen below which the latest demand of all products is used
 _TRIED = 400  # products left out in turn
 _MOST = 4000  # products remembered
 _WORDS = 2000
